@@ -1,0 +1,3 @@
+//! Judgement: findings, the registry of checks, the calendar.
+
+pub mod finding;

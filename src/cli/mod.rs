@@ -1,0 +1,49 @@
+//! The command line: one file a command, each a function from arguments to an [`Outcome`].
+//!
+//! Data goes to standard output, everything else to standard error. A broken pipe is a quiet success.
+
+pub mod args;
+pub mod exit;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use exit::{CliError, Outcome};
+
+/// Parses the command line, runs the command and gives the exit code of the contract.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout and usage errors to stderr; neither failing matters here
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    let result = dispatch(&cli, &mut out).and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
+    // dropping the writer must not try again what just failed
+    drop(out.into_parts());
+    match result {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = crate::diagnostic::printable(&error.to_string());
+            let _ = writeln!(io::stderr(), "hepguard: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, _out: &mut dyn Write) -> Result<Outcome, CliError> {
+    match &cli.command {
+        Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
+    }
+}

@@ -1,0 +1,98 @@
+//! What a reader has to say about its input: where, what was expected, what to do.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// How much a remark on an input matters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Good to know, nothing lost.
+    Note,
+    /// Kept as opaque or read with doubt; answers that need it say *unknown*.
+    Warning,
+    /// Part of the input could not be read at all.
+    Error,
+}
+
+/// One remark on an input, with its place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub level: Level,
+    /// Snapshot file name or path.
+    pub source: Arc<str>,
+    /// Line, 1-based; 0 when the place has no line.
+    pub line: u32,
+    /// Column in bytes, 1-based; 0 when unknown.
+    pub column: u32,
+    /// What was found, what was expected, what to do; lower case, no full stop. May hold input text: escape before showing.
+    pub message: String,
+}
+
+impl Diagnostic {
+    /// A remark at a place.
+    #[must_use]
+    pub fn new(level: Level, source: &Arc<str>, line: u32, column: u32, message: impl Into<String>) -> Self {
+        Self { level, source: Arc::clone(source), line, column, message: message.into() }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+            if self.column > 0 {
+                write!(f, ":{}", self.column)?;
+            }
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// A value and everything there is to say about how it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed<T> {
+    /// The good part.
+    pub value: T,
+    /// Remarks, in input order. At most [`MAX_DIAGNOSTICS`]; the last one then says how many were left out.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Remarks kept for one input.
+pub const MAX_DIAGNOSTICS: usize = 200;
+
+/// `text` with control characters, bidirectional overrides and other invisible characters escaped: safe for a terminal, a
+/// log or a report.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hidden = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}');
+        if hidden { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_read_like_a_compiler() {
+        let source: Arc<str> = Arc::from("iptables-save.txt");
+        let full = Diagnostic::new(Level::Error, &source, 3, 7, "expected -j");
+        assert_eq!(full.to_string(), "iptables-save.txt:3:7: expected -j");
+        assert_eq!(Diagnostic::new(Level::Note, &source, 0, 0, "empty").to_string(), "iptables-save.txt: empty");
+    }
+
+    #[test]
+    fn nothing_invisible_gets_through() {
+        assert_eq!(printable("a\x1b[31mb\nc\u{202e}d\u{feff}"), "a\\u{1b}[31mb\\nc\\u{202e}d\\u{feff}");
+        assert_eq!(printable("plain ü 漢"), "plain ü 漢");
+    }
+}

@@ -1,0 +1,195 @@
+//! Facts about the host around the firewall: interfaces, addresses, routes, sockets, sessions.
+//!
+//! Each part is `None` when nothing was read about it: "unknown" is not "none".
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::packet::{CtState, CtStatus, Prefix, Protocol, Tuple};
+
+/// Everything known about the host.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Network interfaces with their addresses (`ip -j addr`, `ip -j link`).
+    pub interfaces: Option<Vec<Interface>>,
+    /// Routes of all tables (`ip -j route show table all`).
+    pub routes: Option<Vec<Route>>,
+    /// Policy routing rules (`ip -j rule`), by priority; both families.
+    pub rules: Option<Vec<RoutingRule>>,
+    /// Sockets (`ss -H -tuanp` or procfs).
+    pub sockets: Option<Vec<Socket>>,
+    /// Tracked connections.
+    pub sessions: Option<Vec<Session>>,
+    /// Relevant sysctls by dotted name.
+    pub sysctls: Option<BTreeMap<String, String>>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Interface {
+    /// Kernel index.
+    pub index: u32,
+    /// Its name.
+    pub name: Box<str>,
+    /// `UP` flag.
+    pub up: bool,
+    /// `LOOPBACK` flag.
+    pub loopback: bool,
+    /// `link_type`: `ether`, `loopback`, `none`, …
+    pub link_type: Box<str>,
+    /// `info_kind`: `veth`, `bridge`, `vlan`, `vrf`, …; empty for plain devices.
+    pub kind: Box<str>,
+    /// Bridge, bond or VRF it belongs to.
+    pub master: Option<Box<str>>,
+    /// Addresses.
+    pub addresses: Vec<InterfaceAddress>,
+}
+
+/// An address on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The local address.
+    pub address: IpAddr,
+    /// Prefix length of the connected network.
+    pub prefix_length: u8,
+    /// Broadcast address, IPv4.
+    pub broadcast: Option<IpAddr>,
+    /// `global`, `link`, `host`, …
+    pub scope: Box<str>,
+    /// Came from DHCP or a router advertisement, with a life time.
+    pub dynamic: bool,
+}
+
+/// Kind of a route (`RTN_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RouteKind {
+    /// To a gateway or a link.
+    Unicast,
+    /// To this host.
+    Local,
+    /// Broadcast address.
+    Broadcast,
+    /// Anycast address.
+    Anycast,
+    /// Multicast.
+    Multicast,
+    /// Silently dropped.
+    Blackhole,
+    /// ICMP unreachable.
+    Unreachable,
+    /// ICMP prohibited.
+    Prohibit,
+    /// Look in the next table.
+    Throw,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination.
+    pub destination: Prefix,
+    /// Kind.
+    pub kind: RouteKind,
+    /// Table number (254 main, 255 local, 253 default).
+    pub table: u32,
+    /// Output interface.
+    pub device: Option<Box<str>>,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+    /// Preferred source.
+    pub source: Option<IpAddr>,
+    /// Metric; lower wins.
+    pub metric: u32,
+    /// Has `nexthops` (multipath): which one a packet takes is not decided here.
+    pub multipath: bool,
+}
+
+/// A policy routing rule.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct RoutingRule {
+    /// Priority; lower is asked first.
+    pub priority: u32,
+    /// Whether it is an IPv6 rule; `None` when the listing does not tell (the standard three).
+    pub ipv6: Option<bool>,
+    /// Source selector.
+    pub source: Option<Prefix>,
+    /// Destination selector.
+    pub destination: Option<Prefix>,
+    /// Incoming interface selector.
+    pub iif: Option<Box<str>>,
+    /// Outgoing interface selector (bound sockets).
+    pub oif: Option<Box<str>>,
+    /// Mark selector: value and mask.
+    pub mark: Option<(u32, u32)>,
+    /// Holds when the selectors do not.
+    pub inverted: bool,
+    /// Table asked; `None` for other actions.
+    pub table: Option<u32>,
+    /// Action other than a table (`blackhole`, `unreachable`, `prohibit`, `goto`), or a selector not modelled: text.
+    pub other: Option<Box<str>>,
+}
+
+/// A socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Local address; unspecified means any.
+    pub local: IpAddr,
+    /// Local port.
+    pub local_port: u16,
+    /// Device it is bound to.
+    pub device: Option<Box<str>>,
+    /// The peer, for connected sockets.
+    pub peer: Option<(IpAddr, u16)>,
+    /// Listening (TCP) or unconnected (UDP).
+    pub listening: bool,
+    /// Name of the owning process, when readable.
+    pub process: Option<Box<str>>,
+    /// Its pid.
+    pub pid: Option<u32>,
+}
+
+/// A tracked connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// First packet's addresses.
+    pub original: Tuple,
+    /// The answer's addresses.
+    pub reply: Tuple,
+    /// State as rules would see the next packet.
+    pub state: CtState,
+    /// Status bits told by the listing.
+    pub status: CtStatus,
+    /// Protocol state text (`ESTABLISHED`, `SYN_SENT`, …), for TCP.
+    pub protocol_state: Option<Box<str>>,
+    /// Connection mark.
+    pub mark: u32,
+}
+
+impl Host {
+    /// Whether `address` is this host's; `None` when interfaces and routes are unknown.
+    #[must_use]
+    pub fn is_local(&self, address: IpAddr) -> Option<bool> {
+        if address.is_loopback() {
+            return Some(true);
+        }
+        let local_route = |route: &Route| route.kind == RouteKind::Local && route.destination.contains(address);
+        let on_interface = |interface: &Interface| interface.addresses.iter().any(|a| a.address == address);
+        match (&self.interfaces, &self.routes) {
+            (None, None) => None,
+            (interfaces, routes) => Some(
+                interfaces.as_ref().is_some_and(|all| all.iter().any(on_interface))
+                    || routes.as_ref().is_some_and(|all| all.iter().any(local_route)),
+            ),
+        }
+    }
+
+    /// The interface called `name`.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.as_ref()?.iter().find(|interface| &*interface.name == name)
+    }
+}

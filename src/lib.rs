@@ -1,0 +1,20 @@
+//! hepguard guards the way in: it reads what a Linux host's firewall really does, proves what Calico's Felix wrote, and
+//! says what a change would cut before it is made.
+//!
+//! Data flows one way. Raw text of standard tools ([`snapshot`]) is read into one model of the firewall ([`ruleset`]), of
+//! Calico ([`calico`]) and of the host ([`host`]); [`analysis`] answers questions about packets; [`audit`] turns answers
+//! into findings; [`report`] only formats. Log lines join as deny events ([`logs`]).
+//!
+//! The **core** rooms do no I/O; the **edge** ([`system`], [`collect`], [`cli`]) does effects and holds no decisions.
+//! A room imports only rooms above it in this list; `tests/architecture.rs` checks that.
+
+// core, from the ground up
+pub mod diagnostic;
+pub mod packet;
+pub mod ruleset;
+pub mod host;
+pub mod snapshot;
+pub mod audit;
+
+// edge
+pub mod cli;

@@ -1,0 +1,18 @@
+//! The field's words: addresses, protocols, conntrack states, hooks, interfaces and the packet itself.
+//!
+//! Everything here is a plain value with a text form; nothing knows about rules. Numbers are host byte order.
+
+mod address;
+mod conntrack;
+mod hook;
+mod interface;
+#[expect(clippy::module_inception, reason = "the packet is the word this room is named after")]
+mod packet;
+mod protocol;
+
+pub use address::{Prefix, PrefixError, address_bits};
+pub use conntrack::{CtDirection, CtState, CtStatus};
+pub use hook::{Family, Hook};
+pub use interface::{InterfacePattern, MAX_INTERFACE_NAME};
+pub use packet::{ConntrackView, Direction, Packet, PacketType, Tuple};
+pub use protocol::{PortRange, Protocol, TcpFlags};
