@@ -13,8 +13,14 @@ pub mod diagnostic;
 pub mod packet;
 pub mod ruleset;
 pub mod host;
+pub mod calico;
+pub mod logs;
 pub mod snapshot;
+pub mod analysis;
 pub mod audit;
+pub mod report;
 
 // edge
+pub mod system;
+pub mod collect;
 pub mod cli;

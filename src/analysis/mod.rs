@@ -1,0 +1,1 @@
+//! Questions about packets, answered from the model: which path a packet takes, what the rules do to it.

@@ -1,0 +1,1 @@
+//! Felix and policy: settings, failsafe lists, names and hashes, and the proof of what Felix wrote.

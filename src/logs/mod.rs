@@ -1,0 +1,1 @@
+//! Log lines into deny events, and queries over them, at memory speed.

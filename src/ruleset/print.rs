@@ -1,0 +1,1 @@
+//! Canonical text of the model: `parse(print(x)) == x`.

@@ -1,0 +1,1 @@
+//! The outside world: run a command, read a file, list, now.
