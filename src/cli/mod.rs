@@ -47,3 +47,17 @@ fn dispatch(cli: &Cli, _out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
     }
 }
+
+/// Width and colour for standard output, from the options, the environment and the terminal.
+#[must_use]
+pub fn style(common: &args::Common) -> crate::report::text::Style {
+    use std::io::IsTerminal;
+    let terminal = io::stdout().is_terminal();
+    let color = match common.color {
+        args::ColorChoice::Always => true,
+        args::ColorChoice::Never => false,
+        args::ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let width = terminal_size::terminal_size().map_or(80, |(columns, _)| usize::from(columns.0));
+    crate::report::text::Style { color, width: width.clamp(40, 160) }
+}

@@ -1,1 +1,3 @@
 //! Words for people and machines; each part only formats.
+
+pub mod text;
