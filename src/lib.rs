@@ -10,6 +10,7 @@
 
 // core, from the ground up
 pub mod diagnostic;
+pub mod files;
 pub mod packet;
 pub mod ruleset;
 pub mod host;

@@ -3,49 +3,10 @@
 //! The live host and a saved folder go the same way: [`crate::collect`] (or a person with standard tools) gives
 //! [`SnapshotFiles`], and reading them gives a [`Snapshot`]. What is missing is known too.
 
-use std::collections::BTreeMap;
-
 use crate::diagnostic::Diagnostic;
+pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::Host;
 use crate::ruleset::Ruleset;
-
-/// One file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileState {
-    /// Its bytes.
-    Present(Vec<u8>),
-    /// Nothing of that kind exists on the host (no legacy tables, no Felix): known to be empty.
-    Absent,
-    /// Could not be read or the tool failed: why.
-    Unreadable(String),
-}
-
-/// The raw files, by their name in the snapshot folder (`iptables-legacy-save.txt`, `felix/calico.env`, …).
-/// A name that is not here was not looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotFiles {
-    /// Files by relative name.
-    pub files: BTreeMap<String, FileState>,
-}
-
-impl SnapshotFiles {
-    /// Bytes of a file that is present.
-    #[must_use]
-    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        match self.files.get(name) {
-            Some(FileState::Present(bytes)) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// Names and bytes of present files below `folder` (`"calico/"`), in name order.
-    pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.files.iter().filter_map(move |(name, state)| match state {
-            FileState::Present(bytes) if name.starts_with(folder) => Some((name.as_str(), bytes.as_slice())),
-            _ => None,
-        })
-    }
-}
 
 /// What the files say.
 #[derive(Clone, Debug, Default)]
