@@ -116,3 +116,76 @@ pub struct Finding {
     /// Stable across runs: hash of code and subject.
     pub fingerprint: String,
 }
+
+impl Finding {
+    /// A finding of `check` about `subject` (a JSON object), exact, biting now, with the check's severity. The builder
+    /// methods below change the rest.
+    #[must_use]
+    pub fn new(check: &super::check::Check, subject: Value, title: impl Into<String>) -> Self {
+        let fingerprint = fingerprint(check.code, &subject);
+        Self {
+            code: check.code,
+            name: check.name,
+            severity: check.severity,
+            confidence: Confidence::Exact,
+            bites: Bites::Now,
+            bites_at: None,
+            title: title.into(),
+            subject,
+            evidence: Vec::new(),
+            witness: None,
+            fix: String::new(),
+            fingerprint,
+        }
+    }
+
+    /// With another severity.
+    #[must_use]
+    pub fn severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    /// Biting then.
+    #[must_use]
+    pub fn bites(mut self, bites: Bites) -> Self {
+        self.bites = bites;
+        self
+    }
+
+    /// Resting on a bound.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.confidence = Confidence::Bounded;
+        self
+    }
+
+    /// With one more piece of evidence.
+    #[must_use]
+    pub fn evidence(mut self, source: impl Into<String>, text: impl Into<String>) -> Self {
+        self.evidence.push(Evidence { source: source.into(), text: text.into() });
+        self
+    }
+
+    /// With a packet that shows it.
+    #[must_use]
+    pub fn witness(mut self, packet: Value) -> Self {
+        self.witness = Some(packet);
+        self
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = fix.into();
+        self
+    }
+}
+
+/// First 16 hex digits of SHA-256 over the code and the subject with sorted keys: the same on every run and host.
+fn fingerprint(code: &str, subject: &Value) -> String {
+    use sha2::{Digest, Sha256};
+    // serde_json's maps are sorted by key, so equal subjects have equal texts
+    let digest = Sha256::digest(format!("{code}\n{subject}"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -78,8 +78,17 @@ impl FailOn {
 pub enum Command {
     /// Check this host: failsafe lists, chain integrity, lockout risks, blind spots
     Audit(AuditArgs),
+    /// A finding's page: what it checks, why it matters, how to fix
+    Explain(ExplainArgs),
 }
 
 /// `hepguard audit`
 #[derive(Debug, Clone, Args)]
 pub struct AuditArgs {}
+
+/// `hepguard explain`
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// Code or name of a finding, HG303 or rules-ahead-of-felix; without it all are listed
+    pub code: Option<String>,
+}

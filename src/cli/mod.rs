@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod exit;
+pub mod explain;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -42,9 +43,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli, _out: &mut dyn Write) -> Result<Outcome, CliError> {
+fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
         Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
+        Command::Explain(args) => explain::run(&cli.common, args, out),
     }
 }
 
@@ -60,4 +62,10 @@ pub fn style(common: &args::Common) -> crate::report::text::Style {
     };
     let width = terminal_size::terminal_size().map_or(80, |(columns, _)| usize::from(columns.0));
     crate::report::text::Style { color, width: width.clamp(40, 160) }
+}
+
+/// The usage error for a format a command does not have.
+#[must_use]
+pub fn unknown_format(found: &str, known: &[&str]) -> CliError {
+    CliError::Usage(format!("--format {found:?} is not known here; expected one of {}", known.join(", ")))
 }

@@ -1,3 +1,4 @@
 //! Words for people and machines; each part only formats.
 
+pub mod explain;
 pub mod text;

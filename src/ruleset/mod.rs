@@ -14,6 +14,7 @@
 pub mod expr;
 pub mod print;
 pub mod readers;
+mod query;
 pub mod set;
 
 use std::sync::Arc;

@@ -1,0 +1,4 @@
+//! HG6xx: more open than intended.
+
+pub mod accept_before_felix;
+pub mod ipv6_unpoliced;

@@ -1,0 +1,55 @@
+//! The registry ages well: codes are unique and for ever, every page has its headings.
+
+use std::collections::BTreeSet;
+
+use hepguard::audit::registry::{CHECKS, find};
+
+#[test]
+fn codes_and_names_are_unique_and_in_order() {
+    let codes: Vec<&str> = CHECKS.iter().map(|check| check.code).collect();
+    let mut sorted = codes.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(codes, sorted, "codes must be unique and listed in order");
+    let names: BTreeSet<&str> = CHECKS.iter().map(|check| check.name).collect();
+    assert_eq!(names.len(), CHECKS.len(), "names must be unique");
+    for check in CHECKS {
+        let digits = check.code.strip_prefix("HG").unwrap_or_else(|| panic!("{} must start with HG", check.code));
+        assert!(digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()), "{}", check.code);
+        assert!(
+            check.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b.is_ascii_digit()),
+            "{}",
+            check.name
+        );
+    }
+}
+
+#[test]
+fn every_page_says_what_why_how_and_limits() {
+    for check in CHECKS {
+        let page: Vec<&str> = check.page().collect();
+        assert_eq!(page.first().copied(), Some(format!("# {} {}", check.code, check.name).as_str()));
+        let headings: Vec<&str> = page.iter().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(headings, ["What it checks", "Why it matters", "How to fix", "Limits"], "{}", check.code);
+        for heading in headings {
+            let at = page.iter().position(|line| line.ends_with(heading)).expect("the heading is there");
+            let words: usize =
+                page.iter().skip(at + 1).take_while(|line| !line.starts_with('#')).map(|l| l.split(' ').count()).sum();
+            assert!(words > 8, "{}: {heading:?} says too little", check.code);
+        }
+    }
+}
+
+#[test]
+fn codes_once_given_stay() {
+    let recorded = include_str!("fixtures/finding-codes.txt");
+    for line in recorded.lines().filter(|line| !line.starts_with('#')) {
+        let (code, name) = line.split_once(' ').expect("a line is CODE name");
+        let check = find(code).unwrap_or_else(|| panic!("{code} was given away once and must stay"));
+        assert_eq!(check.name, name, "{code} keeps its name");
+    }
+    for check in CHECKS {
+        let line = format!("{} {}", check.code, check.name);
+        assert!(recorded.lines().any(|known| known == line), "add \"{line}\" to tests/fixtures/finding-codes.txt");
+    }
+}
