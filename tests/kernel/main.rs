@@ -1,0 +1,14 @@
+//! The kernel as judge: rulesets are loaded into a private network namespace by the real tools, packets are sent for
+//! real, and what the kernel did with each is compared with what the library says.
+//!
+//! Needs root, `/dev/net/tun`, iproute2, nftables, iptables (legacy and nft), ipset and conntrack. Without them the tests
+//! say SKIPPED, or fail when the environment variable `CI` is set. Nothing leaves the namespace, and it vanishes with the
+//! thread that made it.
+#![expect(clippy::print_stdout, reason = "the figures are what a developer runs these tests for")]
+
+mod harness;
+mod lab;
+mod nflog;
+mod self_check;
+mod tun;
+mod wire;

@@ -1,0 +1,56 @@
+//! TUN devices: what is written to one arrives from that interface.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+/// `struct ifreq` as `TUNSETIFF` reads it (`linux/if_tun.h`): name, flags, padding.
+#[repr(C)]
+#[derive(Debug)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: i16,
+    padding: [u8; 22],
+}
+
+/// Raw IP packets, no packet-info header in front (`IFF_TUN | IFF_NO_PI`).
+const TUN_WITHOUT_HEADER: i16 = 0x0001 | 0x1000;
+
+#[expect(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
+mod request {
+    use super::InterfaceRequest;
+
+    nix::ioctl_readwrite_bad!(tunsetiff, nix::request_code_write!(b'T', 202, size_of::<i32>()), InterfaceRequest);
+
+    /// Attaches the open file to the interface.
+    pub(super) fn attach(fd: i32, request: &mut InterfaceRequest) -> nix::Result<()> {
+        // SAFETY: `request` is exclusively ours and laid out as the 40 bytes of `struct ifreq`, which is all the kernel
+        // reads and writes back for this request.
+        unsafe { tunsetiff(fd, request) }.map(|_| ())
+    }
+}
+
+/// A TUN device; it goes away when dropped.
+pub(crate) struct Tun {
+    file: File,
+}
+
+impl Tun {
+    /// Creates the device in the calling thread's namespace.
+    pub(crate) fn create(name: &str) -> Result<Self, String> {
+        let problem = |error: &dyn std::fmt::Display| format!("TUN device {name}: {error}");
+        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(|error| problem(&error))?;
+        let mut request = InterfaceRequest { name: [0; 16], flags: TUN_WITHOUT_HEADER, padding: [0; 22] };
+        if name.len() > 15 {
+            return Err(problem(&"name longer than 15 bytes"));
+        }
+        request.name[..name.len()].copy_from_slice(name.as_bytes());
+        request::attach(file.as_raw_fd(), &mut request).map_err(|error| problem(&error))?;
+        Ok(Self { file })
+    }
+
+    /// Lets a packet arrive. The kernel has judged it when this returns.
+    pub(crate) fn arrive(&self, packet: &[u8]) -> std::io::Result<()> {
+        (&self.file).write_all(packet)
+    }
+}
