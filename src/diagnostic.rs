@@ -65,6 +65,49 @@ pub struct Parsed<T> {
 /// Remarks kept for one input.
 pub const MAX_DIAGNOSTICS: usize = 200;
 
+/// Collects the remarks on one input and keeps them bounded.
+#[derive(Debug)]
+pub struct Remarks {
+    source: Arc<str>,
+    kept: Vec<Diagnostic>,
+    left_out: usize,
+    worst: Level,
+}
+
+impl Remarks {
+    /// None yet.
+    #[must_use]
+    pub fn new(source: &Arc<str>) -> Self {
+        Self { source: Arc::clone(source), kept: Vec::new(), left_out: 0, worst: Level::Note }
+    }
+
+    /// Adds one; `line` and `column` as in [`Diagnostic`].
+    pub fn add(&mut self, level: Level, line: u32, column: u32, message: impl Into<String>) {
+        if self.kept.len() + 1 < MAX_DIAGNOSTICS {
+            self.kept.push(Diagnostic::new(level, &self.source, line, column, message));
+        } else {
+            self.left_out += 1;
+            self.worst = self.worst.max(level);
+        }
+    }
+
+    /// The remarks; the last one says how many more there were.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Diagnostic> {
+        if self.left_out > 0 {
+            let message = format!("{} more remarks of this kind are not shown", self.left_out);
+            self.kept.push(Diagnostic::new(self.worst, &self.source, 0, 0, message));
+        }
+        self.kept
+    }
+
+    /// The remarks together with what was read.
+    #[must_use]
+    pub fn with<T>(self, value: T) -> Parsed<T> {
+        Parsed { value, diagnostics: self.finish() }
+    }
+}
+
 /// `text` with control characters, bidirectional overrides and other invisible characters escaped: safe for a terminal, a
 /// log or a report.
 #[must_use]
@@ -88,6 +131,18 @@ mod tests {
         let full = Diagnostic::new(Level::Error, &source, 3, 7, "expected -j");
         assert_eq!(full.to_string(), "iptables-save.txt:3:7: expected -j");
         assert_eq!(Diagnostic::new(Level::Note, &source, 0, 0, "empty").to_string(), "iptables-save.txt: empty");
+    }
+
+    #[test]
+    fn remarks_stay_bounded_and_the_worst_level_survives() {
+        let mut remarks = Remarks::new(&Arc::from("x"));
+        for line in 0..MAX_DIAGNOSTICS as u32 + 50 {
+            remarks.add(if line == 230 { Level::Error } else { Level::Note }, line, 0, "odd");
+        }
+        let kept = remarks.finish();
+        assert_eq!(kept.len(), MAX_DIAGNOSTICS);
+        let last = kept.last().expect("not empty");
+        assert_eq!((last.level, last.message.as_str()), (Level::Error, "51 more remarks of this kind are not shown"));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum FileState {
 pub struct SnapshotFiles {
     /// Files by relative name.
     pub files: BTreeMap<String, FileState>,
+    /// What a person knows a file as, where that is not its name here: one file given alone keeps its own path.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl SnapshotFiles {
@@ -31,6 +33,12 @@ impl SnapshotFiles {
             Some(FileState::Present(bytes)) => Some(bytes),
             _ => None,
         }
+    }
+
+    /// What to call the file in front of people.
+    #[must_use]
+    pub fn label<'a>(&'a self, name: &'a str) -> &'a str {
+        self.labels.get(name).map_or(name, String::as_str)
     }
 
     /// Names and bytes of present files below `folder` (`"calico/"`), in name order.

@@ -2,6 +2,11 @@
 //!
 //! Each part is `None` when nothing was read about it: "unknown" is not "none".
 
+pub mod conntrack;
+pub mod ip;
+pub mod sockets;
+pub mod sysctl;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -100,7 +105,7 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Metric; lower wins.
     pub metric: u32,
-    /// Has `nexthops` (multipath): which one a packet takes is not decided here.
+    /// Which packets take it is not decided here: it has several `nexthops`, or a selector such as `tos` or `from`.
     pub multipath: bool,
 }
 
@@ -136,6 +141,8 @@ pub struct Socket {
     pub protocol: Protocol,
     /// Local address; unspecified means any.
     pub local: IpAddr,
+    /// Bound to any IPv6 address and may take IPv4 too.
+    pub dual_stack: bool,
     /// Local port.
     pub local_port: u16,
     /// Device it is bound to.

@@ -1,0 +1,518 @@
+//! Readers of iproute2's JSON: `ip -j addr`, `ip -j link`, `ip -j route show table all`, `ip -j rule`.
+//!
+//! A file may hold several listings one after the other (IPv4's and IPv6's). What one element has wrong costs that element
+//! only, and a listing cut short gives what stands before the cut.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{Interface, InterfaceAddress, Route, RouteKind, RoutingRule};
+use crate::diagnostic::{Level, Parsed, Remarks};
+use crate::packet::{Family, Prefix};
+
+/// Numbers of routing tables that a listing only names.
+///
+/// `local`, `main` and `default` are the kernel's; other names come from `/etc/iproute2/rt_tables`, which a snapshot does
+/// not hold. Such a name gets a number of its own, the same in routes and rules, from the top of the number space.
+#[derive(Clone, Debug, Default)]
+pub struct TableNumbers {
+    named: BTreeMap<String, u32>,
+}
+
+impl TableNumbers {
+    /// The number of the table listed as `text`.
+    pub fn number(&mut self, text: &str) -> u32 {
+        match text {
+            "local" => 255,
+            "main" => 254,
+            "default" => 253,
+            _ => text.parse().unwrap_or_else(|_| {
+                let next = u32::MAX - u32::try_from(self.named.len()).unwrap_or(0);
+                *self.named.entry(text.to_owned()).or_insert(next)
+            }),
+        }
+    }
+}
+
+/// Reads `ip -j addr` or `ip -j link`, with or without `-d`.
+#[must_use]
+pub fn interfaces(source: &Arc<str>, text: &[u8]) -> Parsed<Vec<Interface>> {
+    let mut reader = Reader::new(source, text);
+    let mut found: Vec<Interface> = Vec::new();
+    reader.each(|element, _| {
+        let interface = interface(element)?;
+        merge(&mut found, interface);
+        Ok(())
+    });
+    reader.remarks.with(found)
+}
+
+/// Adds what `more` tells to `known`: new interfaces, and kind, master and addresses of known ones.
+pub fn merge(known: &mut Vec<Interface>, more: Interface) {
+    let Some(old) = known.iter_mut().find(|old| old.name == more.name) else {
+        known.push(more);
+        return;
+    };
+    if old.kind.is_empty() {
+        old.kind = more.kind;
+    }
+    if old.master.is_none() {
+        old.master = more.master;
+    }
+    for address in more.addresses {
+        if !old.addresses.contains(&address) {
+            old.addresses.push(address);
+        }
+    }
+}
+
+/// Reads `ip -j route show table all`, of both families.
+#[must_use]
+pub fn routes(source: &Arc<str>, text: &[u8], tables: &mut TableNumbers) -> Parsed<Vec<Route>> {
+    let mut reader = Reader::new(source, text);
+    let mut found = Vec::new();
+    let mut dead = 0_usize;
+    reader.each(|element, _| {
+        if flags(element, "flags").any(|flag| flag == "dead") {
+            dead += 1; // its interface is down: the kernel never takes it
+            return Ok(());
+        }
+        found.push(route(element, tables)?);
+        Ok(())
+    });
+    if dead > 0 {
+        reader.remarks.add(Level::Note, 0, 0, format!("{dead} dead routes (interface down) are left out"));
+    }
+    reader.remarks.with(found)
+}
+
+/// Reads `ip -j rule`, followed or not by `ip -6 -j rule`.
+#[must_use]
+pub fn rules(source: &Arc<str>, text: &[u8], tables: &mut TableNumbers) -> Parsed<Vec<RoutingRule>> {
+    let mut reader = Reader::new(source, text);
+    let mut listings: BTreeMap<usize, Vec<RoutingRule>> = BTreeMap::new();
+    reader.each(|element, listing| {
+        let rule = rule(element, tables)?;
+        listings.entry(listing).or_default().push(rule);
+        Ok(())
+    });
+    let several = listings.len() > 1;
+    let mut found = Vec::new();
+    for (listing, mut rules) in listings {
+        let ipv6 = family_of_rules(&rules).unwrap_or(several && listing > 0);
+        for rule in &mut rules {
+            // one listing alone: the standard three stand for both families
+            let standard =
+                matches!((rule.priority, rule.table), (0, Some(255)) | (32766, Some(254)) | (32767, Some(253)));
+            let plain = rule.source.is_none() && rule.destination.is_none() && rule.mark.is_none();
+            rule.ipv6 = if !several && standard && plain { None } else { Some(ipv6) };
+        }
+        found.append(&mut rules);
+    }
+    if !several && !found.is_empty() {
+        let message = "one family's rules only; the other's are taken to be the kernel's standard ones; \
+                       append the output of 'ip -6 -j rule' to know";
+        reader.remarks.add(Level::Note, 0, 0, message);
+    }
+    found.sort_by_key(|rule| rule.priority);
+    reader.remarks.with(found)
+}
+
+/// The family a listing of rules is of, where an address or the table only IPv4 has tells.
+fn family_of_rules(rules: &[RoutingRule]) -> Option<bool> {
+    let of_addresses = rules.iter().flat_map(|rule| [rule.source, rule.destination]).flatten().next();
+    of_addresses
+        .map(|prefix| !prefix.is_ipv4())
+        .or_else(|| rules.iter().any(|rule| rule.priority == 32767 && rule.table == Some(253)).then_some(false))
+}
+
+type Object = Map<String, Value>;
+
+fn interface(element: &Object) -> Result<Interface, String> {
+    let name = text(element, "ifname").ok_or("expected an interface with \"ifname\"")?;
+    let mut addresses = Vec::new();
+    for info in element.get("addr_info").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
+        addresses.extend(interface_address(info)?);
+    }
+    let has = |wanted: &str| flags(element, "flags").any(|flag| flag == wanted);
+    let kind = element.get("linkinfo").and_then(|info| info.get("info_kind")).and_then(Value::as_str);
+    Ok(Interface {
+        index: number(element, "ifindex")?.unwrap_or(0),
+        name: name.into(),
+        up: has("UP"),
+        loopback: has("LOOPBACK"),
+        link_type: text(element, "link_type").unwrap_or_default().into(),
+        kind: kind.unwrap_or_default().into(),
+        master: text(element, "master").map(Into::into),
+        addresses,
+    })
+}
+
+/// `None` for an empty object, which old versions print for addresses they filter out.
+fn interface_address(info: &Object) -> Result<Option<InterfaceAddress>, String> {
+    let Some(local) = text(info, "local") else {
+        return if info.is_empty() { Ok(None) } else { Err("expected \"local\" in \"addr_info\"".to_owned()) };
+    };
+    let address: IpAddr = local.parse().map_err(|_| format!("expected an address in \"local\", found {local:?}"))?;
+    let length: u8 = number(info, "prefixlen")?.unwrap_or(if address.is_ipv4() { 32 } else { 128 });
+    if Prefix::new(address, length).is_none() {
+        return Err(format!("expected a prefix length that fits {address}, found {length}"));
+    }
+    Ok(Some(InterfaceAddress {
+        address,
+        prefix_length: length,
+        broadcast: text(info, "broadcast").and_then(|text| text.parse().ok()),
+        scope: text(info, "scope").unwrap_or_default().into(),
+        dynamic: info.get("dynamic").and_then(Value::as_bool).unwrap_or(false),
+    }))
+}
+
+fn route(element: &Object, tables: &mut TableNumbers) -> Result<Route, String> {
+    let address = |key: &str| -> Result<Option<IpAddr>, String> {
+        let Some(text) = text(element, key) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| format!("expected an address in {key:?}, found {text:?}"))
+    };
+    let via = element.get("via").and_then(|via| via.get("host")).and_then(Value::as_str);
+    let gateway = address("gateway")?.or_else(|| via.and_then(|host| host.parse().ok()));
+    let source = address("prefsrc")?;
+    let nexthops: Vec<&Object> =
+        element.get("nexthops").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object).collect();
+    let first = |key: &str| nexthops.first().and_then(|hop| text(hop, key));
+    let destination = match text(element, "dst").ok_or("expected a route with \"dst\"")? {
+        "default" | "all" => {
+            let near = source.or(gateway).or_else(|| first("gateway").and_then(|text| text.parse().ok()));
+            // without an address: the kernel tells a router preference for IPv6 routes only
+            let ipv6 = element.contains_key("pref") || (via.is_none() && near.is_some_and(|address| address.is_ipv6()));
+            Prefix::any(if ipv6 { Family::Ipv6 } else { Family::Ipv4 })
+        }
+        text => text.parse().map_err(|error| format!("in \"dst\": {error}"))?,
+    };
+    let kind = match text(element, "type").unwrap_or("unicast") {
+        "unicast" => RouteKind::Unicast,
+        "local" => RouteKind::Local,
+        "broadcast" => RouteKind::Broadcast,
+        "anycast" => RouteKind::Anycast,
+        "multicast" => RouteKind::Multicast,
+        "blackhole" => RouteKind::Blackhole,
+        "unreachable" => RouteKind::Unreachable,
+        "prohibit" => RouteKind::Prohibit,
+        "throw" => RouteKind::Throw,
+        other => return Err(format!("expected a route type such as unicast or local, found {other:?}")),
+    };
+    Ok(Route {
+        destination,
+        kind,
+        table: tables.number(text(element, "table").unwrap_or("main")),
+        device: text(element, "dev").or_else(|| first("dev")).map(Into::into),
+        gateway: gateway.or_else(|| first("gateway").and_then(|text| text.parse().ok())),
+        source,
+        metric: number(element, "metric")?.unwrap_or(0),
+        multipath: nexthops.len() > 1 || element.contains_key("tos") || element.contains_key("from"),
+    })
+}
+
+fn rule(element: &Object, tables: &mut TableNumbers) -> Result<RoutingRule, String> {
+    const KNOWN: [&str; 16] = [
+        "priority",
+        "src",
+        "srclen",
+        "dst",
+        "dstlen",
+        "iif",
+        "oif",
+        "iif_detached",
+        "oif_detached",
+        "fwmark",
+        "fwmask",
+        "not",
+        "table",
+        "protocol",
+        "action",
+        "goto",
+    ];
+    let prefix = |key: &str, length: &str| -> Result<Option<Prefix>, String> {
+        let Some(address) = text(element, key).filter(|text| *text != "all") else { return Ok(None) };
+        let listed = match number::<u8>(element, length)? {
+            Some(length) => format!("{address}/{length}"),
+            None => address.to_owned(),
+        };
+        listed.parse().map(Some).map_err(|error| format!("in {key:?}: {error}"))
+    };
+    let mark = match text(element, "fwmark") {
+        None => None,
+        Some(value) => {
+            let mask = text(element, "fwmask").map_or(Ok(u32::MAX), hexadecimal)?;
+            Some((hexadecimal(value)?, mask))
+        }
+    };
+    let mut others: Vec<String> = Vec::new();
+    for (key, value) in element {
+        match key.as_str() {
+            "action" if value.as_str() == Some("to_tbl") => {}
+            "action" => others.push(value.as_str().unwrap_or_default().to_owned()),
+            "goto" => others.push(format!("goto {value}")),
+            key if KNOWN.contains(&key) => {}
+            key => others.push(format!("{key} {value}")),
+        }
+    }
+    Ok(RoutingRule {
+        priority: number(element, "priority")?.ok_or("expected a rule with \"priority\"")?,
+        ipv6: None,
+        source: prefix("src", "srclen")?,
+        destination: prefix("dst", "dstlen")?,
+        iif: text(element, "iif").map(Into::into),
+        oif: text(element, "oif").map(Into::into),
+        mark,
+        inverted: element.contains_key("not"),
+        table: text(element, "table").map(|name| tables.number(name)),
+        other: (!others.is_empty()).then(|| others.join(", ").into()),
+    })
+}
+
+fn hexadecimal(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("expected a mark of 32 bits, found {text:?}"))
+}
+
+fn text<'a>(element: &'a Object, key: &str) -> Option<&'a str> {
+    element.get(key).and_then(Value::as_str)
+}
+
+/// A number; some versions write it as a string.
+fn number<T: TryFrom<u64>>(element: &Object, key: &str) -> Result<Option<T>, String> {
+    let Some(value) = element.get(key) else { return Ok(None) };
+    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    let fits = number.and_then(|number| T::try_from(number).ok());
+    fits.map(Some).ok_or_else(|| format!("expected a number that fits in {key:?}, found {value}"))
+}
+
+fn flags<'a>(element: &'a Object, key: &str) -> impl Iterator<Item = &'a str> {
+    element.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Walks the elements of the arrays in a text.
+struct Reader<'a> {
+    text: Cow<'a, str>,
+    remarks: Remarks,
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: &Arc<str>, text: &'a [u8]) -> Self {
+        let mut remarks = Remarks::new(source);
+        let text = String::from_utf8_lossy(text);
+        if matches!(text, Cow::Owned(_)) {
+            remarks.add(
+                Level::Warning,
+                0,
+                0,
+                "bytes that are not UTF-8 are replaced; a name that holds them never matches",
+            );
+        }
+        Self { text, remarks }
+    }
+
+    /// Calls `read` for each element with the number of its array; what it says about an element becomes a remark.
+    fn each(&mut self, mut read: impl FnMut(&Object, usize) -> Result<(), String>) {
+        let text: &str = &self.text;
+        let mut elements: Vec<(usize, &RawValue)> = Vec::new();
+        let mut stream = serde_json::Deserializer::from_str(text);
+        let mut listing = 0;
+        while stream.end().is_err() {
+            let end = Elements { listing, found: &mut elements }.deserialize(&mut stream);
+            if let Err(error) = end {
+                let (line, column) = (as_u32(error.line()), as_u32(error.column()));
+                let message = format!("expected the output of 'ip -j', whole: {error}; what stands before is used");
+                self.remarks.add(Level::Error, line, column, message);
+                break;
+            }
+            listing += 1;
+        }
+        if listing == 0 && elements.is_empty() && text.trim().is_empty() {
+            self.remarks.add(Level::Error, 0, 0, "empty; expected the output of 'ip -j', at least []");
+        }
+        for (listing, raw) in elements {
+            let result = match serde_json::from_str::<Object>(raw.get()) {
+                Ok(object) if object.is_empty() => Ok(()), // printed by old versions for what they filter out
+                Ok(object) => read(&object, listing),
+                Err(error) => Err(format!("expected an object: {error}")),
+            };
+            if let Err(message) = result {
+                let (line, column) = place(text, raw.get());
+                self.remarks.add(Level::Error, line, column, format!("{message}; this element is not used"));
+            }
+        }
+    }
+}
+
+/// Line and column of `part`, a slice of `whole`.
+fn place(whole: &str, part: &str) -> (u32, u32) {
+    let offset = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    let before = whole.as_bytes().get(..offset).unwrap_or_default();
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    (as_u32(line), as_u32(offset - line_start + 1))
+}
+
+fn as_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Collects the elements of one array up to the first that is not JSON.
+struct Elements<'v, 'de> {
+    listing: usize,
+    found: &'v mut Vec<(usize, &'de RawValue)>,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(element) = elements.next_element::<&'de RawValue>()? {
+            self.found.push((self.listing, element));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> Arc<str> {
+        Arc::from("ip.json")
+    }
+
+    #[test]
+    fn addresses_and_links_are_one_list() {
+        let addr = br#"[{},{"ifindex":2,"ifname":"eth0","flags":["BROADCAST","UP"],"link_type":"ether","addr_info":[
+            {"family":"inet","local":"10.0.1.10","prefixlen":24,"broadcast":"10.0.1.255","scope":"global","dynamic":true},
+            {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"#;
+        let link = br#"[{"ifindex":2,"ifname":"eth0","master":"br0","linkinfo":{"info_kind":"veth"}},
+            {"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"link_type":"loopback"}]"#;
+        let mut all = interfaces(&source(), addr).value;
+        for more in interfaces(&source(), link).value {
+            merge(&mut all, more);
+        }
+        let [eth0, lo] = all.as_slice() else { panic!("two interfaces, not {all:?}") };
+        assert_eq!((&*eth0.name, eth0.index, eth0.up, eth0.loopback), ("eth0", 2, true, false));
+        assert_eq!((&*eth0.kind, eth0.master.as_deref()), ("veth", Some("br0")));
+        assert_eq!(eth0.addresses.len(), 2);
+        let first = eth0.addresses.first().expect("two addresses");
+        assert_eq!((first.address.to_string().as_str(), first.prefix_length, first.dynamic), ("10.0.1.10", 24, true));
+        assert_eq!(first.broadcast, "10.0.1.255".parse().ok());
+        assert!(lo.loopback && !lo.up);
+    }
+
+    #[test]
+    fn routes_of_both_families() {
+        let text = br#"[{"type":"unreachable","dst":"9.9.9.9","table":"77","flags":[]},
+            {"dst":"default","gateway":"10.0.1.1","dev":"eth0","protocol":"dhcp","prefsrc":"10.0.1.10","metric":100,"flags":[]},
+            {"dst":"10.88.0.0/16","flags":[],"nexthops":[{"gateway":"10.9.0.2","dev":"d0","weight":1,"flags":[]},
+             {"gateway":"10.9.0.3","dev":"d1","weight":1,"flags":[]}]},
+            {"dst":"1.2.3.0/24","via":{"family":"inet6","host":"fe80::5"},"dev":"d0","flags":[]},
+            {"dst":"5.0.0.0/8","dev":"down0","flags":["dead","linkdown"]},
+            {"type":"local","dst":"10.0.1.10","dev":"eth0","table":"local","flags":[]}]
+            [{"dst":"default","dev":"tun0","metric":1024,"flags":[],"pref":"medium"},
+             {"dst":"default","gateway":"fe80::1","dev":"eth0","table":"vrf-mgmt","flags":[]}]"#;
+        let mut tables = TableNumbers::default();
+        let read = routes(&source(), text, &mut tables);
+        let texts: Vec<String> = read
+            .value
+            .iter()
+            .map(|r| {
+                format!("{:?} {} table {} multi {} via {:?}", r.kind, r.destination, r.table, r.multipath, r.gateway)
+            })
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "Unreachable 9.9.9.9/32 table 77 multi false via None",
+                "Unicast 0.0.0.0/0 table 254 multi false via Some(10.0.1.1)",
+                "Unicast 10.88.0.0/16 table 254 multi true via Some(10.9.0.2)",
+                "Unicast 1.2.3.0/24 table 254 multi false via Some(fe80::5)",
+                "Local 10.0.1.10/32 table 255 multi false via None",
+                "Unicast ::/0 table 254 multi false via None",
+                "Unicast ::/0 table 4294967295 multi false via Some(fe80::1)",
+            ]
+        );
+        assert_eq!(tables.number("vrf-mgmt"), u32::MAX, "the same name is the same table in rules");
+        assert!(read.diagnostics.iter().any(|remark| remark.message.contains("1 dead")));
+    }
+
+    #[test]
+    fn rules_keep_what_they_cannot_say() {
+        let text = br#"[{"priority":0,"src":"all","table":"local"},
+            {"priority":89,"src":"all","tos":"0x10","uid_start":0,"uid_end":10,"table":"5"},
+            {"priority":90,"src":"all","ipproto":"tcp","goto":32766},
+            {"priority":100,"not":null,"src":"all","dst":"10.1.0.1","iif":"d0","iif_detached":null,"action":"blackhole"},
+            {"priority":32765,"src":"10.0.0.0","srclen":8,"fwmark":"0x10","fwmask":"0xff","table":"77"},
+            {"priority":32766,"src":"all","table":"main"},{"priority":32767,"src":"all","table":"default"}]"#;
+        let read = rules(&source(), text, &mut TableNumbers::default());
+        let by = |priority| read.value.iter().find(|rule| rule.priority == priority).expect("listed");
+        assert_eq!((by(0).ipv6, by(0).table), (None, Some(255)), "the standard three stand for both families");
+        assert_eq!((by(89).table, by(89).ipv6), (Some(5), Some(false)));
+        assert!(by(89).other.as_deref().is_some_and(|other| other.contains("tos") && other.contains("uid_start 0")));
+        assert!(by(90).other.as_deref().is_some_and(|other| other.contains("goto 32766") && other.contains("ipproto")));
+        assert!(by(100).inverted && by(100).table.is_none() && by(100).other.as_deref() == Some("blackhole"));
+        assert_eq!(by(32765).mark, Some((0x10, 0xff)));
+        assert_eq!(by(32765).source, "10.0.0.0/8".parse().ok());
+    }
+
+    #[test]
+    fn two_rule_listings_are_ipv4_then_ipv6() {
+        let text =
+            br#"[{"priority":0,"src":"all","table":"local"},{"priority":10,"src":"all","fwmark":"0x1","table":"7"}]
+            [{"priority":0,"src":"all","table":"local"}]"#;
+        let read = rules(&source(), text, &mut TableNumbers::default());
+        let families: Vec<_> = read.value.iter().map(|rule| (rule.priority, rule.ipv6)).collect();
+        assert_eq!(families, [(0, Some(false)), (0, Some(true)), (10, Some(false))]);
+    }
+
+    #[test]
+    fn a_cut_listing_gives_what_stands_before_the_cut() {
+        let read = interfaces(&source(), br#"[{"ifname":"lo"},{"ifname":"eth0","flags":["#);
+        assert_eq!(read.value.len(), 1);
+        let remark = read.diagnostics.first().expect("one remark");
+        assert_eq!((remark.level, remark.line), (Level::Error, 1));
+        assert!(remark.column > 30, "{remark}");
+    }
+
+    #[test]
+    fn one_bad_element_costs_only_itself() {
+        let text = b"[{\"ifname\":\"lo\"},\n {\"ifindex\":3},\n 7, {\"ifname\":\"a\",\"addr_info\":[{\"local\":\"x\"}]}, {\"ifname\":\"b\"}]";
+        let read = interfaces(&source(), text);
+        assert_eq!(read.value.iter().map(|i| &*i.name).collect::<Vec<_>>(), ["lo", "b"]);
+        let places: Vec<_> = read.diagnostics.iter().map(|d| (d.line, d.column)).collect();
+        assert_eq!(places, [(2, 2), (3, 2), (3, 5)]);
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_else() {
+        for garbage in [&b""[..], b"\xff\xfe\x00", b"Object \"x\" is unknown", b"{}", b"[[[[[["] {
+            let read = routes(&source(), garbage, &mut TableNumbers::default());
+            assert!(read.value.is_empty());
+            assert!(read.diagnostics.iter().any(|remark| remark.level == Level::Error), "{garbage:?}");
+        }
+    }
+}
