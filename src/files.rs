@@ -23,6 +23,8 @@ pub struct SnapshotFiles {
     pub files: BTreeMap<String, FileState>,
     /// What a person knows a file as, where that is not its name here: one file given alone keeps its own path.
     pub labels: BTreeMap<String, String>,
+    /// Names found beside the others that no snapshot has; not looked at.
+    pub ignored: Vec<String>,
 }
 
 impl SnapshotFiles {

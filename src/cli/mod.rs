@@ -5,6 +5,7 @@
 pub mod args;
 pub mod exit;
 pub mod explain;
+pub mod load;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};

@@ -37,7 +37,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     for (name, state) in &context.snapshot.files.files {
         let mut remarks: Vec<&Diagnostic> = Vec::new();
         if matches!(state, FileState::Present(_)) {
-            let of_file = |d: &&Diagnostic| d.level == Level::Error && *d.source == **name;
+            let of_file = |d: &&Diagnostic| d.level == Level::Error && *d.source == *context.snapshot.files.label(name);
             remarks.extend(context.snapshot.diagnostics.iter().filter(of_file));
             if remarks.is_empty() {
                 continue;
