@@ -1,1 +1,15 @@
 //! Log lines into deny events, and queries over them, at memory speed.
+//!
+//! A line is taken apart in two steps: what stands around it ([`header`], JSON included), then what it says ([`felix`],
+//! [`kernel`], [`flowlog`]); [`line`] does both.
+//!
+//! Everything is bytes: logs hold invalid UTF-8, NUL bytes and escape sequences, and none of them ends a run.
+
+pub mod event;
+pub mod felix;
+pub mod flowlog;
+pub mod header;
+mod json;
+pub mod kernel;
+pub mod line;
+pub mod time;

@@ -1,0 +1,372 @@
+//! Packet lines of the kernel's log (`iptables -j LOG`, `nft log`), as `nf_log_syslog` writes them.
+//!
+//! `PREFIX IN=eth0 OUT= MAC=… SRC=… DST=… LEN=… … PROTO=TCP SPT=… DPT=… …`. The prefix is free text and may run into `IN=`.
+//! A line proves that a packet reached the rule, no more; only the prefix may tell the verdict.
+
+use std::net::IpAddr;
+
+use memchr::memmem;
+
+use super::event::{Action, Direction};
+use super::felix::address;
+use super::header::decimal;
+
+/// One packet line.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Packet<'a> {
+    /// Free text of the rule, without the separator.
+    pub prefix: &'a [u8],
+    /// Seconds since boot, as text.
+    pub uptime: Option<&'a [u8]>,
+    /// `IN=`, absent for packets of this host.
+    pub in_iface: Option<&'a [u8]>,
+    /// `OUT=`, absent for packets to this host and before routing.
+    pub out_iface: Option<&'a [u8]>,
+    /// `PHYSIN=`: the bridge port.
+    pub phys_in: Option<&'a [u8]>,
+    /// `PHYSOUT=`: the bridge port.
+    pub phys_out: Option<&'a [u8]>,
+    /// `MAC=` as written, when not empty: on Ethernet destination, source and type in 14 octets.
+    pub mac: Option<&'a [u8]>,
+    /// `MACSRC=`.
+    pub mac_src: Option<&'a [u8]>,
+    /// `MACDST=`.
+    pub mac_dst: Option<&'a [u8]>,
+    /// `SRC=`, or `IPSRC=` of ARP; absent when masked or broken.
+    pub src: Option<IpAddr>,
+    /// `DST=`, or `IPDST=` of ARP; absent when masked or broken.
+    pub dst: Option<IpAddr>,
+    /// IP length.
+    pub length: Option<u32>,
+    /// TTL or hop limit.
+    pub ttl: Option<u32>,
+    /// IPv4 identification.
+    pub ip_id: Option<u32>,
+    /// IPv4 words `DF`, `MF`, `CE`.
+    pub dont_fragment: bool,
+    /// More fragments follow (IPv4).
+    pub more_fragments: bool,
+    /// Congestion experienced.
+    pub congestion: bool,
+    /// Fragment offset: units of eight bytes for IPv4, bytes for IPv6.
+    pub fragment: Option<u32>,
+    /// `PROTO=` as written; `ARP` for ARP lines.
+    pub proto: Option<&'a [u8]>,
+    /// `SPT=`.
+    pub src_port: Option<u16>,
+    /// `DPT=`.
+    pub dst_port: Option<u16>,
+    /// UDP length.
+    pub udp_length: Option<u32>,
+    /// TCP flags: bit n stands for the n-th word of [`FLAGS`].
+    pub flags: u16,
+    /// TCP sequence number.
+    pub sequence: Option<u32>,
+    /// TCP acknowledgement number.
+    pub acknowledgement: Option<u32>,
+    /// TCP options in hex.
+    pub tcp_options: Option<&'a [u8]>,
+    /// ICMP type.
+    pub icmp_type: Option<u8>,
+    /// ICMP code.
+    pub icmp_code: Option<u8>,
+    /// ICMP echo identifier.
+    pub icmp_id: Option<u32>,
+    /// ICMP echo sequence.
+    pub icmp_sequence: Option<u32>,
+    /// Gateway of an ICMP redirect.
+    pub gateway: Option<IpAddr>,
+    /// MTU of an ICMP error.
+    pub mtu: Option<u32>,
+    /// SPI of AH or ESP, as written.
+    pub spi: Option<&'a [u8]>,
+    /// Packet mark.
+    pub mark: Option<u32>,
+    /// User of the socket.
+    pub uid: Option<u32>,
+    /// Group of the socket.
+    pub gid: Option<u32>,
+    /// The packet quoted by an ICMP error, as written.
+    pub quoted: Option<&'a [u8]>,
+    /// Bytes there were, when the header was cut (`INCOMPLETE [8 bytes]`).
+    pub incomplete: Option<u32>,
+    /// The line was cut.
+    pub truncated: bool,
+}
+
+/// TCP flag words in the order the kernel writes them.
+pub const FLAGS: [&str; 9] = ["AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
+
+/// Reads a packet line's message; `None` when it is not one: `IN=`, then ` OUT=`, then an address must occur.
+#[must_use]
+pub fn read(message: &[u8]) -> Option<Packet<'_>> {
+    let out = memmem::find(message, b" OUT=")?;
+    let before = message.get(..out)?;
+    let start = memmem::rfind(before, b"IN=")?;
+    // an interface name is all that may stand between the two
+    let in_iface = before.get(start + 3..)?;
+    if in_iface.len() > 15 || in_iface.contains(&b' ') {
+        return None;
+    }
+    let (uptime, prefix) = uptime(before.get(..start)?);
+    let prefix = prefix.trim_ascii();
+    let prefix = prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end();
+    let mut packet = Packet { prefix, uptime, in_iface: some(in_iface), ..Packet::default() };
+    let rest = message.get(out + 1..)?;
+    let outer = match quotation(rest) {
+        Some((from, to)) => {
+            packet.quoted = rest.get(from..to);
+            packet.fill(rest.get(..from.saturating_sub(1))?);
+            rest.get(to + 1..).unwrap_or_default()
+        }
+        None => rest,
+    };
+    packet.fill(outer);
+    (packet.saw_addresses(message)).then_some(packet)
+}
+
+/// The packet quoted in brackets, without them. `INCOMPLETE [8 bytes]` inside has brackets too.
+fn quotation(rest: &[u8]) -> Option<(usize, usize)> {
+    let from = memmem::find(rest, b"[SRC=")? + 1;
+    let mut depth = 1usize;
+    for (at, byte) in rest.iter().enumerate().skip(from) {
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some((from, at));
+        }
+    }
+    Some((from, rest.len()))
+}
+
+/// Splits `[  398.12] ` off; also the raw form `<5>[ 398.12]`.
+fn uptime(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let read = text.strip_prefix(b"[").and_then(|rest| {
+        let close = rest.iter().take(24).position(|byte| *byte == b']')?;
+        let seconds = rest.get(..close)?.trim_ascii();
+        let number = seconds.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+        (number && !seconds.is_empty()).then_some((seconds, rest.get(close + 1..)?))
+    });
+    read.map_or((None, text), |(seconds, rest)| (Some(seconds), rest))
+}
+
+fn some(text: &[u8]) -> Option<&[u8]> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn hex(text: &[u8]) -> Option<u32> {
+    let digits = text.strip_prefix(b"0x").unwrap_or(text);
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+impl<'a> Packet<'a> {
+    fn saw_addresses(&self, message: &[u8]) -> bool {
+        self.src.is_some() || self.dst.is_some() || memmem::find(message, b" SRC=").is_some()
+    }
+
+    /// Reads the tokens of one packet; after a quotation it goes on where it stopped.
+    fn fill(&mut self, text: &'a [u8]) {
+        let mut words = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).peekable();
+        while let Some(word) = words.next() {
+            let last = words.peek().is_none();
+            match memchr::memchr(b'=', word).and_then(|at| Some((word.get(..at)?, word.get(at + 1..)?))) {
+                Some((key, value)) => self.set(key, value),
+                None => self.word(word, last),
+            }
+            if word == b"OPT" {
+                let bytes = words.next().and_then(|word| word.strip_prefix(b"(")?.strip_suffix(b")"));
+                // before PROTO these are IP options
+                self.tcp_options = bytes.filter(|_| self.proto.is_some()).or(self.tcp_options);
+            }
+            if word == b"INCOMPLETE"
+                && let Some(count) = words.peek().and_then(|word| decimal(word.strip_prefix(b"[")?))
+            {
+                self.incomplete = Some(count);
+            }
+        }
+    }
+
+    fn word(&mut self, word: &'a [u8], last: bool) {
+        let ip = self.proto.is_none();
+        match word {
+            b"DF" if ip => self.dont_fragment = true,
+            b"MF" if ip => self.more_fragments = true,
+            b"CE" if ip => self.congestion = true,
+            b"ARP" if ip => self.proto = Some(word),
+            b"TRUNCATED" => self.truncated = true,
+            _ if !ip => match FLAGS.iter().position(|flag| flag.as_bytes() == word) {
+                Some(bit) => self.flags |= 1 << bit,
+                // a key cut before its `=` is the end of a line that was cut
+                _ => self.truncated |= last && word.iter().all(u8::is_ascii_uppercase),
+            },
+            _ => {
+                if let Some(offset) = word.strip_prefix(b"FRAG:") {
+                    self.fragment = decimal(offset);
+                } else {
+                    self.truncated |= last && word.iter().all(u8::is_ascii_uppercase);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, key: &[u8], value: &'a [u8]) {
+        let first = self.proto.is_none();
+        let small = |value: &[u8]| decimal(value).and_then(|value| u16::try_from(value).ok());
+        let tiny = |value: &[u8]| decimal(value).and_then(|value| u8::try_from(value).ok());
+        match key {
+            b"OUT" => self.out_iface = some(value),
+            b"PHYSIN" => self.phys_in = some(value),
+            b"PHYSOUT" => self.phys_out = some(value),
+            b"MAC" => self.mac = some(value),
+            b"MACSRC" => self.mac_src = some(value),
+            b"MACDST" => self.mac_dst = some(value),
+            b"SRC" | b"IPSRC" => self.src = address(value),
+            b"DST" | b"IPDST" => self.dst = address(value),
+            // twice for UDP (IP, then UDP) and for ICMP echo (IP id, then echo id)
+            b"LEN" if first => self.length = decimal(value),
+            b"LEN" => self.udp_length = decimal(value),
+            b"ID" if first => self.ip_id = decimal(value),
+            b"ID" => self.icmp_id = decimal(value),
+            b"TTL" | b"HOPLIMIT" => self.ttl = decimal(value),
+            b"PROTO" if first => self.proto = some(value),
+            b"SPT" => self.src_port = small(value),
+            b"DPT" => self.dst_port = small(value),
+            b"SEQ" if self.icmp_type.is_some() => self.icmp_sequence = decimal(value),
+            b"SEQ" => self.sequence = decimal(value),
+            b"ACK" => self.acknowledgement = decimal(value),
+            b"TYPE" => self.icmp_type = tiny(value),
+            b"CODE" => self.icmp_code = tiny(value),
+            b"GATEWAY" => self.gateway = address(value),
+            b"MTU" => self.mtu = decimal(value),
+            b"SPI" => self.spi = some(value),
+            b"MARK" => self.mark = hex(value),
+            b"UID" => self.uid = decimal(value),
+            b"GID" => self.gid = decimal(value),
+            _ => {}
+        }
+    }
+
+    /// The packet quoted by an ICMP error.
+    #[must_use]
+    pub fn quoted_packet(&self) -> Option<Packet<'a>> {
+        let mut packet = Packet::default();
+        packet.fill(self.quoted?);
+        Some(packet)
+    }
+
+    /// Protocol number of `PROTO=`.
+    #[must_use]
+    pub fn protocol(&self) -> Option<u8> {
+        match self.proto? {
+            b"TCP" => Some(6),
+            b"UDP" => Some(17),
+            b"UDPLITE" => Some(136),
+            b"ICMP" => Some(1),
+            b"ICMPv6" => Some(58),
+            b"AH" => Some(51),
+            b"ESP" => Some(50),
+            number => decimal(number).and_then(|number| u8::try_from(number).ok()),
+        }
+    }
+
+    /// From the interfaces: input only is input or prerouting.
+    #[must_use]
+    pub fn direction(&self) -> Option<Direction> {
+        match (self.in_iface, self.out_iface) {
+            (Some(_), None) => Some(Direction::Ingress),
+            (None, Some(_)) => Some(Direction::Egress),
+            (Some(_), Some(_)) => Some(Direction::Forward),
+            (None, None) => None,
+        }
+    }
+
+    /// What the prefix says about the verdict, in the words firewalls use; [`Action::Log`] when it says nothing.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        let mut found = Action::Log;
+        let words = self.prefix.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        for word in words {
+            let word = word.strip_prefix(b"LOGand").unwrap_or(word);
+            let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+            let action = if is(&["REJECT", "REJECTED"]) {
+                Action::Reject
+            } else if is(&["DROP", "DROPPED", "DROPS"]) {
+                Action::Drop
+            } else if is(&["DENY", "DENIED", "BLOCK", "BLOCKED"]) {
+                Action::Deny
+            } else if is(&["ALLOW", "ALLOWED", "ACCEPT", "ACCEPTED"]) {
+                Action::Allow
+            } else {
+                continue;
+            };
+            // the last word wins: `calico-drop LOGandACCEPT` was accepted
+            found = action;
+        }
+        found
+    }
+
+    /// The firewall front end whose prefix this is.
+    #[must_use]
+    pub fn origin(&self) -> Option<&'static str> {
+        let firewalld = [&b"filter_"[..], b"FINAL_REJECT", b"STATE_INVALID_DROP", b"RFC3964_IPv4_REJECT"];
+        if self.prefix.starts_with(b"[UFW ") {
+            Some("ufw")
+        } else if firewalld.iter().any(|prefix| self.prefix.starts_with(prefix)) {
+            Some("firewalld")
+        } else if self.prefix.starts_with(b"Shorewall:") {
+            Some("shorewall")
+        } else if self.prefix.starts_with(b"calico-") {
+            Some("calico")
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(prefix: &str) -> Action {
+        Packet { prefix: prefix.as_bytes(), ..Packet::default() }.action()
+    }
+
+    #[test]
+    fn prefixes_tell_the_verdict_only_in_plain_words() {
+        assert_eq!(action("calico-packet"), Action::Log);
+        assert_eq!(action("calico-drop"), Action::Drop);
+        assert_eq!(action("calico-drop LOGandDROP"), Action::Drop);
+        assert_eq!(action("calico-drop LOGandACCEPT"), Action::Allow);
+        assert_eq!(action("[UFW BLOCK]"), Action::Deny);
+        assert_eq!(action("[UFW LIMIT BLOCK]"), Action::Deny);
+        assert_eq!(action("[UFW ALLOW]"), Action::Allow);
+        assert_eq!(action("[UFW AUDIT INVALID]"), Action::Log);
+        assert_eq!(action("filter_IN_public_REJECT"), Action::Reject);
+        assert_eq!(action("STATE_INVALID_DROP"), Action::Drop);
+        assert_eq!(action("Shorewall:net-fw:DROP"), Action::Drop);
+        assert_eq!(action("dropbox sync"), Action::Log);
+    }
+
+    #[test]
+    fn lines_that_only_look_alike_are_refused() {
+        for text in [
+            "IPv4: martian source 10.9.0.5 from 127.0.0.1, on dev eth0",
+            "app: IN=a b OUT=c SRC=1.2.3.4",
+            "IN=eth0 OUT=eth1 no addresses at all",
+            " OUT=",
+            "IN=a_name_of_more_than_15 OUT= SRC=1.2.3.4",
+        ] {
+            assert_eq!(read(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn masked_addresses_do_not_hide_the_rest() {
+        let packet = read(b"calico-packet: IN=eth1 OUT= MAC= SRC=192.XXX.XX.X DST=192.XXX.XX.X PROTO=TCP SPT=1 DPT=22")
+            .expect("a packet");
+        assert_eq!((packet.src, packet.dst_port), (None, Some(22)));
+    }
+}
