@@ -1,1 +1,3 @@
 //! Felix and policy: settings, failsafe lists, names and hashes, and the proof of what Felix wrote.
+
+pub mod settings;
