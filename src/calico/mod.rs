@@ -1,3 +1,7 @@
 //! Felix and policy: settings, failsafe lists, names and hashes, and the proof of what Felix wrote.
 
 pub mod settings;
+pub mod hash;
+pub mod integrity;
+pub mod names;
+pub mod spelling;

@@ -1,0 +1,749 @@
+//! What a rule of Felix means, in the words of whoever caused it to be written.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{ChainRole, PolicyName, chain_role};
+use crate::calico::hash::COMMENT_PREFIX;
+use crate::calico::integrity::plain_name;
+use crate::calico::spelling::words;
+use crate::packet::Prefix;
+use crate::ruleset::{Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
+
+/// Seen from the host: into it, or out of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Into the host; Calico's ingress.
+    In,
+    /// Out of the host; Calico's egress.
+    Out,
+}
+
+impl Direction {
+    /// Calico's word.
+    #[must_use]
+    pub fn calico(self) -> &'static str {
+        match self {
+            Self::In => "ingress",
+            Self::Out => "egress",
+        }
+    }
+}
+
+/// What a policy or profile rule does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Allow.
+    Allow,
+    /// Deny.
+    Deny,
+    /// Go on with the next tier.
+    Pass,
+    /// Log and go on.
+    Log,
+}
+
+impl Action {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Pass => "pass",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// What a rule means.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Meaning {
+    /// An entry of a failsafe list.
+    Failsafe {
+        /// Which list the chain stands for.
+        direction: Direction,
+        /// The entry in Felix's own grammar: `tcp:22`, `tcp:10.0.0.0/8:22`.
+        entry: String,
+        /// Lets replies of the other direction's entry through (raw table only).
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        reply: bool,
+    },
+    /// A rule of a policy, or the jump to it.
+    Policy {
+        /// Resource kind; `Policy` where Felix is older than 3.32 and does not say.
+        resource: String,
+        /// Namespace of namespaced kinds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        /// Resource name; the hash in the chain's name when nothing says more.
+        policy: String,
+        /// Its tier, when a host endpoint's chain leads to it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tier: Option<String>,
+        /// Ingress or egress rules.
+        direction: Direction,
+        /// Which of its rules, from 0, among those that apply to this IP version; none for the jump to the policy.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<u32>,
+        /// What that rule does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        action: Option<Action>,
+    },
+    /// A rule of a profile, or the jump to it.
+    Profile {
+        /// Profile name; the hash in the chain's name when nothing says more.
+        profile: String,
+        /// Ingress or egress rules.
+        direction: Direction,
+        /// Which of its rules, from 0.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<u32>,
+        /// What that rule does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        action: Option<Action>,
+    },
+    /// A tier begins.
+    StartOfTier {
+        /// The tier.
+        tier: String,
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// A policy of a tier accepted.
+    PolicyAccepted {
+        /// The tier.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tier: Option<String>,
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// No policy of the tier decided, and the tier denies what it does not know.
+    EndOfTier {
+        /// The tier.
+        tier: String,
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// A profile accepted.
+    ProfileAccepted {
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// Neither a policy nor a profile allowed it.
+    NoProfileMatched {
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// Packets of known connections, or of none that makes sense, are decided before policy.
+    Conntrack {
+        /// `established` or `invalid`.
+        state: &'static str,
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// The jump to a failsafe list.
+    FailsafeList {
+        /// Which list.
+        direction: Direction,
+    },
+    /// The way to the host endpoint of an interface.
+    Dispatch {
+        /// The interface, `*` for the wildcard endpoint, a name with `*` on the way to several.
+        interface: String,
+        /// Seen from the host.
+        direction: Direction,
+        /// Forwarded traffic.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forward: bool,
+    },
+    /// Forwarded traffic that no forward policy is about is let through.
+    ForwardDefault {
+        /// Direction of the endpoint's chain.
+        direction: Direction,
+    },
+    /// The jump from a kernel chain into Felix's.
+    Hook {
+        /// The kernel chain.
+        chain: String,
+    },
+    /// The packet was accepted before, in another table or chain: the accept mark is set.
+    AcceptMark,
+    /// The interface looks like a workload's, but no workload has it.
+    UnknownInterface,
+    /// Written by Felix for its own working; decides nothing for host endpoints by itself.
+    Plumbing {
+        /// The chain it stands in.
+        chain: String,
+        /// Felix's own comment on it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failsafe { direction, entry, reply: false } => {
+                write!(f, "failsafe {entry} ({})", inbound(*direction))
+            }
+            Self::Failsafe { entry, .. } => write!(f, "replies of failsafe {entry}"),
+            Self::Policy { resource, namespace, policy, tier, direction, rule, action } => {
+                write!(f, "{resource} ")?;
+                if let Some(namespace) = namespace {
+                    write!(f, "{namespace}/")?;
+                }
+                f.write_str(policy)?;
+                if let Some(tier) = tier {
+                    write!(f, " in tier {tier}")?;
+                }
+                write_rule(f, *direction, *rule, *action)
+            }
+            Self::Profile { profile, direction, rule, action } => {
+                write!(f, "Profile {profile}")?;
+                write_rule(f, *direction, *rule, *action)
+            }
+            Self::StartOfTier { tier, direction } => write!(f, "start of tier {tier}, {}", direction.calico()),
+            Self::PolicyAccepted { tier: Some(tier), direction } => {
+                write!(f, "accepted by a policy of tier {tier}, {}", direction.calico())
+            }
+            Self::PolicyAccepted { direction, .. } => write!(f, "accepted by policy, {}", direction.calico()),
+            Self::EndOfTier { tier, direction } => {
+                write!(f, "end of tier {tier}, {}: no policy of the tier allowed it", direction.calico())
+            }
+            Self::ProfileAccepted { direction } => write!(f, "accepted by a profile, {}", direction.calico()),
+            Self::NoProfileMatched { direction } => {
+                write!(f, "no policy and no profile allowed it, {}", direction.calico())
+            }
+            Self::Conntrack { state, .. } => write!(f, "conntrack state {state}"),
+            Self::FailsafeList { direction } => write!(f, "{} failsafe list", inbound(*direction)),
+            Self::Dispatch { interface, forward, direction } => {
+                let forwarded = if *forward { " for forwarded traffic" } else { "" };
+                write!(f, "host endpoint of interface {interface}, {}{forwarded}", direction.calico())
+            }
+            Self::ForwardDefault { .. } => f.write_str("forwarded traffic is allowed: no forward policy"),
+            Self::Hook { chain } => write!(f, "Felix's hook in {chain}"),
+            Self::AcceptMark => f.write_str("accepted before: the accept mark is set"),
+            Self::UnknownInterface => f.write_str("workload interface unknown to Felix"),
+            Self::Plumbing { chain, comment: Some(comment) } => write!(f, "{chain}: {comment}"),
+            Self::Plumbing { chain, comment: None } => write!(f, "Felix's own working in {chain}"),
+        }
+    }
+}
+
+fn inbound(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "inbound",
+        Direction::Out => "outbound",
+    }
+}
+
+fn write_rule(
+    f: &mut fmt::Formatter<'_>,
+    direction: Direction,
+    rule: Option<u32>,
+    action: Option<Action>,
+) -> fmt::Result {
+    write!(f, ", {}", direction.calico())?;
+    if let Some(rule) = rule {
+        write!(f, " rule {rule}")?;
+    }
+    match action {
+        Some(action) => write!(f, " ({})", action.word()),
+        None => Ok(()),
+    }
+}
+
+/// What the rule at `place` means; `None` when it is not Felix's, or a policy of a chain.
+#[must_use]
+pub fn meaning(ruleset: &Ruleset, place: RuleRef) -> Option<Meaning> {
+    let table = ruleset.tables.get(place.table)?;
+    let chain = table.chains.get(place.chain)?;
+    let rule = chain.rules.get(place.rule)?;
+    let plain = plain_name(&chain.name);
+    let Some(role) = chain_role(plain) else { return kernel_chain_rule(rule, &chain.name) };
+    Some(match role {
+        ChainRole::Failsafe(direction) => failsafe(rule, direction)?,
+        ChainRole::Policy(direction, id) => {
+            let (rule, action) = unit(&chain.rules, place.rule, Marks::of(table));
+            let tier = tier_of(table, &chain.name);
+            policy(&chain.rules, id, tier, direction, rule, action)
+        }
+        ChainRole::Profile(direction, id) => {
+            let (rule, action) = unit(&chain.rules, place.rule, Marks::of(table));
+            let profile = named_in_comment(&chain.rules).map_or_else(|| id.to_owned(), |name| name.name);
+            Meaning::Profile { profile, direction, rule, action }
+        }
+        ChainRole::Group(direction, _) => match target(rule) {
+            Some(next) => policy_jump(table, next, direction)?,
+            None => Meaning::PolicyAccepted { tier: tier_of(table, &chain.name), direction },
+        },
+        ChainRole::HostEndpoint { direction, .. } | ChainRole::Workload(direction, _) => {
+            endpoint_rule(table, &chain.rules, place.rule, rule, direction).unwrap_or_else(|| plumbing(plain, rule))
+        }
+        ChainRole::Dispatch { direction, forward } => {
+            dispatch(rule, direction, forward).unwrap_or_else(|| plumbing(plain, rule))
+        }
+        ChainRole::WorkloadDispatch(_) if text_comment(rule) == Some("Unknown interface") => Meaning::UnknownInterface,
+        ChainRole::Hook(_) if takes_accept_mark(rule, Marks::of(table)) => Meaning::AcceptMark,
+        _ => plumbing(plain, rule),
+    })
+}
+
+fn plumbing(chain: &str, rule: &Rule) -> Meaning {
+    Meaning::Plumbing { chain: chain.to_owned(), comment: text_comment(rule).map(str::to_owned) }
+}
+
+/// Rules of Felix in kernel chains carry its hash.
+fn kernel_chain_rule(rule: &Rule, chain: &str) -> Option<Meaning> {
+    crate::calico::integrity::comment_hash(rule)?;
+    Some(match target(rule) {
+        Some(_) => Meaning::Hook { chain: plain_name(chain).to_owned() },
+        None if text_comment(rule).is_some() => Meaning::AcceptMark,
+        None => plumbing(plain_name(chain), rule),
+    })
+}
+
+/// The first comment that is not a hash; in nft the text behind the hash.
+fn text_comment(rule: &Rule) -> Option<&str> {
+    rule.comments.iter().find_map(|comment| {
+        if !comment.starts_with(COMMENT_PREFIX) {
+            return Some(&**comment);
+        }
+        Some(crate::calico::hash::ShortHash::text_behind(comment)).filter(|text| !text.is_empty())
+    })
+}
+
+/// The chain a rule calls.
+fn target(rule: &Rule) -> Option<&str> {
+    rule.steps.iter().find_map(|step| match step {
+        Step::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(&**chain),
+        _ => None,
+    })
+}
+
+fn verdict(rule: &Rule) -> Option<&Verdict> {
+    rule.steps.iter().find_map(|step| match step {
+        Step::Verdict(verdict) => Some(verdict),
+        _ => None,
+    })
+}
+
+fn failsafe(rule: &Rule, direction: Direction) -> Option<Meaning> {
+    let (mut protocol, mut port, mut net, mut reply) = (None, None, None, false);
+    let words = words(&rule.text);
+    let mut words = words.iter().map(|(word, _)| word.as_str()).filter(|word| *word != "{").peekable();
+    while let Some(word) = words.next() {
+        match word {
+            "tcp" | "udp" => protocol = Some(word),
+            "-p" | "l4proto" => protocol = words.next(),
+            "--dports" | "--dport" | "dport" => port = words.next(),
+            "--sports" | "--sport" | "sport" => (port, reply) = (words.next(), true),
+            "-s" | "-d" | "saddr" | "daddr" => net = words.next(),
+            _ => {}
+        }
+    }
+    let (protocol, port) = (protocol?, port?);
+    let net: Option<Prefix> = net.and_then(|net| net.parse().ok());
+    let entry = match net {
+        Some(net) if net.is_ipv4() => format!("{protocol}:{net}:{port}"),
+        Some(net) => format!("{protocol}:[{net}]:{port}"),
+        None => format!("{protocol}:{port}"),
+    };
+    Some(Meaning::Failsafe { direction, entry, reply })
+}
+
+fn dispatch(rule: &Rule, direction: Direction, forward: bool) -> Option<Meaning> {
+    let interface = match chain_role(plain_name(target(rule)?))? {
+        ChainRole::HostEndpoint { interface, .. } => {
+            // long names are hashed, the match has the real one
+            interface_of(rule).unwrap_or_else(|| {
+                if interface.starts_with('_') || interface == super::WILDCARD_ENDPOINT {
+                    "*".to_owned()
+                } else {
+                    interface.to_owned()
+                }
+            })
+        }
+        _ => interface_of(rule)?,
+    };
+    Some(Meaning::Dispatch { interface, direction, forward })
+}
+
+fn interface_of(rule: &Rule) -> Option<String> {
+    let words = words(&rule.text);
+    let place = words.iter().position(|(word, _)| matches!(word.as_str(), "-i" | "-o" | "iifname" | "oifname"))?;
+    let name = &words.get(place + 1)?.0;
+    Some(name.strip_suffix('+').map_or_else(|| name.clone(), |prefix| format!("{prefix}*")))
+}
+
+/// A rule of a host endpoint's chain.
+fn endpoint_rule(table: &Table, rules: &[Rule], index: usize, rule: &Rule, direction: Direction) -> Option<Meaning> {
+    if let Some(comment) = text_comment(rule) {
+        let tier = |rest: &str| rest.to_owned();
+        if let Some(rest) = comment.strip_prefix("Start of tier ") {
+            return Some(Meaning::StartOfTier { tier: tier(rest), direction });
+        }
+        if let Some(rest) = comment.strip_prefix("End of tier ") {
+            // "End of tier T. Drop if no policies passed packet": a tier's name may hold dots itself
+            let name = rest.rsplit_once(". ").map_or(rest, |(name, _)| name);
+            return Some(Meaning::EndOfTier { tier: tier(name), direction });
+        }
+        match comment {
+            "Return if policy accepted" | "Return on verdict" => {
+                return Some(Meaning::PolicyAccepted { tier: tier_before(rules, index), direction });
+            }
+            "Return if profile accepted" => return Some(Meaning::ProfileAccepted { direction }),
+            "Allow forwarded traffic by default" | "Return for accepted forward traffic" => {
+                return Some(Meaning::ForwardDefault { direction });
+            }
+            _ if comment.ends_with(" if no profiles matched") => return Some(Meaning::NoProfileMatched { direction }),
+            _ => {}
+        }
+    }
+    if let Some(next) = target(rule) {
+        return policy_jump(table, next, direction);
+    }
+    let text = rule.text.to_ascii_lowercase();
+    if !text.contains("ctstate") && !text.contains("ct state") {
+        return None;
+    }
+    let state = if text.contains("invalid") { "invalid" } else { "established" };
+    Some(Meaning::Conntrack { state, direction })
+}
+
+/// A jump from an endpoint's or group's chain.
+fn policy_jump(table: &Table, next: &str, direction: Direction) -> Option<Meaning> {
+    let rules = table.chain(next).map_or(&[][..], |(_, chain)| &chain.rules);
+    match chain_role(plain_name(next))? {
+        ChainRole::Failsafe(direction) => Some(Meaning::FailsafeList { direction }),
+        ChainRole::Policy(direction, id) => Some(policy(rules, id, tier_of(table, next), direction, None, None)),
+        ChainRole::Profile(direction, id) => {
+            let profile = named_in_comment(rules).map_or_else(|| id.to_owned(), |name| name.name);
+            Some(Meaning::Profile { profile, direction, rule: None, action: None })
+        }
+        ChainRole::Group(_, id) => Some(Meaning::Plumbing {
+            chain: next.to_owned(),
+            comment: Some(format!("group {id} of policies, {}", direction.calico())),
+        }),
+        _ => None,
+    }
+}
+
+fn policy(
+    rules: &[Rule],
+    id: &str,
+    tier: Option<String>,
+    direction: Direction,
+    rule: Option<u32>,
+    action: Option<Action>,
+) -> Meaning {
+    let name = named_in_comment(rules).unwrap_or_else(|| PolicyName {
+        kind: "Policy".to_owned(),
+        namespace: None,
+        name: id.to_owned(),
+    });
+    Meaning::Policy { resource: name.kind, namespace: name.namespace, policy: name.name, tier, direction, rule, action }
+}
+
+/// The first rule of a policy's or profile's chain says whose it is: `GlobalNetworkPolicy ns/name ingress`.
+fn named_in_comment(rules: &[Rule]) -> Option<PolicyName> {
+    let comment = text_comment(rules.first()?)?;
+    let (kind, rest) = comment.split_once(' ')?;
+    let name = rest.strip_suffix(" ingress").or_else(|| rest.strip_suffix(" egress"))?;
+    let (namespace, name) = match name.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        None => (None, name),
+    };
+    Some(PolicyName { kind: kind.to_owned(), namespace, name: name.to_owned() })
+}
+
+/// The tier under whose heading rule `index` stands.
+fn tier_before(rules: &[Rule], index: usize) -> Option<String> {
+    let before = rules.get(..index)?;
+    before.iter().rev().find_map(|rule| Some(text_comment(rule)?.strip_prefix("Start of tier ")?.to_owned()))
+}
+
+/// The tier in which some endpoint's chain calls `chain`, directly or through a group.
+fn tier_of(table: &Table, chain: &str) -> Option<String> {
+    let callers = |wanted: &str| {
+        let wanted = wanted.to_owned();
+        table.chains.iter().flat_map(move |caller| {
+            let wanted = wanted.clone();
+            caller
+                .rules
+                .iter()
+                .enumerate()
+                .filter(move |(_, rule)| target(rule) == Some(&wanted))
+                .map(move |(index, _)| (caller, index))
+        })
+    };
+    for (caller, index) in callers(chain) {
+        if let Some(tier) = tier_before(&caller.rules, index) {
+            return Some(tier);
+        }
+        if let Some(ChainRole::Group(..)) = chain_role(plain_name(&caller.name)) {
+            let tier = callers(&caller.name).find_map(|(caller, index)| tier_before(&caller.rules, index));
+            if tier.is_some() {
+                return tier;
+            }
+        }
+    }
+    None
+}
+
+/// Felix's verdict bits in one table.
+#[derive(Clone, Copy)]
+struct Marks {
+    accept: u32,
+    pass: u32,
+    /// From 3.30 on.
+    deny: Option<u32>,
+}
+
+impl Marks {
+    /// Read from the rules that say what they test for, and from those that clear the bits of a packet that starts afresh:
+    /// the deny bit is never cleared.
+    fn of(table: &Table) -> Self {
+        const TESTS: [&str; 4] = [
+            "Policy explicitly accepted packet.",
+            "Host endpoint policy accepted packet.",
+            "Return if policy accepted",
+            "Return if profile accepted",
+        ];
+        let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
+        let says = |rule: &&Rule| text_comment(rule).is_some_and(|comment| TESTS.contains(&comment));
+        let accept = rules().filter(says).find_map(tested_mark).filter(|bit| *bit < 1 << 28).unwrap_or(0x10000);
+        let deny = accept << 2;
+        let old = rules().filter_map(cleared_marks).any(|mask| mask & deny != 0 && mask & accept != 0);
+        Self { accept, pass: accept << 1, deny: (!old).then_some(deny) }
+    }
+
+    fn holds(self, bits: u32) -> bool {
+        bits == self.accept || bits == self.pass || Some(bits) == self.deny
+    }
+}
+
+fn takes_accept_mark(rule: &Rule, marks: Marks) -> bool {
+    tested_mark(rule) == Some(marks.accept) && target(rule).is_none()
+}
+
+/// The bits a rule clears.
+fn cleared_marks(rule: &Rule) -> Option<u32> {
+    let words = words(&rule.text);
+    let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+    words.windows(3).find_map(|three| match three {
+        ["MARK", "--set-xmark", value] => hex(value.strip_prefix("0x0/")?),
+        ["mark", "&" | "and", kept] if words.contains(&"set") => hex(kept).map(|kept| !kept),
+        _ => None,
+    })
+}
+
+fn hex(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// `X` of a rule that tests `mark & X == X`.
+fn tested_mark(rule: &Rule) -> Option<u32> {
+    let words = words(&rule.text);
+    let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+    words
+        .windows(5)
+        .find_map(|five| match five {
+            ["mark", "&" | "and", mask, "==", value] => (hex(mask) == hex(value)).then(|| hex(mask)).flatten(),
+            _ => None,
+        })
+        .or_else(|| {
+            words.windows(3).find_map(|three| match three {
+                ["mark", "--mark", value] => {
+                    let (value, mask) = value.split_once('/')?;
+                    (value == mask).then(|| hex(mask)).flatten()
+                }
+                _ => None,
+            })
+        })
+}
+
+/// `X` of a rule that sets bits `X`.
+fn set_mark(rule: &Rule) -> Option<u32> {
+    let words = words(&rule.text);
+    let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+    if let Some(value) = words.windows(3).find_map(|three| match three {
+        ["MARK", "--set-xmark" | "--set-mark", value] => Some(*value),
+        _ => None,
+    }) {
+        let (value, mask) = value.split_once('/')?;
+        return (value == mask).then(|| hex(mask)).flatten();
+    }
+    words.windows(3).find_map(|three| match three {
+        ["mark", "|" | "or", value] => hex(value),
+        _ => None,
+    })
+}
+
+/// Which rule of the policy a dataplane rule belongs to, and what it does. A policy rule is some scratch-mark rules, then
+/// "set a mark" and what follows from the mark, or a log rule, or (before 3.30) a bare drop. A log prefix names it outright.
+fn unit(rules: &[Rule], index: usize, marks: Marks) -> (Option<u32>, Option<Action>) {
+    let mut number = 0u32;
+    let mut start = 0;
+    while start < rules.len() {
+        let length = unit_length(rules.get(start..).unwrap_or_default(), marks);
+        let members = rules.get(start..start + length).unwrap_or_default();
+        if (start..start + length).contains(&index) {
+            let named = members.iter().find_map(log_prefix_index);
+            let action = members.iter().rev().find_map(|rule| action_of(rule, marks));
+            // a lone comment rule stands for a policy without rules
+            return (action.map(|_| named.unwrap_or(number)), action);
+        }
+        start += length;
+        number = number.saturating_add(1);
+    }
+    (None, None)
+}
+
+fn action_of(rule: &Rule, marks: Marks) -> Option<Action> {
+    if let Some(bits) = set_mark(rule) {
+        if bits == marks.accept {
+            return Some(Action::Allow);
+        }
+        if bits == marks.pass {
+            return Some(Action::Pass);
+        }
+        if Some(bits) == marks.deny {
+            return Some(Action::Deny);
+        }
+    }
+    match verdict(rule) {
+        Some(Verdict::Drop | Verdict::Reject(_)) => return Some(Action::Deny),
+        Some(_) => return None,
+        None => {}
+    }
+    rule.steps.iter().any(|step| matches!(step, Step::Effect(Effect::Log { group: None, .. }))).then_some(Action::Log)
+}
+
+/// How many dataplane rules the policy rule at the start of `rules` takes; at least 1.
+fn unit_length(rules: &[Rule], marks: Marks) -> usize {
+    let Some(head) = rules.iter().position(|rule| action_of(rule, marks).is_some()) else { return rules.len().max(1) };
+    let follows = |rule: &Rule| tested_mark(rule).is_some_and(|bits| marks.holds(bits)) && set_mark(rule).is_none();
+    let tail = rules.iter().skip(head + 1).take_while(|rule| follows(rule)).count();
+    head + 1 + tail
+}
+
+/// The rule number in an NFLOG prefix such as `DPE3|gnp/locked`.
+fn log_prefix_index(rule: &Rule) -> Option<u32> {
+    rule.steps.iter().find_map(|step| match step {
+        Step::Effect(Effect::Log { prefix: Some(prefix), group: Some(_) }) => {
+            let (head, _) = prefix.split_once('|')?;
+            head.get(3..)?.parse().ok()
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calico::integrity::tests::ruleset;
+    use crate::packet::Family;
+    use crate::ruleset::Backend;
+
+    const BASTION: &str = "*filter\n\
+        -A INPUT -m comment --comment \"cali:Cz_u1IQiXIMmKD4c\" -j cali-INPUT\n\
+        -A INPUT -j ACCEPT\n\
+        -A cali-INPUT -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -j MARK --set-xmark 0x0/0x1b0000\n\
+        -A cali-from-host-endpoint -i ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -g cali-fh-ens5\n\
+        -A cali-from-host-endpoint -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -g cali-fh-any-interface-at-all\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m conntrack --ctstate INVALID -j DROP\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -j cali-failsafe-in\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m comment --comment \"Start of tier security\" -j MARK --set-xmark 0x0/0x20000\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m mark --mark 0x0/0x20000 -j cali-pi-gnp/hep\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m comment --comment \"Return if policy accepted\" -m mark --mark 0x10000/0x10000 -j RETURN\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m comment --comment \"End of tier security. Drop if no policies passed packet\" -m mark --mark 0x0/0x20000 -j DROP\n\
+        -A cali-fh-ens5 -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m comment --comment \"Drop if no profiles matched\" -j DROP\n\
+        -A cali-failsafe-in -s 10.0.0.0/8 -p tcp -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m multiport --dports 22 -j ACCEPT\n\
+        -A cali-pi-gnp/hep -p tcp -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m comment --comment \"GlobalNetworkPolicy hep ingress\" -m multiport --dports 22 -j MARK --set-xmark 0x10000/0x10000\n\
+        -A cali-pi-gnp/hep -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m mark --mark 0x10000/0x10000 -j RETURN\n\
+        -A cali-pi-gnp/hep -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -j MARK --set-xmark 0x0/0x180000\n\
+        -A cali-pi-gnp/hep -p tcp -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -j MARK --set-xmark 0x80000/0x80000\n\
+        -A cali-pi-gnp/hep -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m mark --mark 0x80000/0x80000 -j MARK --set-xmark 0x40000/0x40000\n\
+        -A cali-pi-gnp/hep -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -m mark --mark 0x40000/0x40000 -j DROP\n\
+        -A cali-pi-gnp/hep -m comment --comment \"cali:AAAAAAAAAAAAAAAA\" -j MARK --set-xmark 0x20000/0x20000\n";
+
+    /// Every rule of a chain, in words. The test reader makes each `-j` a jump, so verdicts are put right here.
+    fn said(chain: &str) -> Vec<String> {
+        let mut ruleset = ruleset(BASTION, Backend::IptablesLegacy, Family::Ipv4);
+        for rule in ruleset.tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {
+            for step in &mut rule.steps {
+                let Step::Verdict(Verdict::Jump(target)) = step else { continue };
+                *step = match &**target {
+                    "ACCEPT" => Step::Verdict(Verdict::Accept),
+                    "DROP" => Step::Verdict(Verdict::Drop),
+                    "RETURN" => Step::Verdict(Verdict::Return),
+                    "MARK" => Step::Effect(Effect::Count),
+                    _ => continue,
+                };
+            }
+        }
+        let (index, found) = ruleset.tables[0].chain(chain).expect("the chain");
+        let place = |rule| RuleRef { table: 0, chain: index, rule };
+        let say =
+            |rule| meaning(&ruleset, place(rule)).map_or_else(|| "nothing".to_owned(), |meaning| meaning.to_string());
+        (0..found.rules.len()).map(say).collect()
+    }
+
+    #[test]
+    fn kernel_chains_hold_the_hook_and_what_is_not_felix() {
+        assert_eq!(said("INPUT"), ["Felix's hook in INPUT", "nothing"]);
+        assert_eq!(
+            said("cali-from-host-endpoint"),
+            ["host endpoint of interface ens5, ingress", "host endpoint of interface *, ingress"]
+        );
+    }
+
+    #[test]
+    fn an_endpoint_chain_reads_like_its_policy_order() {
+        assert_eq!(
+            said("cali-fh-ens5"),
+            [
+                "conntrack state established",
+                "conntrack state invalid",
+                "inbound failsafe list",
+                "start of tier security, ingress",
+                "GlobalNetworkPolicy hep in tier security, ingress",
+                "accepted by a policy of tier security, ingress",
+                "end of tier security, ingress: no policy of the tier allowed it",
+                "no policy and no profile allowed it, ingress",
+            ]
+        );
+        assert_eq!(said("cali-failsafe-in"), ["failsafe tcp:10.0.0.0/8:22 (inbound)"]);
+    }
+
+    #[test]
+    fn dataplane_rules_are_counted_back_to_policy_rules() {
+        let rule = |number: u32, action: &str| {
+            format!("GlobalNetworkPolicy hep in tier security, ingress rule {number} ({action})")
+        };
+        assert_eq!(
+            said("cali-pi-gnp/hep"),
+            [
+                rule(0, "allow"),
+                rule(0, "allow"),
+                rule(1, "deny"),
+                rule(1, "deny"),
+                rule(1, "deny"),
+                rule(1, "deny"),
+                rule(2, "pass"),
+            ]
+        );
+    }
+
+    #[test]
+    fn json_is_as_promised() {
+        let entry = Meaning::Failsafe { direction: Direction::In, entry: "tcp:22".to_owned(), reply: false };
+        let json = serde_json::to_string(&entry).expect("plain data");
+        assert_eq!(json, r#"{"kind":"failsafe","direction":"in","entry":"tcp:22"}"#);
+    }
+}

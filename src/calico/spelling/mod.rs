@@ -1,0 +1,244 @@
+//! From a live rule back to the text Felix wrote.
+//!
+//! The kernel and its tools normalise: `--destination-ports` comes back as `--dports`, `--source` moves to the front, a
+//! `0.0.0.0/0` vanishes, nft folds `meta l4proto tcp tcp dport { 22 }`. What was lost is little, so a live rule has few
+//! possible originals: a [`Spelling`] lists them, likeliest first, and a hash tells which one it was.
+
+pub mod iptables;
+pub mod nft;
+
+use crate::packet::Family;
+use crate::ruleset::{Backend, Rule};
+
+/// Possible texts tried for one rule before giving up; far more than any rule of Felix has.
+const MAX_TEXTS: usize = 20_000;
+
+/// A part of a rule's text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Ways to spell it, likeliest first; an empty one means that it may not have been there.
+    pub spellings: Vec<String>,
+    /// Its place was lost: it may have stood anywhere between its neighbours.
+    pub free: bool,
+    /// Where Felix's policy rules put it; the first guess for a free part.
+    pub rank: i8,
+}
+
+impl Part {
+    /// A part that kept its place.
+    #[must_use]
+    pub fn fixed(rank: i8, spellings: Vec<String>) -> Self {
+        Self { spellings, free: false, rank }
+    }
+
+    /// A part whose place was lost.
+    #[must_use]
+    pub fn free(rank: i8, spellings: Vec<String>) -> Self {
+        Self { spellings, free: true, rank }
+    }
+}
+
+/// Everything Felix may have written for one live rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spelling {
+    /// What stands before the parts (`-A chain HASH -m comment …`); empty in nft.
+    pub head: String,
+    /// Matches.
+    pub parts: Vec<Part>,
+    /// The action; empty when the rule has none.
+    pub actions: Vec<String>,
+    /// Whether every word of the live rule is one Felix is known to write; else a hash that does not fit proves little.
+    pub understood: bool,
+}
+
+impl Spelling {
+    /// The spelling of a live rule: iptables rules from their save line, nft rules from their listing.
+    /// `chain` is the name under which Felix hashed it.
+    #[must_use]
+    pub fn of(rule: &Rule, chain: &str, backend: Backend, family: Family) -> Option<Self> {
+        match backend {
+            Backend::Nft => nft::spelling(&rule.text, family),
+            _ => iptables::spelling(&rule.text, chain, family),
+        }
+    }
+
+    /// The first possible text that `accept` takes.
+    pub fn find(&self, mut accept: impl FnMut(&str) -> bool) -> Option<String> {
+        let mut search = Search { spelling: self, accept: &mut accept, left: MAX_TEXTS, text: self.head.clone() };
+        let (free, fixed): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|part| part.free);
+        if search.in_order(&merge_by_rank(&free, &fixed)) {
+            return Some(search.text);
+        }
+        (!free.is_empty() && search.any_order(&free, &fixed, &mut Vec::new())).then_some(search.text)
+    }
+
+    /// The likeliest text.
+    #[must_use]
+    pub fn likeliest(&self) -> String {
+        self.find(|_| true).unwrap_or_default()
+    }
+}
+
+/// Free parts put where Felix's policy rules have them.
+fn merge_by_rank<'a>(free: &[&'a Part], fixed: &[&'a Part]) -> Vec<&'a Part> {
+    let mut free: Vec<&Part> = free.to_vec();
+    free.sort_by_key(|part| part.rank);
+    let mut waiting = free.into_iter().peekable();
+    let mut order = Vec::with_capacity(fixed.len() + 4);
+    for part in fixed {
+        while let Some(next) = waiting.next_if(|next| next.rank <= part.rank) {
+            order.push(next);
+        }
+        order.push(part);
+    }
+    order.extend(waiting);
+    order
+}
+
+struct Search<'a> {
+    spelling: &'a Spelling,
+    accept: &'a mut dyn FnMut(&str) -> bool,
+    left: usize,
+    text: String,
+}
+
+impl Search<'_> {
+    /// Tries every order of free parts among the fixed ones.
+    fn any_order<'p>(&mut self, free: &[&'p Part], fixed: &[&'p Part], order: &mut Vec<&'p Part>) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        if free.is_empty() {
+            let length = order.len();
+            order.extend(fixed);
+            let found = self.in_order(order);
+            order.truncate(length);
+            return found;
+        }
+        for index in 0..free.len() {
+            let mut rest = free.to_vec();
+            order.push(rest.remove(index));
+            if self.any_order(&rest, fixed, order) {
+                return true;
+            }
+            order.pop();
+        }
+        if let Some((first, rest)) = fixed.split_first() {
+            order.push(first);
+            if self.any_order(free, rest, order) {
+                return true;
+            }
+            order.pop();
+        }
+        false
+    }
+
+    /// Tries every spelling of parts in this order, then of the action.
+    fn in_order(&mut self, order: &[&Part]) -> bool {
+        let spelling = self.spelling;
+        let (spellings, rest) = match order.split_first() {
+            Some((part, rest)) => (&part.spellings, Some(rest)),
+            None => (&spelling.actions, None),
+        };
+        if rest.is_none() && spellings.is_empty() {
+            return self.leaf();
+        }
+        let length = self.text.len();
+        for text in spellings {
+            if !text.is_empty() {
+                if length > 0 {
+                    self.text.push(' ');
+                }
+                self.text.push_str(text);
+            }
+            let found = match rest {
+                Some(rest) => self.in_order(rest),
+                None => self.leaf(),
+            };
+            if found {
+                return true;
+            }
+            self.text.truncate(length);
+            if self.left == 0 {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn leaf(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        (self.accept)(&self.text)
+    }
+}
+
+/// Splits a listing line into words: blanks separate, double quotes group, a backslash in quotes keeps the next character.
+/// Each word comes with whether it was quoted.
+pub(crate) fn words(line: &str) -> Vec<(String, bool)> {
+    let mut words = Vec::new();
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c.is_ascii_whitespace() {
+            continue;
+        }
+        let mut word = String::new();
+        let quoted = c == '"';
+        if !quoted {
+            word.push(c);
+        }
+        let mut in_quotes = quoted;
+        while let Some(c) = chars.next_if(|c| in_quotes || !c.is_ascii_whitespace()) {
+            match c {
+                '"' => in_quotes = !in_quotes,
+                '\\' if in_quotes => word.extend(chars.next()),
+                _ => word.push(c),
+            }
+        }
+        words.push((word, quoted));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(spelling: &Spelling) -> Vec<String> {
+        let mut texts = Vec::new();
+        spelling.find(|text| {
+            texts.push(text.to_owned());
+            false
+        });
+        texts
+    }
+
+    #[test]
+    fn words_know_quotes() {
+        let words: Vec<String> =
+            words(r#"-A c --comment "a \"b\" c" -j X"#).into_iter().map(|(word, _)| word).collect();
+        assert_eq!(words, ["-A", "c", "--comment", r#"a "b" c"#, "-j", "X"]);
+    }
+
+    #[test]
+    fn free_parts_are_tried_everywhere_and_the_likeliest_place_first() {
+        let part = |free, rank, text: &str| Part { spellings: vec![text.to_owned()], free, rank };
+        let spelling = Spelling {
+            head: "H".to_owned(),
+            parts: vec![part(true, 5, "dst"), part(false, 3, "sport"), part(false, 7, "dport")],
+            actions: vec!["go".to_owned(), "stop".to_owned()],
+            understood: true,
+        };
+        let texts = all(&spelling);
+        assert_eq!(texts.first().map(String::as_str), Some("H sport dst dport go"));
+        for order in ["H dst sport dport stop", "H sport dport dst stop"] {
+            assert!(texts.iter().any(|text| text == order), "{order}");
+        }
+    }
+
+    #[test]
+    fn hostile_rules_end_at_the_bound() {
+        let parts = (0..40).map(|index| Part::free(0, vec![index.to_string(), String::new()])).collect();
+        let spelling = Spelling { head: String::new(), parts, actions: Vec::new(), understood: true };
+        assert!(all(&spelling).len() <= 2 * MAX_TEXTS);
+    }
+}
