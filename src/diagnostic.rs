@@ -62,6 +62,13 @@ pub struct Parsed<T> {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl<T> Parsed<T> {
+    /// The same remarks on what `change` makes of the value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Parsed<U> {
+        Parsed { value: change(self.value), diagnostics: self.diagnostics }
+    }
+}
+
 /// Remarks kept for one input.
 pub const MAX_DIAGNOSTICS: usize = 200;
 

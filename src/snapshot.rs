@@ -4,19 +4,24 @@
 //! [`SnapshotFiles`], and [`read`] gives a [`Snapshot`]. What is missing is known too.
 
 pub mod kind;
+pub mod meta;
+pub mod secrets;
 
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Level, Parsed};
+use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::{self, Host};
 use crate::ruleset::Ruleset;
+use meta::Meta;
 
 /// What the files say.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The raw files it was read from.
     pub files: SnapshotFiles,
+    /// Which host, when, with which tools.
+    pub meta: Meta,
     /// The firewall.
     pub ruleset: Ruleset,
     /// The host around it.
@@ -62,10 +67,30 @@ pub fn is_known_name(name: &str) -> bool {
 #[must_use]
 pub fn read(files: SnapshotFiles) -> Snapshot {
     let mut reading = Reading { files: &files, diagnostics: Vec::new() };
+    let meta = reading.file(meta::NAME, read_meta).unwrap_or_default();
     let host = reading.host();
+    reading.file("bpf.json", check_json);
     reading.ignored();
     let diagnostics = reading.diagnostics;
-    Snapshot { ruleset: Ruleset::default(), host, diagnostics, files }
+    Snapshot { meta, ruleset: Ruleset::default(), host, diagnostics, files }
+}
+
+fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {
+    read_json(source, text)
+}
+
+fn check_json(source: &Arc<str>, text: &[u8]) -> Parsed<()> {
+    read_json::<serde::de::IgnoredAny>(source, text).map(|_| ())
+}
+
+fn read_json<T: serde::de::DeserializeOwned + Default>(source: &Arc<str>, text: &[u8]) -> Parsed<T> {
+    let mut remarks = Remarks::new(source);
+    let value = serde_json::from_slice(text).unwrap_or_else(|error| {
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        remarks.add(Level::Error, number(error.line()), number(error.column()), format!("not used: {error}"));
+        T::default()
+    });
+    remarks.with(value)
 }
 
 struct Reading<'a> {

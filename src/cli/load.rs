@@ -4,15 +4,16 @@ use crate::cli::args::Common;
 use crate::cli::exit::CliError;
 use crate::collect;
 use crate::snapshot::{self, Snapshot};
+use crate::system::Real;
 
-/// The snapshot the options ask for: `--snapshot DIR|FILE`.
+/// The snapshot the options ask for: `--snapshot DIR|FILE`, else the live host.
 ///
 /// # Errors
-/// When there is nothing to judge at all.
+/// When there is nothing to judge at all. What of a host or folder cannot be read is no error but a state of that file.
 pub fn snapshot(common: &Common) -> Result<Snapshot, CliError> {
     let files = match &common.snapshot {
         Some(path) => collect::saved(path).map_err(|error| CliError::Input(error.to_string()))?,
-        None => return Err(CliError::Usage("say which snapshot: --snapshot DIR|FILE".to_owned())),
+        None => collect::live(&Real),
     };
     Ok(snapshot::read(files))
 }

@@ -150,7 +150,7 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The system's words without "(os error 13)".
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     text.chars().next().map_or_else(String::new, |first| first.to_lowercase().chain(text.chars().skip(1)).collect())

@@ -1,0 +1,134 @@
+//! Felix: its process, its unit, its files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{LIMIT, Live, unreadable};
+use crate::calico::settings::process::{CONFIG_FILE, ENVIRONMENT_FILES, UNITS, is_felix_cmdline};
+use crate::calico::settings::unit;
+use crate::files::FileState;
+use crate::snapshot::secrets;
+
+/// Where units and their drop-ins are, what holds first first.
+const UNIT_FOLDERS: [&str; 4] =
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/lib/systemd/system"];
+
+impl Live<'_> {
+    pub(super) fn felix(&mut self) {
+        let process = self.felix_process();
+        let environ = match &process {
+            Some(process) => self.file(process.join("environ"), secrets::environ),
+            None if self.system.list(Path::new("/proc/1")).is_err() => {
+                FileState::Unreadable("/proc shows no processes of others; run as root".to_owned())
+            }
+            None => FileState::Absent,
+        };
+        self.put("felix/environ", environ);
+        let unit = self.felix_unit(process.as_deref());
+        let variables = self.environment_file(unit.as_deref().unwrap_or_default());
+        self.put("felix/calico.env", variables);
+        self.put("felix/unit.txt", unit.map_or(FileState::Absent, |text| FileState::Present(secrets::unit(&text))));
+        let settings = self.settings_file(process.as_deref());
+        self.put("felix/felix.cfg", settings);
+    }
+
+    /// `/proc` folder of the Felix that programs this network namespace; on hosts with nested nodes there are others.
+    fn felix_process(&self) -> Option<PathBuf> {
+        let here = self.system.link(Path::new("/proc/self/ns/net")).ok();
+        let all = self.processes().into_iter().map(|(_, path)| path);
+        all.filter(|path| self.system.read(&path.join("cmdline")).is_ok_and(|line| is_felix_cmdline(&line))).find(
+            |path| {
+                let there = self.system.link(&path.join("ns/net")).ok();
+                here.is_none() || there.is_none() || here == there
+            },
+        )
+    }
+
+    /// Felix's unit with its drop-ins: the one its process runs in, else one of the usual names.
+    fn felix_unit(&self, process: Option<&Path>) -> Option<Vec<u8>> {
+        let groups = process.and_then(|path| self.system.read(&path.join("cgroup")).ok()).unwrap_or_default();
+        let groups = String::from_utf8_lossy(&groups).into_owned();
+        let running = groups.split(['/', '\n']).rfind(|part| part.ends_with(".service") && !part.starts_with("user@"));
+        // a container's cgroup is the runtime's unit, which says nothing about Felix
+        let running = running.filter(|name| !["docker.service", "containerd.service", "crio.service"].contains(name));
+        running.into_iter().chain(UNITS).find_map(|name| self.unit_text(name))
+    }
+
+    fn unit_text(&self, name: &str) -> Option<Vec<u8>> {
+        let found = |output: &crate::system::Output| output.status == Some(0) && !output.stdout.is_empty();
+        let asked = self.system.run("systemctl", &["cat", "--no-pager", name], LIMIT).ok().filter(found);
+        if let Some(output) = asked {
+            return Some(output.stdout);
+        }
+        let mut text = Vec::new();
+        let mut add = |path: &Path| {
+            let Ok(bytes) = self.system.read(path) else { return false };
+            text.extend_from_slice(format!("# {}\n", path.display()).as_bytes());
+            text.extend_from_slice(&bytes);
+            text.push(b'\n');
+            true
+        };
+        UNIT_FOLDERS.iter().any(|folder| add(&Path::new(folder).join(name)));
+        for folder in UNIT_FOLDERS {
+            for drop_in in self.system.list(&Path::new(folder).join(format!("{name}.d"))).unwrap_or_default() {
+                if drop_in.extension().is_some_and(|extension| extension == "conf") {
+                    add(&drop_in);
+                }
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Of the files the unit names (without any: of the usual ones) the first that sets a variable of Felix, else the first.
+    fn environment_file(&self, unit: &[u8]) -> FileState {
+        let unit = unit::read(&Arc::from("felix/unit.txt"), unit);
+        let mut paths: Vec<String> = unit.files.iter().map(|file| file.path.clone()).collect();
+        for words in &unit.commands {
+            let after = words.windows(2).filter(|pair| pair.first().is_some_and(|word| word == "--env-file"));
+            paths.extend(after.filter_map(|pair| pair.get(1).cloned()));
+            paths.extend(words.iter().filter_map(|word| word.strip_prefix("--env-file=").map(str::to_owned)));
+        }
+        paths.retain(|path| path.starts_with('/'));
+        if paths.is_empty() {
+            paths.extend(ENVIRONMENT_FILES.iter().map(|path| (*path).to_owned()));
+        }
+        let states = paths.iter().map(|path| self.file(path, secrets::env_file));
+        let mut states: Vec<FileState> = states.filter(|state| *state != FileState::Absent).collect();
+        let sets_felix = |state: &FileState| matches!(state, FileState::Present(bytes) if names_felix(bytes));
+        let best = states.iter().position(sets_felix).unwrap_or(0);
+        if best < states.len() { states.swap_remove(best) } else { FileState::Absent }
+    }
+
+    /// The file the running Felix reads, as it sees it (its container's), else the host's.
+    fn settings_file(&self, process: Option<&Path>) -> FileState {
+        let Some(process) = process else { return self.file(CONFIG_FILE, secrets::settings) };
+        let line = self.system.read(&process.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split('\0').collect();
+        let told = words.windows(2).find_map(|pair| match pair {
+            ["-c" | "--config-file", path] => Some(*path),
+            _ => None,
+        });
+        let told = told.or_else(|| words.iter().find_map(|word| word.strip_prefix("--config-file=")));
+        let path = told.filter(|path| path.starts_with('/')).unwrap_or(CONFIG_FILE);
+        let inside = process.join("root").join(path.trim_start_matches('/'));
+        match self.system.read(&inside) {
+            Ok(bytes) => FileState::Present(secrets::settings(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Absent,
+            Err(error) => match self.file(path, secrets::settings) {
+                // not there on the host, but perhaps in the container
+                FileState::Absent => FileState::Unreadable(unreadable(&inside, &error)),
+                state => state,
+            },
+        }
+    }
+}
+
+fn names_felix(text: &[u8]) -> bool {
+    String::from_utf8_lossy(text).lines().any(|line| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        line.to_ascii_uppercase().starts_with("FELIX_")
+    })
+}
