@@ -62,7 +62,10 @@ pub enum Field {
     Iifname,
     /// Outgoing interface name.
     Oifname,
+    /// Incoming interface by index. Listings print the name it has now: the value is the [`interface_number`] of that name,
+    /// or the bare index of an interface that is gone (which equals no name).
     Iif,
+    /// Outgoing interface by index, see [`Self::Iif`].
     Oif,
     Iiftype,
     Oiftype,
@@ -127,7 +130,7 @@ pub enum Field {
 pub enum FibResult {
     /// Address type (`RTN_*`: 1 unicast, 2 local, 3 broadcast, 4 anycast, 5 multicast, 6 blackhole, 7 unreachable, 8 prohibit).
     Type,
-    /// Output interface index; 0 when there is no route (`check` forms compare with 0 too).
+    /// Output interface index, as [`Field::Iif`]; 0 when there is no route (`check` forms compare with 0 too).
     Oif,
     /// Output interface name; empty when there is no route.
     Oifname,

@@ -1,1 +1,3 @@
 //! Canonical text of the model: `parse(print(x)) == x`.
+
+pub mod nft;
