@@ -1,0 +1,289 @@
+//! Targets into effects and verdicts (net/netfilter/xt_*.c, net/ipv4/netfilter/ipt_*.c).
+
+use super::draft::{Arg, Group};
+use super::extensions::Meaning;
+use super::matches::{self, Context, Trouble};
+use super::rule::text_of;
+use super::values::{self, Expected, address, all_ones, masked_address, masked_word, split_once};
+use crate::packet::Family;
+use crate::ruleset::{Effect, Expr, Field, Interval, Nat, NatKind, NatTarget, Step, Verdict};
+
+/// The step a known target stands for.
+pub(crate) fn lower(context: &Context<'_, '_>, group: &Group) -> Result<Step, Trouble> {
+    let text = || text_of(context, group);
+    let Some(extension) = group.extension else { return Ok(Step::Verdict(Verdict::Opaque(text()))) };
+    if extension.meaning == Meaning::Harmless {
+        return Ok(Step::Effect(Effect::Harmless(text())));
+    }
+    let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
+    let verdict = match extension.name {
+        "ACCEPT" => Verdict::Accept,
+        "DROP" => Verdict::Drop,
+        "RETURN" => Verdict::Return,
+        "QUEUE" => Verdict::Queue { bypass: false },
+        "NFQUEUE" => Verdict::Queue { bypass: find("queue-bypass").is_some() },
+        "REJECT" => Verdict::Reject(reject(context, find("reject-with"))?.into()),
+        "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Verdict::Nat(nat(context, extension.name, group)?),
+        "TPROXY" | "SYNPROXY" | "CLUSTERIP" => Verdict::Opaque(text()),
+        _ => return effect(context, extension.name, group).map(Step::Effect),
+    };
+    Ok(Step::Verdict(verdict))
+}
+
+fn effect(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Effect, Trouble> {
+    let text = || text_of(context, group);
+    let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
+    let unknown = |field| Effect::Set { field, value: Expr::Opaque(text()) };
+    Ok(match name {
+        "MARK" => mark(context, Field::Mark, group)?.unwrap_or_else(|| Effect::Harmless(text())),
+        "CONNMARK" => connmark(context, group)?,
+        "LOG" => Effect::Log { prefix: string(context, find("log-prefix")), group: None },
+        "NFLOG" => log(context, find("nflog-prefix"), find("nflog-group"), 0)?,
+        "ULOG" => log(context, find("ulog-prefix"), find("ulog-nlgroup"), 1)?,
+        "NOTRACK" => Effect::NoTrack,
+        "CT" if find("notrack").is_some() => Effect::NoTrack,
+        "CT" => Effect::Harmless(text()),
+        "TOS" => tos(context, group)?.unwrap_or_else(|| unknown(Field::Tos)),
+        "DSCP" => match group.args.first() {
+            Some(arg) if arg.name == "set-dscp" => {
+                let value = context.read(arg, values::word)?;
+                if value > 63 {
+                    return Err(arg.trouble("a DSCP value of 0 to 63"));
+                }
+                Effect::Set { field: Field::Dscp, value: Expr::Number(value.into()) }
+            }
+            Some(arg) => {
+                let value = context.read(arg, matches::dscp_class)?;
+                Effect::Set { field: Field::Dscp, value: Expr::Number(value.into()) }
+            }
+            None => unknown(Field::Dscp),
+        },
+        "TTL" | "HL" => {
+            let field = if name == "TTL" { Field::Ip4Ttl } else { Field::Ip6Hoplimit };
+            match find("ttl-set").or_else(|| find("hl-set")) {
+                Some(arg) => Effect::Set { field, value: Expr::Number(context.read(arg, values::word)?.into()) },
+                None => unknown(field),
+            }
+        }
+        "SET" => set(context, group)?,
+        "HMARK" => unknown(Field::Mark),
+        _ => Effect::Opaque(text()),
+    })
+}
+
+fn string(context: &Context<'_, '_>, arg: Option<&Arg>) -> Option<Box<str>> {
+    arg.map(|arg| String::from_utf8_lossy(context.value(arg, 0)).into())
+}
+
+fn log(context: &Context<'_, '_>, prefix: Option<&Arg>, group: Option<&Arg>, default: u16) -> Result<Effect, Trouble> {
+    let group = match group {
+        None => default,
+        Some(arg) => context.read(arg, |text| {
+            values::number(text).and_then(|n| u16::try_from(n).ok()).ok_or("a netlink group of 0 to 65535")
+        })?,
+    };
+    Ok(Effect::Log { prefix: string(context, prefix), group: Some(group) })
+}
+
+/// How the sender is told, in iptables' words for ICMP and nft's for TCP.
+fn reject<'a>(context: &Context<'_, '_>, how: Option<&Arg>) -> Result<&'a str, Trouble> {
+    const IPV4: [(&str, &str); 7] = [
+        ("icmp-port-unreachable", "port-unreach"),
+        ("icmp-net-unreachable", "net-unreach"),
+        ("icmp-host-unreachable", "host-unreach"),
+        ("icmp-proto-unreachable", "proto-unreach"),
+        ("icmp-net-prohibited", "net-prohib"),
+        ("icmp-host-prohibited", "host-prohib"),
+        ("icmp-admin-prohibited", "admin-prohib"),
+    ];
+    const IPV6: [(&str, &str); 6] = [
+        ("icmp6-port-unreachable", "port-unreach"),
+        ("icmp6-no-route", "no-route"),
+        ("icmp6-adm-prohibited", "adm-prohibited"),
+        ("icmp6-addr-unreachable", "addr-unreach"),
+        ("icmp6-policy-fail", "policy-fail"),
+        ("icmp6-reject-route", "reject-route"),
+    ];
+    let known: &[(&str, &str)] = if context.family == Family::Ipv4 { &IPV4 } else { &IPV6 };
+    let Some(how) = how else { return Ok(if context.family == Family::Ipv4 { IPV4[0].0 } else { IPV6[0].0 }) };
+    let wanted = context.value(how, 0);
+    if wanted == b"tcp-reset" || wanted == b"tcp-rst" {
+        return Ok("tcp reset");
+    }
+    let found = known.iter().find(|(name, alias)| name.as_bytes() == wanted || alias.as_bytes() == wanted);
+    found
+        .map(|(name, _)| *name)
+        .ok_or_else(|| how.trouble("a way to reject, such as icmp-port-unreachable or tcp-reset"))
+}
+
+/// `field = (field & !mask) ^ value`; a plain number when nothing of the old value stays.
+pub(crate) fn assign(field: Field, value: u32, mask: u32) -> Effect {
+    let number = |n: u32| Box::new(Expr::Number(n.into()));
+    let value = if mask == u32::MAX {
+        Expr::Number(value.into())
+    } else {
+        let kept = Expr::And(Box::new(Expr::Field(field.clone())), number(!mask));
+        Expr::Xor(Box::new(kept), number(value))
+    };
+    Effect::Set { field, value }
+}
+
+fn mark(context: &Context<'_, '_>, field: Field, group: &Group) -> Result<Option<Effect>, Trouble> {
+    let Some(arg) = group.args.iter().find(|arg| arg.name.ends_with("-mark") || arg.name == "set-xmark") else {
+        return Ok(None);
+    };
+    let plain = || context.read(arg, values::word);
+    Ok(Some(match arg.name {
+        "set-xmark" => {
+            let (value, mask) = context.read(arg, masked_word)?;
+            assign(field, value, mask)
+        }
+        "set-mark" => {
+            // bits of the value are set whether or not the mask has them
+            let (value, mask) = context.read(arg, masked_word)?;
+            assign(field, value, value | mask)
+        }
+        "and-mark" => assign(field, 0, !plain()?),
+        "or-mark" => plain().map(|bits| assign(field, bits, bits))?,
+        "xor-mark" => assign(field, plain()?, 0),
+        _ => return Ok(None),
+    }))
+}
+
+fn connmark(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble> {
+    let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
+    let (save, restore) = (find("save-mark").is_some(), find("restore-mark").is_some());
+    let shifted = find("left-shift-mark").or_else(|| find("right-shift-mark")).is_some();
+    let to = if restore { Field::Mark } else { Field::CtMark };
+    if shifted || save == restore && save {
+        return Ok(Effect::Set { field: to, value: Expr::Opaque(text_of(context, group)) });
+    }
+    if !save && !restore {
+        let set = mark(context, Field::CtMark, group)?;
+        return set.ok_or(Trouble {
+            word: group.name.unwrap_or(0),
+            expected: "--set-xmark, --save-mark or --restore-mark behind CONNMARK",
+        });
+    }
+    let mask = |name: &str| match find(name).or_else(|| find("mask")) {
+        Some(arg) => context.read(arg, values::word),
+        None => Ok(u32::MAX),
+    };
+    let (packet, connection) = (mask("nfmask")?, mask("ctmask")?);
+    Ok(if save {
+        copy(Field::Mark, packet, Field::CtMark, connection)
+    } else {
+        copy(Field::CtMark, connection, Field::Mark, packet)
+    })
+}
+
+/// `to = (to & !to_mask) ^ (from & from_mask)`.
+pub(crate) fn copy(from: Field, from_mask: u32, to: Field, to_mask: u32) -> Effect {
+    let and = |field: Field, mask: u32| Expr::And(Box::new(Expr::Field(field)), Box::new(Expr::Number(mask.into())));
+    let new = if from_mask == u32::MAX { Expr::Field(from) } else { and(from, from_mask) };
+    let value = if to_mask == u32::MAX { new } else { Expr::Xor(Box::new(and(to.clone(), !to_mask)), Box::new(new)) };
+    Effect::Set { field: to, value }
+}
+
+fn tos(context: &Context<'_, '_>, group: &Group) -> Result<Option<Effect>, Trouble> {
+    let Some(arg) = group.args.first() else { return Ok(None) };
+    let byte = |text: &[u8]| values::number(text).and_then(|n| u8::try_from(n).ok()).ok_or("a TOS value of 0 to 255");
+    let plain = || context.read(arg, byte);
+    let (value, mask) = match arg.name {
+        "set-tos" => context.read(arg, matches::tos)?,
+        "and-tos" => (0, !plain()?),
+        "or-tos" => plain().map(|bits| (bits, bits))?,
+        _ => (plain()?, 0),
+    };
+    Ok(Some(assign_tos(value, mask)))
+}
+
+/// `tos = (tos & !mask) ^ value`.
+pub(crate) fn assign_tos(value: u8, mask: u8) -> Effect {
+    let number = |n: u8| Box::new(Expr::Number(n.into()));
+    let value = if mask == 0xff {
+        Expr::Number(value.into())
+    } else {
+        Expr::Xor(Box::new(Expr::And(Box::new(Expr::Field(Field::Tos)), number(!mask))), number(value))
+    };
+    Effect::Set { field: Field::Tos, value }
+}
+
+fn set(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble> {
+    let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
+    let text = text_of(context, group);
+    if find("map-set").is_some() {
+        // the entry's own mark replaces the packet's
+        let field = if find("map-mark").is_some() { Field::Mark } else { Field::Priority };
+        return Ok(Effect::Set { field, value: Expr::Opaque(text) });
+    }
+    match find("add-set").or_else(|| find("del-set")) {
+        Some(arg) => Ok(Effect::UpdateSet { set: String::from_utf8_lossy(context.value(arg, 0)).into(), text }),
+        None => Err(Trouble { word: group.name.unwrap_or(0), expected: "--add-set or --del-set behind SET" }),
+    }
+}
+
+fn nat(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Nat, Trouble> {
+    let mut targets = group.args.iter().filter(|arg| arg.name.starts_with("to"));
+    let target = targets.next();
+    if let Some(second) = targets.next() {
+        return Err(second.trouble("one target; kernels since 2.6.11 know no second"));
+    }
+    let kind = match name {
+        "DNAT" => NatKind::Dnat,
+        "SNAT" => NatKind::Snat,
+        "MASQUERADE" => NatKind::Masquerade,
+        "REDIRECT" => NatKind::Redirect,
+        _ => NatKind::Netmap,
+    };
+    let Some(target) = target else {
+        return match kind {
+            NatKind::Masquerade | NatKind::Redirect => Ok(Nat { kind, address: None, port: None }),
+            _ => Err(Trouble { word: group.name.unwrap_or(0), expected: "an address behind this target" }),
+        };
+    };
+    let (address, port) = match kind {
+        NatKind::Masquerade | NatKind::Redirect => {
+            (None, Some(context.read(target, |text| values::ports(text, b'-'))?))
+        }
+        NatKind::Netmap => (Some(context.read(target, |text| network(text, context.family))?), None),
+        _ => context.read(target, |text| address_and_port(text, context.family))?,
+    };
+    Ok(Nat { kind, address: address.map(NatTarget::Range), port: port.map(NatTarget::Range) })
+}
+
+fn network(text: &[u8], family: Family) -> Result<Interval, Expected> {
+    let wanted = masked_address(text, family)?;
+    let free = all_ones(family) & !wanted.mask;
+    if free & free.wrapping_add(1) == 0 {
+        Ok(Interval { low: wanted.value, high: wanted.value | free })
+    } else {
+        Err("a prefix")
+    }
+}
+
+/// `[address[-address]][:port[-port[/base]]]`, IPv6 addresses with a port in brackets.
+fn address_and_port(text: &[u8], family: Family) -> Result<(Option<Interval>, Option<Interval>), Expected> {
+    let range = |text: &[u8]| -> Result<Interval, Expected> {
+        let unbracket =
+            |one: &[u8]| one.strip_prefix(b"[").and_then(|one| one.strip_suffix(b"]")).unwrap_or(one).to_vec();
+        let (low, high) = split_once(text, b'-').unwrap_or((text, text));
+        let range = Interval { low: address(&unbracket(low), family)?, high: address(&unbracket(high), family)? };
+        if range.low <= range.high { Ok(range) } else { Err("a range of addresses, low first") }
+    };
+    let port = |text: &[u8]| values::ports(split_once(text, b'/').map_or(text, |(ports, _)| ports), b'-');
+    let split = if family == Family::Ipv4 || text.starts_with(b":") && !text.starts_with(b"::") {
+        memchr::memrchr(b':', text)
+    } else {
+        memchr::memrchr(b']', text).map(|at| at + 1).filter(|at| text.get(*at) == Some(&b':'))
+    };
+    let Some(split) = split else { return Ok((Some(range(text)?), None)) };
+    let (before, after) = (text.get(..split).unwrap_or_default(), text.get(split + 1..).unwrap_or_default());
+    let whole = before.strip_prefix(b"[").and_then(|one| one.strip_suffix(b"]")).filter(|one| !one.contains(&b']'));
+    let address = match (before, whole) {
+        (b"", _) => None,
+        (_, Some(inside)) => Some(range(inside)?),
+        (before, None) => Some(range(before)?),
+    };
+    Ok((address, Some(port(after)?)))
+}
