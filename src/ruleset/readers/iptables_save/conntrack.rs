@@ -4,7 +4,7 @@ use super::draft::{Arg, Group};
 use super::matches::{Context, Trouble};
 use super::values::{Expected, address_match, all_ones, compare, interval_match, masked_address, ports};
 use crate::packet::{CtState, CtStatus, Family};
-use crate::ruleset::{Expr, Field, Interval, Match, OpaqueKind, Operator};
+use crate::ruleset::{Expr, Field, Interval, Match, Operator};
 
 /// The states a packet without a connection can have.
 const WITHOUT_CONNECTION: u32 = CtState::INVALID.0 | CtState::UNTRACKED.0;
@@ -118,11 +118,7 @@ fn other(context: &Context<'_, '_>, arg: &Arg) -> Result<Match, Trouble> {
             })?;
             compare(Expr::Field(Field::CtDirection), false, u128::from(reply != arg.negate))
         }
-        _ => {
-            let option = super::rule::words_text(context.words, &[arg.word..arg.values.end]);
-            let bang = if arg.negate { "! " } else { "" };
-            Match::Opaque { kind: OpaqueKind::Property, text: format!("-m conntrack {bang}{option}").into() }
-        }
+        _ => super::rule::opaque_option(context, "conntrack", arg),
     })
 }
 

@@ -147,7 +147,7 @@ impl Sorter<'_, '_> {
         self.part_attached_value();
         let first = self.bang.unwrap_or(self.at);
         if let Some((owner, option)) = self.owner() {
-            self.extension_option(first, owner, option);
+            self.extension_option(first, &owner, option);
         } else if let Some(kind) = generic(self.raw(self.at)) {
             self.generic_option(first, kind);
         } else {
@@ -229,7 +229,7 @@ impl Sorter<'_, '_> {
         match_named(name)
     }
 
-    fn extension_option(&mut self, first: usize, owner: Owner, option: Resolved) {
+    fn extension_option(&mut self, first: usize, owner: &Owner, option: Resolved) {
         let word = self.at;
         let mut negate = self.bang.is_some();
         self.at += 1;
@@ -245,10 +245,10 @@ impl Sorter<'_, '_> {
         let span = first..end;
         let group = match owner {
             Owner::Target => self.draft.target.as_mut(),
-            Owner::Match(index) => self.draft.matches.get_mut(index),
+            Owner::Match(index) => self.draft.matches.get_mut(*index),
             Owner::Implied(extension) => {
                 self.draft.matches.push(Group {
-                    extension: Some(extension),
+                    extension: Some(*extension),
                     name: None,
                     args: Vec::new(),
                     spans: Vec::new(),
@@ -306,8 +306,13 @@ impl Sorter<'_, '_> {
             Generic::Jump => target_named(name),
             _ => None,
         };
-        let group =
-            Group { extension, name: Some(value), args: Vec::new(), spans: vec![first..self.at], cut_short: negate };
+        let group = Group {
+            extension,
+            name: Some(value),
+            args: Vec::new(),
+            spans: std::iter::once(first..self.at).collect(),
+            cut_short: negate,
+        };
         if is_match {
             self.draft.matches.push(group);
         } else if self.draft.target.is_some() {

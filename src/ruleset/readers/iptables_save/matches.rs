@@ -205,14 +205,9 @@ fn transport(context: &Context<'_, '_>, module: &str, arg: &Arg, out: &mut Vec<M
             let mask = TcpFlags(TcpFlags::SYN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0 | TcpFlags::FIN.0);
             out.push(flags_match(mask, TcpFlags::SYN, arg.negate));
         }
-        "icmp-type" => icmp(context, arg, Field::IcmpType, Field::IcmpCode, ICMP_NAMES, out)?,
-        "icmpv6-type" => icmp(context, arg, Field::Icmp6Type, Field::Icmp6Code, ICMPV6_NAMES, out)?,
-        _ => {
-            let option = super::rule::words_text(context.words, &[arg.word..arg.values.end]);
-            let bang = if arg.negate { "! " } else { "" };
-            let text = format!("-m {module} {bang}{option}").into();
-            out.push(Match::Opaque { kind: OpaqueKind::Property, text });
-        }
+        "icmp-type" => icmp(context, arg, &Field::IcmpType, Field::IcmpCode, ICMP_NAMES, out)?,
+        "icmpv6-type" => icmp(context, arg, &Field::Icmp6Type, Field::Icmp6Code, ICMPV6_NAMES, out)?,
+        _ => out.push(super::rule::opaque_option(context, module, arg)),
     }
     Ok(())
 }
@@ -235,15 +230,15 @@ pub(crate) fn flags_match(mask: TcpFlags, set: TcpFlags, negate: bool) -> Match 
 fn icmp(
     context: &Context<'_, '_>,
     arg: &Arg,
-    kind: Field,
+    kind: &Field,
     code: Field,
     names: &[IcmpName],
     out: &mut Vec<Match>,
 ) -> Result<(), Trouble> {
     let value = context.value(arg, 0);
     // type 255 is the kernel's "any", in IPv4 only
-    let any = kind == Field::IcmpType && (value.eq_ignore_ascii_case(b"any") || value == b"255");
-    if any || value.starts_with(b"255/") && kind == Field::IcmpType {
+    let any = *kind == Field::IcmpType && (value.eq_ignore_ascii_case(b"any") || value == b"255");
+    if any || value.starts_with(b"255/") && *kind == Field::IcmpType {
         if arg.negate {
             out.push(Match::Any(Vec::new()));
         }

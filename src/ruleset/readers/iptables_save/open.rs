@@ -7,8 +7,8 @@ use super::{UNREAD, builtin};
 use crate::packet::Family;
 use crate::ruleset::{Backend, Chain, Effect, Name, Policy, Rule, Step, Table};
 
-/// Each `-I` moves all rules behind it; no listing has any, and rule files a handful.
-const MAX_INSERTED: usize = 10_000;
+/// Each `-I` moves all rules behind it; no listing has any, and rule files a handful. This many moves take milliseconds.
+const MAX_MOVED: usize = 10_000_000;
 
 /// A table under construction.
 pub(crate) struct OpenTable {
@@ -19,8 +19,8 @@ pub(crate) struct OpenTable {
     /// Chains whose rules are over because a rule of another chain came; only kept for fragments.
     finished: Vec<bool>,
     last: Option<usize>,
-    /// Rules put in front of others so far.
-    inserted: usize,
+    /// How often a rule was moved by another put in front of it.
+    moved: usize,
     /// Why every chain must be taken as unknown from its first rule on.
     blind: Option<&'static str>,
     /// Chains whose end is unknown, and why.
@@ -37,7 +37,7 @@ impl OpenTable {
             line,
             finished: Vec::new(),
             last: None,
-            inserted: 0,
+            moved: 0,
             blind: None,
             blind_ends: Vec::new(),
         }
@@ -123,8 +123,8 @@ impl OpenTable {
         }
         let Some(chain) = self.table.chains.get_mut(index) else { return };
         match at {
-            Some(at) if at < chain.rules.len() && self.inserted < MAX_INSERTED => {
-                self.inserted += 1;
+            Some(at) if at < chain.rules.len() && self.moved < MAX_MOVED => {
+                self.moved += chain.rules.len() - at;
                 chain.rules.insert(at, rule);
             }
             Some(at) if at < chain.rules.len() => self.blind = Some("too many rules inserted with -I"),

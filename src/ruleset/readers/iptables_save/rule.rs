@@ -1,6 +1,6 @@
 //! One rule line into a rule of the model.
 
-use super::draft::{Basic, Draft, Group, Span, sort};
+use super::draft::{Arg, Basic, Draft, Group, Span, sort};
 use super::extensions::Meaning;
 use super::matches::{self, Context, Trouble};
 use super::targets;
@@ -90,7 +90,10 @@ impl Reader<'_, '_, '_, '_> {
                     let text = if kind == Basic::Fragment {
                         format!("{bang}-f")
                     } else {
-                        format!("{bang}{option} {}", words_text(self.context.words, &[word..word + 1]))
+                        format!(
+                            "{bang}{option} {}",
+                            words_text(self.context.words, std::slice::from_ref(&(word..word + 1)))
+                        )
                     };
                     self.warn(&Trouble { word, expected });
                     self.opaque_match(OpaqueKind::Property, text.into());
@@ -211,6 +214,13 @@ pub(crate) fn text_of(context: &Context<'_, '_>, group: &Group) -> Box<str> {
         (None, Some(extension)) => format!("-m {} {text}", extension.name).into(),
         _ => text.into(),
     }
+}
+
+/// One option of a known match that hepguard cannot decide.
+pub(crate) fn opaque_option(context: &Context<'_, '_>, module: &str, arg: &Arg) -> Match {
+    let option = words_text(context.words, std::slice::from_ref(&(arg.word..arg.values.end)));
+    let bang = if arg.negate { "! " } else { "" };
+    Match::Opaque { kind: OpaqueKind::Property, text: format!("-m {module} {bang}{option}").into() }
 }
 
 /// Words as they stand, separated by blanks; undecodable bytes are replaced.
