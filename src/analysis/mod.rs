@@ -1,1 +1,5 @@
 //! Questions about packets, answered from the model: which path a packet takes, what the rules do to it.
+
+pub mod path;
+pub mod route;
+pub mod trace;

@@ -50,6 +50,8 @@ pub struct ConntrackView {
     pub direction: Option<CtDirection>,
     /// The first packet's addresses; `None` when unknown (a NEW packet's are its own).
     pub original: Option<Tuple>,
+    /// The answer's addresses; `None` when unknown (without NAT the original's, turned round).
+    pub reply: Option<Tuple>,
     /// The connection's mark; `None` when unknown (0 for a NEW packet).
     pub mark: Option<u32>,
 }

@@ -1,0 +1,422 @@
+//! The packet's way through the hooks: device, tracking, routing, NAT, loopback.
+
+use super::record::StepKind;
+use super::state::{Ct, Flow, State, Value, address, merge};
+use super::walk::Walk;
+use super::{Engine, Trace, TraceVerdict};
+use crate::analysis::path::{CONNTRACK_PRIORITY, Group, Unit};
+use crate::analysis::route::{RouteQuery, Routed};
+use crate::packet::{CtState, Direction, Hook, Packet, address_bits};
+use crate::ruleset::interface_number;
+
+/// Chains of equal priority are tried in every order up to this many; then nobody knows.
+const MAX_PERMUTED: usize = 4;
+
+fn lo() -> Value {
+    Value::Known(interface_number(b"lo"))
+}
+
+const NONE: Value = Value::Known(0);
+
+impl<'e> Walk<'e, '_> {
+    /// Walks the whole path, or the one hook asked for, and sums up.
+    pub(super) fn drive(mut self) -> Trace {
+        let start = vec![State::new(self.packet)];
+        let left = match (self.options.at, self.packet.direction) {
+            (Some(hook), _) => self.only(hook, start),
+            (None, Direction::In) => self.arriving(start, true),
+            (None, Direction::Forward) => self.arriving(start, false),
+            (None, Direction::Out) => self.leaving(start),
+        };
+        for state in &left {
+            self.end(TraceVerdict::Accept, state.decided.map(|(_, rule)| rule));
+        }
+        self.sum_up()
+    }
+
+    fn sum_up(self) -> Trace {
+        let mut may: Vec<TraceVerdict> = self.ends.iter().map(|end| end.verdict).collect();
+        may.sort_unstable();
+        may.dedup();
+        let certain = may.len() == 1;
+        let verdict =
+            if certain { may.first().copied().unwrap_or(TraceVerdict::Unknown) } else { TraceVerdict::Unknown };
+        let decided_by = if certain { self.ends.iter().find_map(|end| end.by) } else { None };
+        let because = if certain { Vec::new() } else { self.because };
+        Trace { verdict, certain, decided_by, because, may, notes: self.notes, steps: self.recorder.finish() }
+    }
+
+    fn note(&mut self, text: String) {
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
+    }
+
+    /// One hook alone.
+    fn only(&mut self, hook: Hook, mut states: Vec<State>) -> Vec<State> {
+        let out = self.packet.direction == Direction::Out;
+        for state in &mut states {
+            let flow = &mut state.flow;
+            match hook {
+                Hook::Ingress | Hook::Prerouting | Hook::Input => flow.oif = NONE,
+                Hook::Output | Hook::Egress => flow.iif = NONE,
+                Hook::Postrouting if out => flow.iif = NONE,
+                Hook::Forward | Hook::Postrouting => {}
+            }
+        }
+        if matches!(hook, Hook::Forward | Hook::Output | Hook::Postrouting | Hook::Egress) {
+            self.complete_oif(&mut states);
+        }
+        match hook {
+            Hook::Ingress | Hook::Egress => return self.device(hook, states),
+            Hook::Prerouting | Hook::Output => {}
+            _ => self.track(&mut states),
+        }
+        self.hook(hook, states)
+    }
+
+    /// From a device: to this host, or through it.
+    fn arriving(&mut self, mut states: Vec<State>, local: bool) -> Vec<State> {
+        for state in &mut states {
+            state.flow.oif = NONE;
+        }
+        let states = self.device(Hook::Ingress, states);
+        let states = self.bridged(states);
+        let states = self.hook(Hook::Prerouting, states);
+        let (to_host, through) = self.route_arrived(states, local);
+        let mut left = if to_host.is_empty() { to_host } else { self.hook(Hook::Input, to_host) };
+        if !through.is_empty() {
+            let states = self.hook(Hook::Forward, through);
+            let states = self.hook(Hook::Postrouting, states);
+            left.append(&mut self.device(Hook::Egress, states));
+        }
+        left
+    }
+
+    /// From a local process.
+    fn leaving(&mut self, mut states: Vec<State>) -> Vec<State> {
+        for state in &mut states {
+            state.flow.iif = NONE;
+        }
+        self.complete_oif(&mut states);
+        let states = self.hook(Hook::Output, states);
+        let mut states = self.route_again(states);
+        if self.packet.dst.is_multicast() {
+            // the kernel hands multicast on with the outgoing device in both places
+            for state in &mut states {
+                state.flow.iif = Value::Unknown(0);
+            }
+        }
+        let states = self.hook(Hook::Postrouting, states);
+        let states = self.device(Hook::Egress, states);
+        let (mut looped, mut left): (Vec<State>, Vec<State>) =
+            states.into_iter().partition(|state| state.flow.oif == lo());
+        if looped.is_empty() {
+            return left;
+        }
+        for state in &mut looped {
+            state.flow.iif = lo();
+            state.flow.oif = NONE;
+            // its connection was confirmed on the way out
+            if state.flow.ct == Ct::Tracked {
+                state.flow.status = state.flow.status.map(|status| status | 8);
+            }
+        }
+        let looped = self.device(Hook::Ingress, looped);
+        let looped = self.hook(Hook::Prerouting, looped);
+        left.append(&mut self.hook(Hook::Input, looped));
+        left
+    }
+
+    /// Fills in the interface a packet leaves by.
+    fn complete_oif(&mut self, states: &mut [State]) {
+        if self.packet.oif.is_some() {
+            return;
+        }
+        let Some(first) = states.first() else { return };
+        let routed = self.routed_to(&first.flow);
+        let own = self.packet.src == self.packet.dst || self.packet.dst.is_loopback();
+        let oif = if own && self.packet.direction == Direction::Out {
+            lo()
+        } else {
+            Value::from_option(routed.device_number())
+        };
+        self.explain_route(&routed, oif);
+        for state in states {
+            state.flow.oif = oif;
+        }
+    }
+
+    fn explain_route(&mut self, routed: &Routed<'_>, oif: Value) {
+        let why = match (routed, oif) {
+            (_, Value::Known(number)) => format!("leaves by {}", super::words::interface(number)),
+            (Routed::None, _) => "there is no route to the destination".to_owned(),
+            _ => "the outgoing interface is not known: give it with -o".to_owned(),
+        };
+        if !matches!(oif, Value::Known(_)) {
+            self.note(why.clone());
+        }
+        self.recorder.add(StepKind::Routing, || why);
+    }
+
+    /// Where the packet would be sent now.
+    fn routed_to(&self, flow: &Flow) -> Routed<'e> {
+        route(self.engine, self.packet, flow)
+    }
+
+    /// Routing of packets that came in: to this host or through it.
+    fn route_arrived(&mut self, states: Vec<State>, local: bool) -> (Vec<State>, Vec<State>) {
+        let said = Value::Known(address_bits(self.packet.dst));
+        let (mut to_host, mut through) = (Vec::new(), Vec::new());
+        for state in states {
+            let routed = self.routed_to(&state.flow);
+            if state.flow.redirected {
+                to_host.push(state);
+            } else if state.flow.dst == said || !matches!(state.flow.dst, Value::Known(_)) {
+                let multicast = self.packet.dst.is_multicast();
+                if let Some(really) = routed.is_local().filter(|really| *really != local && !multicast) {
+                    let not = if really { "" } else { "not " };
+                    self.note(format!("{} is {not}an address of this host", self.packet.dst));
+                }
+                if local { to_host.push(state) } else { through.push(state) }
+            } else {
+                match routed.is_local() {
+                    Some(true) => to_host.push(state),
+                    Some(false) => through.push(state),
+                    None => {
+                        let new = state.flow.dst.known().map(|bits| address(bits, self.packet.dst.is_ipv6()));
+                        let new = new.map(|new| new.to_string()).unwrap_or_default();
+                        let words = format!("whether {new}, the translated destination, is this host is not known");
+                        let (yes, no) = self.ask(vec![state], &format!("local {new}"), &words);
+                        to_host.extend(yes);
+                        through.extend(no);
+                    }
+                }
+            }
+        }
+        for state in &mut through {
+            let given = self.packet.oif.as_deref().filter(|_| state.flow.dst == said);
+            let routed = self.routed_to(&state.flow);
+            let oif = match given {
+                Some(name) => Value::Known(interface_number(name.as_bytes())),
+                None => Value::from_option(routed.device_number()),
+            };
+            state.flow.oif = oif;
+            self.explain_route(&routed, oif);
+        }
+        if !to_host.is_empty() {
+            self.recorder.add(StepKind::Routing, || "goes to this host".to_owned());
+        }
+        (to_host, through)
+    }
+
+    /// After output: changed packets are routed once more.
+    fn route_again(&mut self, mut states: Vec<State>) -> Vec<State> {
+        let before = State::new(self.packet).flow;
+        let mut asked = Vec::new();
+        let mut at = 0;
+        while let Some(state) = states.get_mut(at) {
+            let moved = state.flow.dst != before.dst;
+            let remarked = state.flow.mark != before.mark || state.flow.src != before.src;
+            if !(moved || remarked && self.engine.reroutes) {
+                at += 1;
+                continue;
+            }
+            if state.flow.redirected {
+                state.flow.oif = lo();
+                at += 1;
+                continue;
+            }
+            let routed = route(self.engine, self.packet, &state.flow);
+            match routed.device_number() {
+                Some(device) => state.flow.oif = Value::Known(device),
+                // a mark alone sends it elsewhere only where policy routing knows marks
+                None if !moved && self.packet.oif.is_some() && self.engine.router.host().rules.is_none() => {}
+                None => {
+                    state.flow.oif = Value::Unknown(0);
+                    if routed == Routed::Unknown && moved {
+                        asked.push(states.swap_remove(at));
+                        continue;
+                    }
+                }
+            }
+            at += 1;
+        }
+        for state in asked {
+            let key = format!("local {:?}", state.flow.dst);
+            let words = "whether the translated destination is this host is not known";
+            let (mut yes, no) = self.ask(vec![state], &key, words);
+            for state in &mut yes {
+                state.flow.oif = lo();
+            }
+            states.extend(yes);
+            states.extend(no);
+        }
+        merge(&mut states);
+        states
+    }
+
+    /// All base chains of a hook of the IP stack.
+    fn hook(&mut self, hook: Hook, mut states: Vec<State>) -> Vec<State> {
+        if states.is_empty() {
+            return states;
+        }
+        let engine = self.engine;
+        self.recorder.enter(StepKind::Hook(hook), String::new);
+        let mut tracked = !matches!(hook, Hook::Prerouting | Hook::Output);
+        for group in engine.groups(self.packet.family(), hook) {
+            if !tracked && group.priority >= CONNTRACK_PRIORITY {
+                tracked = true;
+                if group.priority == CONNTRACK_PRIORITY {
+                    let words =
+                        "a chain hangs at the very priority of connection tracking; which runs first is not known";
+                    let (mut first, second) = self.ask(states, &format!("tracking first {hook}"), words);
+                    self.track(&mut first);
+                    states = first;
+                    states.extend(second);
+                    states = self.group(group, hook, states);
+                    self.track(&mut states);
+                    continue;
+                }
+                self.track(&mut states);
+            }
+            states = self.group(group, hook, states);
+            if states.is_empty() {
+                break;
+            }
+        }
+        if !tracked {
+            self.track(&mut states);
+        }
+        self.recorder.leave();
+        states
+    }
+
+    /// Connection tracking sees the packet.
+    fn track(&mut self, states: &mut [State]) {
+        for state in states.iter_mut().filter(|state| state.flow.ct == Ct::Before) {
+            state.flow.ct = match self.packet.state {
+                CtState::INVALID => Ct::Invalid,
+                CtState::UNTRACKED => Ct::Untracked,
+                _ => Ct::Tracked,
+            };
+        }
+    }
+
+    fn group(&mut self, group: &Group, hook: Hook, states: Vec<State>) -> Vec<State> {
+        if !group.order_matters {
+            return group.units.iter().fold(states, |states, unit| self.unit(unit, hook, states));
+        }
+        if group.units.len() > MAX_PERMUTED {
+            let words = format!("{} chains hang at priority {} of {hook}", group.units.len(), group.priority);
+            self.lose(None, words);
+            return Vec::new();
+        }
+        self.note(format!("chains at priority {} of {hook} are equal; every order was followed", group.priority));
+        let mut all = Vec::new();
+        for order in orders(group.units.len()) {
+            let mut walked = states.clone();
+            for unit in order.iter().filter_map(|&at| group.units.get(at)) {
+                walked = self.unit(unit, hook, walked);
+            }
+            all.append(&mut walked);
+        }
+        merge(&mut all);
+        all
+    }
+
+    fn unit(&mut self, unit: &Unit, hook: Hook, states: Vec<State>) -> Vec<State> {
+        if states.is_empty() {
+            return states;
+        }
+        match unit {
+            Unit::Chain(base) => self.base(*base, hook, states),
+            Unit::Nat(bases) => self.nat(bases, hook, states),
+        }
+    }
+
+    /// Chains on the packet's device.
+    fn device(&mut self, hook: Hook, states: Vec<State>) -> Vec<State> {
+        let engine = self.engine;
+        let groups = if hook == Hook::Ingress { &engine.ingress } else { &engine.egress };
+        if groups.is_empty() || states.is_empty() {
+            return states;
+        }
+        self.recorder.enter(StepKind::Hook(hook), String::new);
+        let mut states = states;
+        for unit in groups.iter().flat_map(|group| &group.units) {
+            let Unit::Chain(base) = unit else { continue };
+            let chain = engine.ruleset.tables.get(base.table).and_then(|table| table.chains.get(base.chain));
+            let Some((chain, settings)) = chain.and_then(|chain| Some((chain, chain.base.as_ref()?))) else { continue };
+            let (mut there, mut elsewhere, mut open) = (Vec::new(), Vec::new(), Vec::new());
+            for state in states {
+                let device = if hook == Hook::Ingress { state.flow.iif } else { state.flow.oif };
+                let on = |number| settings.devices.iter().any(|name| interface_number(name.as_bytes()) == number);
+                match device {
+                    Value::Known(number) if !settings.devices.is_empty() => {
+                        if on(number) { &mut there } else { &mut elsewhere }.push(state);
+                    }
+                    _ => open.push(state),
+                }
+            }
+            let words = format!("whether the {hook} chain {} hangs on the packet's device is not known", chain.name);
+            let (yes, no) = self.ask(open, &format!("device {base:?}"), &words);
+            there.extend(yes);
+            elsewhere.extend(no);
+            if !there.is_empty() {
+                elsewhere.append(&mut self.base(*base, hook, there));
+            }
+            states = elsewhere;
+        }
+        self.recorder.leave();
+        states
+    }
+
+    /// Frames that come in over a bridge meet its tables first; those are not evaluated.
+    fn bridged(&mut self, states: Vec<State>) -> Vec<State> {
+        let engine = self.engine;
+        let Some(first) = engine.bridge.first() else { return states };
+        let host = engine.router.host();
+        let interface = self.packet.iif.as_deref().and_then(|name| host.interface(name));
+        if interface.is_some_and(|interface| &*interface.kind != "bridge" && interface.master.is_none()) {
+            return states;
+        }
+        let name = engine.ruleset.tables.get(first.table).map(|table| &*table.name).unwrap_or_default();
+        let words = format!("bridge table {name} may refuse the frame before it gets here");
+        let (refused, states) = self.ask(states, "bridge", &words);
+        if !refused.is_empty() {
+            self.end(TraceVerdict::Drop, None);
+        }
+        states
+    }
+}
+
+/// Where a packet would be sent as it is now.
+fn route<'e>(engine: &Engine<'e>, packet: &Packet, flow: &Flow) -> Routed<'e> {
+    let v6 = packet.dst.is_ipv6();
+    let Some(destination) = flow.dst.known() else { return Routed::Unknown };
+    let query = RouteQuery {
+        destination: address(destination, v6),
+        source: flow.src.known().map(|bits| address(bits, v6)),
+        mark: flow.mark.known().and_then(|mark| u32::try_from(mark).ok()),
+        iif: if flow.iif == NONE { lo().known() } else { flow.iif.known() },
+    };
+    engine.router.lookup(&query)
+}
+
+/// Every order of `0..count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let mut orders = vec![Vec::new()];
+    for _ in 0..count {
+        orders = orders
+            .into_iter()
+            .flat_map(|order: Vec<usize>| {
+                (0..count)
+                    .filter(|at| !order.contains(at))
+                    .map(|at| [order.as_slice(), &[at]].concat())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+    }
+    orders
+}

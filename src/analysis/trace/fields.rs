@@ -1,0 +1,363 @@
+//! What a rule reads from the packet: fields, raw bytes, routing lookups.
+
+use super::Engine;
+use super::state::{Ct, State, Value, address};
+use crate::analysis::route::RouteQuery;
+use crate::host::RouteKind;
+use crate::packet::{CtDirection, CtState, Family, Hook, Packet, Protocol, Tuple, address_bits};
+use crate::ruleset::{FibField, FibResult, Field, PayloadBase, interface_number};
+
+/// Where a rule is met.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    pub(super) hook: Hook,
+    /// Index of the rule's table.
+    pub(super) table: usize,
+    /// Family of that table.
+    pub(super) family: Family,
+}
+
+/// The packet at one place of its walk.
+#[derive(Clone, Copy)]
+pub(super) struct View<'e, 'w> {
+    pub(super) engine: &'w Engine<'e>,
+    pub(super) packet: &'w Packet,
+    pub(super) state: &'w State,
+    pub(super) site: Site,
+}
+
+impl View<'_, '_> {
+    fn v6(&self) -> bool {
+        self.packet.dst.is_ipv6()
+    }
+
+    fn only(&self, holds: bool, value: Value) -> Value {
+        if holds { value } else { Value::Missing }
+    }
+
+    /// Reads `field`.
+    pub(super) fn field(&self, field: &Field) -> Value {
+        let flow = &self.state.flow;
+        if let Some((_, value)) = flow.assigned.iter().find(|(assigned, _)| assigned == field) {
+            return *value;
+        }
+        let (v4, v6) = (!self.v6(), self.v6());
+        let protocol = self.packet.protocol;
+        match field {
+            Field::Ip4Saddr => self.only(v4, flow.src),
+            Field::Ip4Daddr => self.only(v4, flow.dst),
+            Field::Ip6Saddr => self.only(v6, flow.src),
+            Field::Ip6Daddr => self.only(v6, flow.dst),
+            Field::L4proto => Value::Known(protocol.0.into()),
+            Field::Ip4Protocol => self.only(v4, Value::Known(protocol.0.into())),
+            Field::Ip6Nexthdr => self.only(v6, Value::Known(protocol.0.into())),
+            Field::Ip4Ttl => self.only(v4, flow.ttl),
+            Field::Ip6Hoplimit => self.only(v6, flow.ttl),
+            Field::Dscp => flow.tos.map(|tos| tos >> 2),
+            Field::Ecn => flow.tos.map(|tos| tos & 3),
+            Field::Tos => flow.tos,
+            Field::Ip4Length => self.only(v4, Value::from_option(self.packet.length)),
+            Field::Ip6Length => {
+                self.only(v6, Value::from_option(self.packet.length).map(|length| length.saturating_sub(40)))
+            }
+            Field::Ip4Id | Field::Ip4FragOff => self.only(v4, Value::Unknown(0)),
+            Field::Sport => self.port(flow.sport),
+            Field::Dport => self.port(flow.dport),
+            Field::TcpFlags => self.only(protocol == Protocol::TCP, Value::Known(self.packet.tcp_flags.0.into())),
+            Field::TcpSequence | Field::TcpAckseq | Field::TcpWindow | Field::TcpDoff => {
+                self.only(protocol == Protocol::TCP, Value::Unknown(0))
+            }
+            Field::UdpLength => self.only(protocol == Protocol::UDP, Value::Unknown(0)),
+            Field::IcmpType => self.icmp(Protocol::ICMP, |icmp| icmp.0),
+            Field::IcmpCode => self.icmp(Protocol::ICMP, |icmp| icmp.1),
+            Field::Icmp6Type => self.icmp(Protocol::ICMPV6, |icmp| icmp.0),
+            Field::Icmp6Code => self.icmp(Protocol::ICMPV6, |icmp| icmp.1),
+            Field::Iifname | Field::Iif => flow.iif,
+            Field::Oifname | Field::Oif => flow.oif,
+            Field::Mark => flow.mark,
+            other => self.meta(other),
+        }
+    }
+
+    /// A port; protocols without ports have other bytes in its place, which are not known.
+    fn port(&self, value: Value) -> Value {
+        if self.packet.protocol.has_ports() { value } else { Value::Unknown(0) }
+    }
+
+    fn icmp(&self, protocol: Protocol, part: impl Fn((u8, u8)) -> u8) -> Value {
+        self.only(self.packet.protocol == protocol, Value::from_option(self.packet.icmp.map(part)))
+    }
+
+    fn meta(&self, field: &Field) -> Value {
+        let flow = &self.state.flow;
+        match field {
+            Field::Nfproto => match self.site.family {
+                Family::Ipv4 | Family::Ipv6 | Family::Inet if self.site.hook != Hook::Ingress => {
+                    Value::Known(if self.v6() { 10 } else { 2 })
+                }
+                Family::Netdev => Value::Known(5),
+                Family::Bridge => Value::Known(7),
+                _ => Value::Unknown(0),
+            },
+            Field::EtherType => Value::Known(if self.v6() { 0x86dd } else { 0x0800 }),
+            Field::EtherSaddr | Field::EtherDaddr if self.site.hook == Hook::Output => Value::Missing,
+            Field::Length => Value::from_option(self.packet.length),
+            Field::Pkttype => self.packet_type(),
+            Field::Iiftype => self.interface_type(flow.iif),
+            Field::Oiftype => self.interface_type(flow.oif),
+            Field::Iifgroup | Field::Ibrname if flow.iif == Value::Known(0) => Value::Missing,
+            Field::Oifgroup | Field::Obrname if flow.oif == Value::Known(0) => Value::Missing,
+            Field::Skuid => self.owner(self.packet.uid),
+            Field::Skgid => self.owner(self.packet.gid),
+            other => self.conntrack(other),
+        }
+    }
+
+    /// 0 host, 1 broadcast, 2 multicast: told by the packet, else by its address.
+    fn packet_type(&self) -> Value {
+        let flow = &self.state.flow;
+        if flow.pkttype != Value::Unknown(0) {
+            return flow.pkttype;
+        }
+        let address = self.packet.dst;
+        let multicast = address.is_multicast();
+        let incoming = !matches!(self.site.hook, Hook::Output | Hook::Postrouting | Hook::Egress);
+        if multicast {
+            return if incoming { Value::Known(2) } else { Value::Unknown(0) };
+        }
+        match self.engine.router.address_type(address, None) {
+            Some(RouteKind::Broadcast) if incoming => Value::Known(1),
+            Some(RouteKind::Broadcast) => Value::Unknown(0),
+            _ if address.is_ipv4() && address_bits(address) == 0xffff_ffff => Value::Unknown(0),
+            _ => Value::Known(0),
+        }
+    }
+
+    /// `ARPHRD_*` of an interface.
+    fn interface_type(&self, interface: Value) -> Value {
+        match interface {
+            Value::Known(0) | Value::Missing => Value::Missing,
+            Value::Unknown(id) => Value::Unknown(id),
+            Value::Known(number) => {
+                let all = self.engine.router.host().interfaces.as_deref().unwrap_or_default();
+                let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number);
+                match found.map(|interface| &*interface.link_type) {
+                    Some("ether") => Value::Known(1),
+                    Some("loopback") => Value::Known(772),
+                    Some("none") => Value::Known(0xfffe),
+                    _ if number == interface_number(b"lo") => Value::Known(772),
+                    _ => Value::Unknown(0),
+                }
+            }
+        }
+    }
+
+    /// Owner of the socket: only packets of this host have one for sure; before delivery a connection's may be known early.
+    fn owner(&self, id: Option<u32>) -> Value {
+        match self.site.hook {
+            Hook::Output => Value::from_option(id),
+            Hook::Postrouting | Hook::Egress if self.state.flow.iif == Value::Known(0) => Value::from_option(id),
+            Hook::Input if !self.new_tcp_or_portless() => Value::Unknown(0),
+            _ => Value::Missing,
+        }
+    }
+
+    fn new_tcp_or_portless(&self) -> bool {
+        let protocol = self.packet.protocol;
+        !protocol.has_ports() || (protocol == Protocol::TCP && self.packet.state == CtState::NEW)
+    }
+
+    /// Conntrack state as a bit.
+    pub(super) fn ct_state(&self) -> CtState {
+        match self.state.flow.ct {
+            Ct::Before | Ct::Invalid => CtState::INVALID,
+            Ct::Untracked => CtState::UNTRACKED,
+            Ct::Tracked => self.packet.state,
+        }
+    }
+
+    fn conntrack(&self, field: &Field) -> Value {
+        let flow = &self.state.flow;
+        if *field == Field::CtState {
+            return Value::Known(self.ct_state().0.into());
+        }
+        let tracked = flow.ct == Ct::Tracked;
+        let view = &self.packet.ct;
+        let new = self.packet.state == CtState::NEW;
+        let value = match field {
+            Field::CtStatus => flow.status,
+            Field::CtMark => flow.ct_mark,
+            Field::CtZone => Value::Known(0),
+            Field::CtDirection => {
+                let direction = view.direction.or(new.then_some(CtDirection::Original));
+                Value::from_option(direction.map(|direction| u8::from(direction == CtDirection::Reply)))
+            }
+            Field::CtOrigProto => Value::Known(self.packet.protocol.0.into()),
+            Field::CtOrigSaddr4 | Field::CtOrigSaddr6 => self.original(|tuple| Some(address_bits(tuple.src))),
+            Field::CtOrigDaddr4 | Field::CtOrigDaddr6 => self.original(|tuple| Some(address_bits(tuple.dst))),
+            Field::CtOrigSport => self.original(|tuple| tuple.sport.map(u128::from)),
+            Field::CtOrigDport => self.original(|tuple| tuple.dport.map(u128::from)),
+            // the answer goes back to where the packet seems to come from now
+            Field::CtReplySaddr4 | Field::CtReplySaddr6 if new => flow.dst,
+            Field::CtReplyDaddr4 | Field::CtReplyDaddr6 if new => flow.src,
+            Field::CtReplySport if new => self.port(flow.dport),
+            Field::CtReplyDport if new => self.port(flow.sport),
+            Field::CtReplySaddr4 | Field::CtReplySaddr6 => reply(view.reply, |tuple| Some(address_bits(tuple.src))),
+            Field::CtReplyDaddr4 | Field::CtReplyDaddr6 => reply(view.reply, |tuple| Some(address_bits(tuple.dst))),
+            Field::CtReplySport => reply(view.reply, |tuple| tuple.sport.map(u128::from)),
+            Field::CtReplyDport => reply(view.reply, |tuple| tuple.dport.map(u128::from)),
+            Field::CtExpiration | Field::CtHelper | Field::CtBytes | Field::CtPackets => Value::Unknown(0),
+            _ => return Value::Unknown(0),
+        };
+        let four =
+            matches!(field, Field::CtOrigSaddr4 | Field::CtOrigDaddr4 | Field::CtReplySaddr4 | Field::CtReplyDaddr4);
+        let six =
+            matches!(field, Field::CtOrigSaddr6 | Field::CtOrigDaddr6 | Field::CtReplySaddr6 | Field::CtReplyDaddr6);
+        let other_family = if self.v6() { four } else { six };
+        self.only(tracked && !other_family, value)
+    }
+
+    fn original(&self, part: impl Fn(Tuple) -> Option<u128>) -> Value {
+        let packet = self.packet;
+        let own = Tuple { src: packet.src, sport: packet.sport, dst: packet.dst, dport: packet.dport };
+        let new = packet.state == CtState::NEW;
+        Value::from_option(packet.ct.original.or(new.then_some(own)).and_then(part))
+    }
+
+    /// Bits of the packet by position, when all of them are known.
+    pub(super) fn payload(&self, base: PayloadBase, offset: u32, length: u32) -> Value {
+        if length == 0 || length > 128 {
+            return Value::Unknown(0);
+        }
+        let header = match base {
+            PayloadBase::Network => self.network_header(),
+            PayloadBase::Transport => self.transport_header(),
+            PayloadBase::Link | PayloadBase::Inner => return Value::Unknown(0),
+        };
+        let mut value = 0u128;
+        for bit in offset..offset.saturating_add(length) {
+            let byte = usize::try_from(bit / 8).ok().and_then(|at| header.get(at)).copied().flatten();
+            let Some(byte) = byte else { return Value::Unknown(0) };
+            value = value << 1 | u128::from(byte >> (7 - bit % 8) & 1);
+        }
+        Value::Known(value)
+    }
+
+    fn network_header(&self) -> Vec<Option<u8>> {
+        let flow = &self.state.flow;
+        let protocol = Some(self.packet.protocol.0);
+        let byte = |value: Value| value.known().and_then(|value| u8::try_from(value).ok());
+        let mut header = if self.v6() {
+            let mut header = vec![None; 8];
+            put(&mut header, 6, protocol);
+            put(&mut header, 7, byte(flow.ttl));
+            header
+        } else {
+            let mut header = vec![None; 12];
+            put(&mut header, 1, byte(flow.tos));
+            put(&mut header, 8, byte(flow.ttl));
+            put(&mut header, 9, protocol);
+            header
+        };
+        let width = if self.v6() { 16 } else { 4 };
+        for value in [flow.src, flow.dst] {
+            let bytes = value.known().map(u128::to_be_bytes);
+            header.extend((16 - width..16).map(|at| bytes.and_then(|bytes| bytes.get(at).copied())));
+        }
+        header
+    }
+
+    fn transport_header(&self) -> Vec<Option<u8>> {
+        let flow = &self.state.flow;
+        let mut header = vec![None; 20];
+        if self.packet.protocol.has_ports() {
+            for (at, port) in [(0, flow.sport), (2, flow.dport)] {
+                let bytes = port.known().map(u128::to_be_bytes);
+                put(&mut header, at, bytes.map(|bytes| bytes[14]));
+                put(&mut header, at + 1, bytes.map(|bytes| bytes[15]));
+            }
+        }
+        if self.packet.protocol == Protocol::TCP {
+            put(&mut header, 13, Some(self.packet.tcp_flags.0));
+        }
+        if let (Protocol::ICMP | Protocol::ICMPV6, Some((kind, code))) = (self.packet.protocol, self.packet.icmp) {
+            put(&mut header, 0, Some(kind));
+            put(&mut header, 1, Some(code));
+        }
+        header
+    }
+
+    /// A FIB lookup.
+    pub(super) fn fib(&self, fib: FibField) -> Value {
+        let flow = &self.state.flow;
+        let (wanted, other) = if fib.source { (flow.src, flow.dst) } else { (flow.dst, flow.src) };
+        let Some(wanted) = wanted.known().map(|bits| address(bits, self.v6())) else { return Value::Unknown(0) };
+        let device = match (fib.iif, fib.oif) {
+            (true, _) => Some(flow.iif),
+            (_, true) => Some(flow.oif),
+            _ => None,
+        };
+        let device = match device {
+            Some(Value::Known(0)) | None => None,
+            Some(Value::Known(number)) => Some(number),
+            Some(_) => return Value::Unknown(0),
+        };
+        if fib.result == FibResult::Type {
+            let kind = self.engine.router.address_type(wanted, device);
+            return Value::from_option(kind.and_then(route_type));
+        }
+        // reverse path questions on loopback are answered with the interface itself
+        if self.site.hook == Hook::Prerouting && flow.iif == Value::Known(interface_number(b"lo")) {
+            return match fib.result {
+                FibResult::Present => Value::Known(1),
+                _ => flow.iif,
+            };
+        }
+        let query = RouteQuery {
+            destination: wanted,
+            source: other.known().map(|bits| address(bits, self.v6())),
+            mark: if fib.mark { flow.mark.known().and_then(|mark| u32::try_from(mark).ok()) } else { Some(0) },
+            iif: Some(interface_number(b"lo")),
+        };
+        let routed = self.engine.router.lookup(&query);
+        let found = match routed {
+            crate::analysis::route::Routed::Route { kind: RouteKind::Unicast, .. } => match routed.device_number() {
+                Some(found) => device.is_none_or(|device| device == found).then_some(found),
+                None => return Value::Unknown(0),
+            },
+            // a local address answers nothing in IPv4; in IPv6 it depends on the kernel
+            crate::analysis::route::Routed::Route { .. } if self.v6() => return Value::Unknown(0),
+            crate::analysis::route::Routed::Unknown => return Value::Unknown(0),
+            _ => None,
+        };
+        match fib.result {
+            FibResult::Present => Value::Known(found.is_some().into()),
+            _ => Value::Known(found.unwrap_or(0)),
+        }
+    }
+}
+
+fn put(header: &mut [Option<u8>], at: usize, byte: Option<u8>) {
+    if let Some(slot) = header.get_mut(at) {
+        *slot = byte;
+    }
+}
+
+fn reply(tuple: Option<Tuple>, part: impl Fn(Tuple) -> Option<u128>) -> Value {
+    Value::from_option(tuple.and_then(part))
+}
+
+/// `RTN_*`.
+fn route_type(kind: RouteKind) -> Option<u8> {
+    Some(match kind {
+        RouteKind::Unicast => 1,
+        RouteKind::Local => 2,
+        RouteKind::Broadcast => 3,
+        RouteKind::Anycast => 4,
+        RouteKind::Multicast => 5,
+        RouteKind::Blackhole => 6,
+        RouteKind::Unreachable => 7,
+        RouteKind::Prohibit => 8,
+        RouteKind::Throw => return None,
+    })
+}

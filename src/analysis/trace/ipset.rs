@@ -1,0 +1,166 @@
+//! iptables' `-m set`: which part of the packet each dimension of an ipset takes (ipset(8), xt_set), and list:set.
+
+use super::eval::{Eval, Keys, Reason};
+use super::index::Found;
+use super::state::Value;
+use crate::packet::{Family, Protocol};
+use crate::ruleset::{Field, Name, Set, SetDirection, SetKind};
+
+/// list:set holds sets that are no lists; deeper nesting is not a kernel's.
+const MAX_LISTS: u32 = 2;
+
+/// Yes, no, or why it is open and with which values.
+type Answer = Result<bool, (Reason, Vec<Value>)>;
+
+impl<'e> Eval<'e, '_> {
+    /// Whether the packet is in the ipset; why not decidable, and the values asked with, when it is open.
+    pub(super) fn ipset(&mut self, name: &'e Name, directions: &'e [SetDirection], options: bool) -> Answer {
+        self.ipset_at(name, directions, options, 0)
+    }
+
+    fn ipset_at(&mut self, name: &'e Name, directions: &'e [SetDirection], options: bool, level: u32) -> Answer {
+        let engine = self.view.engine;
+        let open = |reason| Err((reason, Vec::new()));
+        if self.view.state.flow.touched.iter().any(|(place, touched)| *place == usize::MAX && **touched == **name) {
+            return open(Reason::Touched);
+        }
+        let Some((set, index)) = engine.ipset(name) else { return open(Reason::NoSet) };
+        let SetKind::Ipset { type_name, options: create } = &set.kind else { return open(Reason::Shape) };
+        if &**type_name == "list:set" {
+            return self.list(set, directions, options, level);
+        }
+        let Some((method, parts)) = type_name.split_once(':') else { return open(Reason::Shape) };
+        let family = if self.view.packet.dst.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let only_ipv4 = method == "bitmap" && parts.starts_with("ip");
+        let other_family = set.family.is_some_and(|of| of != family && of != Family::Inet);
+        // the kernel answers "no" to a rule with too few directions and to packets of the other family
+        if parts.split(',').count() > directions.len() || other_family || (only_ipv4 && family != Family::Ipv4) {
+            return Ok(false);
+        }
+        let mut keys = Keys::new();
+        let traits = Traits { lone_port: parts == "port", create };
+        for (part, direction) in parts.split(',').zip(directions) {
+            if !self.dimension(part, *direction, &traits, &mut keys) {
+                return open(Reason::Shape);
+            }
+        }
+        if keys.missing() {
+            return Ok(false);
+        }
+        let (numbers, length) = keys.numbers();
+        let Some(numbers) = numbers.get(..length).filter(|_| length == set.elements.dimensions()) else {
+            return Err((Reason::Shape, keys.as_slice().to_vec()));
+        };
+        let nested = parts.contains("net");
+        let open = |reason| Err((reason, keys.as_slice().to_vec()));
+        match index.find_partly(&set.elements, numbers) {
+            Found::Open => open(Reason::Key),
+            Found::Element(_) if set.incomplete.is_some() && nested => open(Reason::Incomplete),
+            Found::Element(_) if options => open(Reason::Stateful),
+            Found::Element(at) => Ok(!set.elements.extra(at).is_some_and(|extra| extra.nomatch)),
+            Found::Nothing if set.incomplete.is_some() => open(Reason::Incomplete),
+            Found::Nothing => Ok(false),
+        }
+    }
+
+    fn list(&mut self, list: &'e Set, directions: &'e [SetDirection], options: bool, level: u32) -> Answer {
+        if level >= MAX_LISTS {
+            return Err((Reason::Shape, Vec::new()));
+        }
+        if directions.is_empty() {
+            return Ok(false);
+        }
+        let mut open = list.incomplete.is_some().then_some((Reason::Incomplete, Vec::new()));
+        for member in &list.member_sets {
+            match self.ipset_at(member, directions, options, level + 1) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(reason) => open = open.or(Some(reason)),
+            }
+        }
+        open.map_or(Ok(false), Err)
+    }
+
+    /// Adds what `part` (`ip`, `net`, `port`, …) takes from the packet; `false` when hepguard does not know the part.
+    fn dimension(&mut self, part: &str, direction: SetDirection, traits: &Traits<'_>, keys: &mut Keys) -> bool {
+        let view = self.view;
+        let flow = &view.state.flow;
+        let source = direction == SetDirection::Src;
+        match part {
+            "ip" | "net" => {
+                let address = if source { flow.src } else { flow.dst };
+                let Some(mask) = traits.address_mask(view.packet.dst.is_ipv6()) else { return false };
+                keys.push(address.map(|address| address & mask));
+            }
+            "port" if traits.lone_port => {
+                let known = matches!(view.packet.protocol, Protocol::TCP | Protocol::UDP);
+                let port = if source { flow.sport } else { flow.dport };
+                keys.push(if known { port } else { Value::Missing });
+            }
+            "port" => {
+                keys.push(Value::Known(view.packet.protocol.0.into()));
+                keys.push(port_or_type(view.packet, if source { flow.sport } else { flow.dport }));
+            }
+            "iface" => {
+                let interface = if source { flow.iif } else { flow.oif };
+                keys.push(if interface == Value::Known(0) { Value::Missing } else { interface });
+            }
+            "mark" => {
+                let Some(mask) = traits.number("markmask", 0xffff_ffff) else { return false };
+                keys.push(flow.mark.map(|mark| mark & mask));
+            }
+            "mac" => {
+                let field = if source { Field::EtherSaddr } else { Field::EtherDaddr };
+                keys.push(view.field(&field));
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// What the `create` line says about keys.
+struct Traits<'s> {
+    lone_port: bool,
+    create: &'s str,
+}
+
+impl Traits<'_> {
+    fn option(&self, name: &str) -> Option<&str> {
+        let mut words = self.create.split_ascii_whitespace();
+        words.by_ref().find(|word| *word == name)?;
+        words.next()
+    }
+
+    /// A numeric option, decimal or hexadecimal; `None` when it cannot be read.
+    fn number(&self, name: &str, default: u128) -> Option<u128> {
+        let Some(text) = self.option(name) else { return Some(default) };
+        match text.strip_prefix("0x") {
+            Some(hex) => u128::from_str_radix(hex, 16).ok(),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// What `netmask` leaves of an address; `None` when a mask cannot be read.
+    fn address_mask(&self, v6: bool) -> Option<u128> {
+        if self.option("bitmask").is_some() {
+            return None;
+        }
+        let width: u128 = if v6 { 128 } else { 32 };
+        let length = self.number("netmask", width)?.min(width);
+        let free = u32::try_from(width - length).ok()?;
+        Some(u128::MAX.checked_shl(free).unwrap_or(0))
+    }
+}
+
+/// The port; ICMP's type and code take its place, other protocols have 0.
+fn port_or_type(packet: &crate::packet::Packet, port: Value) -> Value {
+    if matches!(packet.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP | Protocol::UDPLITE) {
+        return port;
+    }
+    let own = if packet.dst.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 };
+    if packet.protocol == own {
+        return Value::from_option(packet.icmp.map(|(kind, code)| u16::from(kind) << 8 | u16::from(code)));
+    }
+    Value::Known(0)
+}

@@ -1,0 +1,239 @@
+//! One packet through all the rules, exactly as the kernel would walk it, with the reasons.
+//!
+//! **Three values.** A condition holds, does not hold, or is *open*: the rule asks for something hepguard cannot know (a
+//! string match, a rate, a set that was not listed, a field the packet does not state). An open condition forks the walk:
+//! both answers are followed, and the same question met again on a path keeps its answer. Paths whose packets have become
+//! equal are folded together after each rule. When all paths end alike the verdict is certain whatever the answers are;
+//! otherwise it is *unknown*, with the verdicts that are possible and the rules that could not be decided.
+//!
+//! **Walk.** [`crate::analysis::path`] says which base chains hang at a hook; `drive` leads the packet through the hooks
+//! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
+
+mod drive;
+mod eval;
+mod fields;
+mod index;
+mod ipset;
+mod nat;
+mod record;
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod words;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+pub use record::{RuleOutcome, StepKind, TraceStep};
+
+use super::path::{self, BaseRef, Group};
+use super::route::Router;
+use crate::host::Host;
+use crate::packet::{CtState, Family, Hook, Packet, Protocol};
+use crate::ruleset::{Elements, Name, RuleRef, Ruleset, Set, SetRef};
+use index::SetIndex;
+
+/// What happens to the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TraceVerdict {
+    /// Every base chain lets it pass.
+    Accept,
+    /// Dropped without a word.
+    Drop,
+    /// Dropped, and the sender is told.
+    Reject,
+    /// Depends on what hepguard cannot decide.
+    Unknown,
+}
+
+impl TraceVerdict {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Something that could not be decided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undecided {
+    /// The rule; `None` when the path itself is in doubt.
+    pub rule: Option<RuleRef>,
+    /// Why, in words; may hold text of the ruleset.
+    pub reason: String,
+}
+
+/// How to trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceOptions {
+    /// Only this hook, instead of the packet's whole path.
+    pub at: Option<Hook>,
+    /// Keep the steps for people.
+    pub record: bool,
+    /// Keep the rules that did not match too.
+    pub verbose: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// What happens.
+    pub verdict: TraceVerdict,
+    /// Whether it happens for sure; the same as "not unknown".
+    pub certain: bool,
+    /// The rule or policy that decided. For *accept* the rule that let it pass at input, forward or output; `None` when no
+    /// base chain saw the packet, and for *unknown*.
+    pub decided_by: Option<RuleRef>,
+    /// What could not be decided, in the order it was met; empty when the verdict is certain.
+    pub because: Vec<Undecided>,
+    /// The verdicts that are possible; just the one when it is certain.
+    pub may: Vec<TraceVerdict>,
+    /// Remarks on the packet's path.
+    pub notes: Vec<String>,
+    /// Hooks, chains and rules it met, when asked for.
+    pub steps: Vec<TraceStep>,
+}
+
+/// Traces one packet. For many packets build an [`Engine`] once.
+#[must_use]
+pub fn trace(ruleset: &Ruleset, host: &Host, packet: &Packet, options: &TraceOptions) -> Trace {
+    Engine::new(ruleset, host).trace(packet, options)
+}
+
+/// A ruleset and a host, made ready for many packets.
+#[derive(Debug)]
+pub struct Engine<'a> {
+    ruleset: &'a Ruleset,
+    router: Router<'a>,
+    /// By table: chain name to index.
+    chains: Vec<HashMap<&'a str, usize>>,
+    /// By table: nft sets.
+    sets: Vec<HashMap<&'a str, Prepared<'a>>>,
+    ipsets: HashMap<&'a str, Prepared<'a>>,
+    /// Indexes of sets written in rules, by the address of their elements, which the borrowed ruleset cannot move.
+    anonymous: HashMap<usize, OnceLock<SetIndex>>,
+    hooks: HashMap<(Family, Hook), Vec<Group>>,
+    ingress: Vec<Group>,
+    egress: Vec<Group>,
+    bridge: Vec<BaseRef>,
+    /// Some chain at output sends changed packets through routing again.
+    reroutes: bool,
+}
+
+/// A set and its index, built when first asked.
+#[derive(Debug)]
+struct Prepared<'a> {
+    set: &'a Set,
+    index: OnceLock<SetIndex>,
+}
+
+/// Sets written in a rule get an index from this size on.
+const INDEX_FROM: usize = 9;
+
+impl<'a> Engine<'a> {
+    /// Makes everything ready that does not depend on the packet.
+    #[must_use]
+    pub fn new(ruleset: &'a Ruleset, host: &'a Host) -> Self {
+        let prepared = |sets: &'a [Set]| -> HashMap<&'a str, Prepared<'a>> {
+            // of equal names the first counts, as everywhere
+            sets.iter().rev().map(|set| (&*set.name, Prepared { set, index: OnceLock::new() })).collect()
+        };
+        let names = |table: &'a crate::ruleset::Table| {
+            table.chains.iter().enumerate().rev().map(|(index, chain)| (&*chain.name, index)).collect()
+        };
+        let mut anonymous = HashMap::new();
+        for step in ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).flat_map(|r| &r.steps) {
+            words::sets_of(step, &mut |set| match set {
+                SetRef::Anonymous(elements) if elements.len() >= INDEX_FROM => {
+                    anonymous.insert(identity(elements), OnceLock::new());
+                }
+                _ => {}
+            });
+        }
+        let mut hooks = HashMap::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            for hook in [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting] {
+                hooks.insert((family, hook), path::hook_groups(ruleset, family, hook));
+            }
+        }
+        Self {
+            ruleset,
+            router: Router::new(host),
+            chains: ruleset.tables.iter().map(names).collect(),
+            sets: ruleset.tables.iter().map(|table| prepared(&table.sets)).collect(),
+            ipsets: prepared(&ruleset.ipsets),
+            anonymous,
+            hooks,
+            ingress: path::device_groups(ruleset, Hook::Ingress),
+            egress: path::device_groups(ruleset, Hook::Egress),
+            bridge: path::bridge_chains(ruleset),
+            reroutes: path::any_reroutes(ruleset),
+        }
+    }
+
+    /// The ruleset packets are traced through.
+    #[must_use]
+    pub fn ruleset(&self) -> &'a Ruleset {
+        self.ruleset
+    }
+
+    /// Traces one packet.
+    #[must_use]
+    pub fn trace(&self, packet: &Packet, options: &TraceOptions) -> Trace {
+        let mut packet = Cow::Borrowed(packet);
+        let mut notes = Vec::new();
+        if never_tracked(&packet) && packet.state != CtState::UNTRACKED {
+            notes.push("the kernel never tracks this ICMPv6 type: its state is untracked".to_owned());
+            packet.to_mut().state = CtState::UNTRACKED;
+        }
+        let mut walk = walk::Walk::new(self, &packet, *options);
+        walk.notes = notes;
+        walk.drive()
+    }
+
+    fn groups(&self, family: Family, hook: Hook) -> &[Group] {
+        self.hooks.get(&(family, hook)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn chain(&self, table: usize, name: &str) -> Option<usize> {
+        self.chains.get(table)?.get(name).copied()
+    }
+
+    fn set(&self, table: usize, name: &Name) -> Option<(&'a Set, &SetIndex)> {
+        self.sets.get(table)?.get(&**name).map(Prepared::ready)
+    }
+
+    fn ipset(&self, name: &Name) -> Option<(&'a Set, &SetIndex)> {
+        self.ipsets.get(&**name).map(Prepared::ready)
+    }
+
+    fn anonymous(&self, elements: &Elements) -> Option<&SetIndex> {
+        let index = self.anonymous.get(&identity(elements))?;
+        Some(index.get_or_init(|| SetIndex::new(elements)))
+    }
+}
+
+impl<'a> Prepared<'a> {
+    fn ready(&self) -> (&'a Set, &SetIndex) {
+        (self.set, self.index.get_or_init(|| SetIndex::new(&self.set.elements)))
+    }
+}
+
+fn identity(elements: &Elements) -> usize {
+    std::ptr::from_ref(elements).addr()
+}
+
+/// Multicast listener and neighbour discovery messages bypass connection tracking.
+fn never_tracked(packet: &Packet) -> bool {
+    packet.protocol == Protocol::ICMPV6
+        && packet.dst.is_ipv6()
+        && packet.icmp.is_some_and(|(kind, _)| matches!(kind, 130..=136 | 143))
+}

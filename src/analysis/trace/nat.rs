@@ -1,0 +1,258 @@
+//! Address translation: what nat chains do to the first packet of a connection, and what the connection does to later ones.
+
+use super::fields::{Site, View};
+use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, merge};
+use super::walk::{Place, Walk};
+use crate::analysis::path::BaseRef;
+use crate::packet::{CtDirection, CtState, CtStatus, Hook, Protocol, Tuple, address_bits};
+use crate::ruleset::{Expr, Nat, NatKind, NatTarget, interface_number};
+
+/// How a translation went.
+pub(super) enum Translated {
+    /// The packet is accepted, with its new addresses.
+    Done,
+    /// A map had nothing for it; the next rule follows.
+    RuleEnds,
+}
+
+/// New address and port; `None` leaves it.
+type Target = (Option<Value>, Option<Value>);
+
+/// Whether a hook translates destinations (else sources).
+fn destination_at(hook: Hook) -> bool {
+    matches!(hook, Hook::Prerouting | Hook::Output)
+}
+
+impl<'e> Walk<'e, '_> {
+    /// The NAT hook: nat chains for first packets, the connection's own mapping for others.
+    pub(super) fn nat(&mut self, bases: &[BaseRef], hook: Hook, states: Vec<State>) -> Vec<State> {
+        let destination = destination_at(hook);
+        let settled = |state: &State| {
+            let done = if destination { state.flow.dnat_done } else { state.flow.snat_done };
+            done || state.flow.ct != Ct::Tracked
+        };
+        let (mut done, open): (Vec<State>, Vec<State>) = states.into_iter().partition(settled);
+        let icmp = matches!(self.packet.protocol, Protocol::ICMP | Protocol::ICMPV6);
+        let first = self.packet.state == CtState::NEW || (self.packet.state == CtState::RELATED && !icmp);
+        if !first {
+            done.append(&mut self.mapped(destination, open));
+            return done;
+        }
+        let mut pending = open;
+        for base in bases {
+            if pending.is_empty() {
+                break;
+            }
+            let passed = self.base(*base, hook, pending);
+            let (settled, rest): (Vec<State>, Vec<State>) = passed.into_iter().partition(settled);
+            done.extend(settled);
+            pending = rest;
+        }
+        // the kernel settles what no rule translated
+        for state in &mut pending {
+            settle(state, destination, CtStatus(0));
+        }
+        done.append(&mut pending);
+        merge(&mut done);
+        done
+    }
+
+    /// A NAT verdict for one state.
+    pub(super) fn translate(&mut self, place: Place, nat: &'e Nat, state: &mut State) -> Translated {
+        let destination = match nat.kind {
+            NatKind::Dnat | NatKind::Redirect => true,
+            NatKind::Snat | NatKind::Masquerade => false,
+            NatKind::Netmap => destination_at(place.site.hook),
+        };
+        let unknown = format!("nat:{:?}:{}", place.rule, state.clock);
+        let Some((address, port)) = self.target(place, nat, state, &unknown) else { return Translated::RuleEnds };
+        let has_ports = self.packet.protocol.has_ports();
+        let flow = &mut state.flow;
+        let (old_address, old_port) = if destination { (flow.dst, flow.dport) } else { (flow.src, flow.sport) };
+        let address = address.unwrap_or(old_address);
+        let port = match port {
+            Some(port) if has_ports => port,
+            // a source port may have to change to keep connections apart
+            None if has_ports && !destination => self.questions.unknown_for(format!("{unknown}:port")),
+            _ => old_port,
+        };
+        let given_port = nat.port.is_some() && has_ports;
+        let changed = match (old_address, address) {
+            (Value::Known(old), Value::Known(new)) if old != new => Some(true),
+            (Value::Known(_), Value::Known(_)) => match (old_port, port) {
+                (Value::Known(old), Value::Known(new)) => Some(old != new),
+                _ if !has_ports => Some(false),
+                _ => None,
+            },
+            _ if given_port && matches!((old_port, port), (Value::Known(a), Value::Known(b)) if a != b) => Some(true),
+            _ => None,
+        };
+        if destination {
+            (flow.dst, flow.dport) = (address, port);
+        } else {
+            (flow.src, flow.sport) = (address, port);
+        }
+        flow.redirected |= nat.kind == NatKind::Redirect;
+        flow.epoch += u32::from(changed != Some(false));
+        let bit = if destination { CtStatus::DNAT } else { CtStatus::SNAT };
+        match changed {
+            Some(true) => settle(state, destination, bit),
+            Some(false) => settle(state, destination, CtStatus(0)),
+            None => {
+                settle(state, destination, CtStatus(0));
+                state.flow.status = self.questions.unknown_for(format!("{unknown}:status"));
+            }
+        }
+        Translated::Done
+    }
+
+    /// What `nat` rewrites to; `None` when a map has no entry.
+    fn target(&mut self, place: Place, nat: &'e Nat, state: &State, unknown: &str) -> Option<Target> {
+        let mut address = match (&nat.address, nat.kind) {
+            (_, NatKind::Netmap) => Some(self.questions.unknown_for(format!("{unknown}:address"))),
+            (Some(NatTarget::Range(range)), _) if range.low == range.high => Some(Value::Known(range.low)),
+            (Some(NatTarget::Range(_)), _) => Some(self.questions.unknown_for(format!("{unknown}:address"))),
+            (Some(NatTarget::Expr(expression)), _) => {
+                return self.computed(place, nat, expression, state, unknown);
+            }
+            (None, NatKind::Redirect | NatKind::Masquerade) => {
+                let own = self.own_address(place.site, nat.kind, state);
+                Some(own.unwrap_or_else(|| self.questions.unknown_for(format!("{unknown}:address"))))
+            }
+            (None, _) => None,
+        };
+        let port = self.port(place, nat, state, unknown)?;
+        if address == Some(Value::Missing) {
+            address = None;
+        }
+        Some((address, port))
+    }
+
+    fn port(&mut self, place: Place, nat: &'e Nat, state: &State, unknown: &str) -> Option<Option<Value>> {
+        Some(match &nat.port {
+            None => None,
+            Some(NatTarget::Range(range)) if range.low == range.high => Some(Value::Known(range.low)),
+            Some(NatTarget::Range(_)) => Some(self.questions.unknown_for(format!("{unknown}:port"))),
+            Some(NatTarget::Expr(expression)) => match self.eval(place, state).value(expression) {
+                Value::Missing => return None,
+                value => Some(value),
+            },
+        })
+    }
+
+    /// An address (and port, when the map holds both) from an expression.
+    fn computed(
+        &mut self,
+        place: Place,
+        nat: &'e Nat,
+        expression: &'e Expr,
+        state: &State,
+        unknown: &str,
+    ) -> Option<Target> {
+        if let Expr::Map { key, map } = expression {
+            let values = self.eval(place, state).map_data(key, map);
+            let value = |walk: &mut Self, interval: &crate::ruleset::Interval, name: &str| {
+                if interval.low == interval.high {
+                    Value::Known(interval.low)
+                } else {
+                    walk.questions.unknown_for(format!("{unknown}:{name}"))
+                }
+            };
+            match values {
+                Ok(None) => return None,
+                Ok(Some([address, port])) if nat.port.is_none() => {
+                    let target = (value(self, address, "address"), value(self, port, "port"));
+                    return Some((Some(target.0), Some(target.1)));
+                }
+                Ok(Some([address])) => {
+                    let address = value(self, address, "address");
+                    let port = self.port(place, nat, state, unknown)?;
+                    return Some((Some(address), port));
+                }
+                _ => {
+                    let address = self.questions.unknown_for(format!("{unknown}:address"));
+                    let port = self.questions.unknown_for(format!("{unknown}:port"));
+                    return Some((Some(address), Some(port)));
+                }
+            }
+        }
+        match self.eval(place, state).value(expression) {
+            Value::Missing => None,
+            address => {
+                let port = self.port(place, nat, state, unknown)?;
+                Some((Some(address), port))
+            }
+        }
+    }
+
+    /// The address a redirect or masquerade takes, where the host's facts leave one.
+    fn own_address(&self, site: Site, kind: NatKind, state: &State) -> Option<Value> {
+        let v6 = self.packet.dst.is_ipv6();
+        if kind == NatKind::Redirect && site.hook == Hook::Output {
+            return Some(Value::Known(if v6 { 1 } else { 0x7f00_0001 }));
+        }
+        let view = View { engine: self.engine, packet: self.packet, state, site };
+        let interface = if kind == NatKind::Redirect { view.state.flow.iif } else { view.state.flow.oif };
+        let number = interface.known()?;
+        let all = self.engine.router.host().interfaces.as_deref()?;
+        let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number)?;
+        let mut addresses = found.addresses.iter().filter(|address| address.address.is_ipv6() == v6);
+        let one = addresses.next()?;
+        addresses.next().is_none().then(|| Value::Known(address_bits(one.address)))
+    }
+
+    /// Applies the mapping of a connection that exists.
+    fn mapped(&mut self, destination: bool, states: Vec<State>) -> Vec<State> {
+        let ct = self.packet.ct;
+        let translated = CtStatus::SNAT.0 | CtStatus::DNAT.0;
+        if ct.status.is_some_and(|status| status.0 & translated == 0) {
+            return states;
+        }
+        let turned = |tuple: Tuple| {
+            if destination { (tuple.src, tuple.sport) } else { (tuple.dst, tuple.dport) }
+        };
+        // each direction's packets end up as the other direction's tuple, turned round
+        let other = match ct.direction {
+            Some(CtDirection::Original) => ct.reply,
+            Some(CtDirection::Reply) => ct.original,
+            None => None,
+        };
+        if let Some((address, port)) = other.map(turned) {
+            let mut states = states;
+            for state in &mut states {
+                rewrite(state, destination, Value::Known(address_bits(address)), Value::from_option(port));
+            }
+            return states;
+        }
+        let words = "whether the connection's addresses are translated is not known";
+        let (yes, mut states) = self.ask(states, "connection translated", words);
+        for mut state in yes {
+            let end = if destination { "dst" } else { "src" };
+            let address = self.questions.unknown_for(format!("mapped:{end}"));
+            let port = self.questions.unknown_for(format!("mapped:{end}:port"));
+            rewrite(&mut state, destination, address, port);
+            states.push(state);
+        }
+        states
+    }
+}
+
+fn rewrite(state: &mut State, destination: bool, address: Value, port: Value) {
+    let flow = &mut state.flow;
+    let end = if destination { (&mut flow.dst, &mut flow.dport) } else { (&mut flow.src, &mut flow.sport) };
+    if *end.0 != address || *end.1 != port {
+        (*end.0, *end.1) = (address, port);
+        flow.epoch += 1;
+    }
+}
+
+/// Marks one end as dealt with; `bit` says it was translated.
+fn settle(state: &mut State, destination: bool, bit: CtStatus) {
+    let done = if destination { DST_NAT_DONE } else { SRC_NAT_DONE };
+    state.flow.status = state.flow.status.map(|status| status | done | u128::from(bit.0));
+    if destination {
+        state.flow.dnat_done = true;
+    } else {
+        state.flow.snat_done = true;
+    }
+}

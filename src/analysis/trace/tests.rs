@@ -1,0 +1,7 @@
+//! One test a semantic, on models built by hand.
+
+mod build;
+mod conditions;
+mod hostile;
+mod path;
+mod verdicts;

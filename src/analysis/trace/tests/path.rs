@@ -1,0 +1,256 @@
+//! Hooks, tracking, NAT, routing, loopback, devices.
+
+use super::build::*;
+use crate::analysis::trace::TraceVerdict::{Accept, Drop, Unknown};
+use crate::analysis::trace::{Trace, TraceOptions, TraceVerdict, trace};
+use crate::host::Host;
+use crate::packet::{ConntrackView, CtDirection, CtState, CtStatus, Direction, Hook, Packet, Tuple};
+use crate::packet::{Family, Protocol};
+use crate::ruleset::Policy::{self, Accept as AcceptPolicy};
+use crate::ruleset::{Effect, Field, Match, NatKind, Ruleset, Step, interface_number};
+
+fn with_host(rules: &Ruleset, packet: &Packet) -> Trace {
+    trace(rules, &bastion(), packet, &TraceOptions::default())
+}
+
+#[track_caller]
+fn on_bastion(rules: &Ruleset, packet: &Packet, verdict: TraceVerdict) {
+    let trace = with_host(rules, packet);
+    assert_eq!(trace.verdict, verdict, "{trace:?}");
+}
+
+fn refuse(hook: Hook) -> crate::ruleset::Chain {
+    base(hook, 0, Policy::Drop, [])
+}
+
+fn state(state: CtState) -> Step {
+    on(Match::equals(Field::CtState, state.0.into()))
+}
+
+#[test]
+fn each_direction_crosses_its_hooks() {
+    let hooks = |direction| -> Vec<Hook> {
+        Hook::ALL
+            .into_iter()
+            .filter(|hook| !matches!(hook, Hook::Ingress | Hook::Egress))
+            .filter(|hook| run(&ruleset([table([refuse(*hook)])]), &Packet { direction, ..tcp_in(22) }).verdict == Drop)
+            .collect()
+    };
+    assert_eq!(hooks(Direction::In), [Hook::Prerouting, Hook::Input]);
+    assert_eq!(hooks(Direction::Out), [Hook::Output, Hook::Postrouting]);
+    assert_eq!(hooks(Direction::Forward), [Hook::Prerouting, Hook::Forward, Hook::Postrouting]);
+}
+
+#[test]
+fn one_hook_can_be_asked_alone() {
+    let rules = ruleset([table([refuse(Hook::Input)])]);
+    let at = |hook| {
+        let options = TraceOptions { at: Some(hook), ..TraceOptions::default() };
+        trace(&rules, &Host::default(), &tcp_in(22), &options).verdict
+    };
+    assert_eq!((at(Hook::Prerouting), at(Hook::Input)), (Accept, Drop));
+}
+
+#[test]
+fn to_itself_a_host_speaks_over_lo_out_and_in_again() {
+    let lo = |field| on(Match::equals(field, interface_number(b"lo")));
+    let rules = ruleset([table([
+        base(Hook::Output, 0, Policy::Drop, [rule([lo(Field::Oifname), set(Field::Mark, 5), accept()])]),
+        base(Hook::Input, 0, Policy::Drop, [rule([lo(Field::Iifname), bits(Field::Mark, 5, 5), accept()])]),
+    ])]);
+    let own = Packet { dst: ip("10.0.1.10"), oif: None, ..tcp_out(22) };
+    on_bastion(&rules, &own, Accept);
+    on_bastion(&rules, &tcp_out(22), Drop);
+    on_bastion(&ruleset([table([refuse(Hook::Input)])]), &own, Drop);
+    on_bastion(&ruleset([table([refuse(Hook::Input)])]), &tcp_out(22), Accept);
+}
+
+#[test]
+fn the_route_tells_the_outgoing_interface() {
+    let tun = on(Match::equals(Field::Oifname, interface_number(b"tun0")));
+    let rules = ruleset([table([base(Hook::Forward, 0, Policy::Drop, [rule([tun, accept()])])])]);
+    let packet = Packet { direction: Direction::Forward, dst: ip("10.8.3.3"), ..tcp_in(22) };
+    on_bastion(&rules, &packet, Accept);
+    expect(&rules, &packet, Unknown);
+}
+
+#[test]
+fn a_packet_in_for_another_host_is_remarked() {
+    let trace = with_host(&Ruleset::default(), &Packet { dst: ip("10.9.9.9"), ..tcp_in(22) });
+    assert_eq!(trace.notes, ["10.9.9.9 is not an address of this host"]);
+}
+
+#[test]
+fn notrack_counts_only_before_tracking() {
+    let notrack = || rule([Step::Effect(Effect::NoTrack)]);
+    let at = |priority| {
+        ruleset([table([
+            base(Hook::Prerouting, priority, AcceptPolicy, [notrack()]),
+            base(Hook::Input, 0, Policy::Drop, [rule([state(CtState::UNTRACKED), accept()])]),
+        ])])
+    };
+    expect(&at(-300), &tcp_in(22), Accept);
+    expect(&at(-150), &tcp_in(22), Drop);
+}
+
+#[test]
+fn before_tracking_every_packet_is_invalid() {
+    let rules =
+        ruleset([table([base(Hook::Prerouting, -300, AcceptPolicy, [rule([state(CtState::INVALID), drop()])])])]);
+    expect(&rules, &tcp_in(22), Drop);
+}
+
+#[test]
+fn neighbour_discovery_is_never_tracked() {
+    let rules = input([rule([state(CtState::UNTRACKED), accept()])]);
+    let packet = Packet {
+        src: ip("fe80::1"),
+        dst: ip("fe80::2"),
+        protocol: Protocol::ICMPV6,
+        icmp: Some((135, 0)),
+        ..tcp_in(22)
+    };
+    expect(&rules, &packet, Accept);
+    expect(&rules, &Packet { icmp: Some((128, 0)), ..packet }, Drop);
+}
+
+#[test]
+fn redirected_packets_come_in_with_their_new_port() {
+    let rules = ruleset([table([
+        nat_base(Hook::Prerouting, [rule([dport(80), nat(NatKind::Redirect, None, Some(8080))])]),
+        base(
+            Hook::Input,
+            0,
+            Policy::Drop,
+            [rule([dport(8080), on(Match::Not(Box::new(Match::equals(Field::CtStatus, 0)))), accept()])],
+        ),
+    ])]);
+    expect(&rules, &tcp_in(80), Accept);
+    expect(&rules, &tcp_in(8080), Accept);
+}
+
+#[test]
+fn status_of_a_translated_packet_holds_the_done_bits() {
+    let status = |value| {
+        ruleset([table([
+            nat_base(Hook::Output, [rule([dport(80), nat(NatKind::Dnat, Some("10.8.0.9"), None)])]),
+            base(Hook::Output, 0, Policy::Drop, [rule([on(Match::equals(Field::CtStatus, value)), accept()])]),
+        ])])
+    };
+    on_bastion(&status(0x120), &tcp_out(80), Accept);
+    on_bastion(&status(0x100), &tcp_out(81), Accept);
+}
+
+#[test]
+fn a_destination_elsewhere_turns_in_into_through() {
+    let rules = |target| {
+        ruleset([table([
+            nat_base(Hook::Prerouting, [rule([nat(NatKind::Dnat, Some(target), None)])]),
+            base(
+                Hook::Forward,
+                0,
+                Policy::Drop,
+                [rule([
+                    on(Match::equals(Field::Oifname, interface_number(b"tun0"))),
+                    on(Match::equals(Field::CtOrigDaddr4, number("10.0.1.10"))),
+                    accept(),
+                ])],
+            ),
+            refuse(Hook::Input),
+        ])])
+    };
+    on_bastion(&rules("10.8.0.9"), &tcp_in(22), Accept);
+    on_bastion(&rules("10.0.1.10"), &tcp_in(22), Drop);
+    // without routes nobody knows which way it goes
+    expect(&rules("10.8.0.9"), &tcp_in(22), Unknown);
+}
+
+#[test]
+fn a_destination_translated_at_output_is_routed_again() {
+    let rules = ruleset([table([
+        nat_base(Hook::Output, [rule([nat(NatKind::Dnat, Some("10.8.0.9"), None)])]),
+        base(
+            Hook::Output,
+            0,
+            AcceptPolicy,
+            [rule([on(Match::equals(Field::Oifname, interface_number(b"tun0"))), drop()])],
+        ),
+        base(
+            Hook::Postrouting,
+            0,
+            Policy::Drop,
+            [rule([
+                on(Match::equals(Field::Oifname, interface_number(b"tun0"))),
+                on(Match::equals(Field::Ip4Daddr, number("10.8.0.9"))),
+                accept(),
+            ])],
+        ),
+    ])]);
+    on_bastion(&rules, &tcp_out(22), Accept);
+}
+
+#[test]
+fn masqueraded_sources_are_seen_after_postrouting_nat_only() {
+    let own = || on(Match::equals(Field::Ip4Saddr, number("10.0.1.10")));
+    let rules = ruleset([table([
+        nat_base(Hook::Postrouting, [rule([nat(NatKind::Masquerade, None, None)])]),
+        base(Hook::Postrouting, 50, AcceptPolicy, [rule([own(), drop()])]),
+        base(Hook::Postrouting, 200, Policy::Drop, [rule([own(), accept()])]),
+    ])]);
+    let through = Packet { direction: Direction::Forward, src: ip("10.8.0.1"), dst: ip("9.9.9.9"), ..tcp_in(22) };
+    on_bastion(&rules, &through, Accept);
+}
+
+#[test]
+fn nat_chains_do_not_see_later_packets_of_a_connection() {
+    let rules = ruleset([table([
+        nat_base(Hook::Prerouting, [rule([drop()])]),
+        base(Hook::Input, 0, Policy::Drop, [rule([on(Match::equals(Field::Ip4Daddr, number("10.0.1.10"))), accept()])]),
+    ])]);
+    expect(&rules, &tcp_in(22), Drop);
+    let mut old = Packet { state: CtState::ESTABLISHED, ..tcp_in(22) };
+    // whether that connection is translated decides what the filter sees
+    expect(&rules, &old, Unknown);
+    old.ct.status = Some(CtStatus(0x0e));
+    expect(&rules, &old, Accept);
+    let original = Tuple { src: ip("10.0.1.10"), sport: Some(22), dst: ip("203.0.113.7"), dport: Some(51522) };
+    old.ct =
+        ConntrackView { direction: Some(CtDirection::Reply), original: Some(original), ..ConntrackView::default() };
+    expect(&rules, &old, Accept);
+}
+
+#[test]
+fn chains_of_one_priority_are_followed_in_every_order() {
+    let marks = table([base(Hook::Input, 0, AcceptPolicy, [rule([set(Field::Mark, 1)])])]);
+    let asks = table([base(Hook::Input, 0, AcceptPolicy, [rule([bits(Field::Mark, 1, 1), drop()])])]);
+    let trace = run(&ruleset([marks, asks]), &tcp_in(22));
+    assert_eq!((trace.verdict, trace.may), (Unknown, vec![Accept, Drop]));
+    assert!(trace.notes[0].contains("every order"), "{:?}", trace.notes);
+}
+
+#[test]
+fn device_chains_are_met_on_their_device() {
+    let mut guard = table([base(Hook::Ingress, 0, Policy::Drop, [])]);
+    guard.family = Family::Netdev;
+    let on_devices = |devices: &[&str]| {
+        let mut guard = guard.clone();
+        if let Some(base) = &mut guard.chains[0].base {
+            base.devices = devices.iter().map(|device| Box::from(*device)).collect();
+        }
+        ruleset([guard])
+    };
+    expect(&on_devices(&["ens5"]), &tcp_in(22), Drop);
+    expect(&on_devices(&["ens6"]), &tcp_in(22), Accept);
+    expect(&on_devices(&[]), &tcp_in(22), Unknown);
+}
+
+#[test]
+fn bridge_tables_are_named_where_a_frame_may_meet_them() {
+    let mut bridge = table([base(Hook::Input, 0, Policy::Drop, [])]);
+    (bridge.family, bridge.name) = (Family::Bridge, "guard".into());
+    let rules = ruleset([bridge]);
+    let trace = run(&rules, &tcp_in(22));
+    assert_eq!(trace.verdict, Unknown);
+    assert!(trace.because[0].reason.contains("bridge table guard"), "{:?}", trace.because);
+    on_bastion(&rules, &tcp_in(22), Accept);
+}
