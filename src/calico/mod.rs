@@ -4,4 +4,5 @@ pub mod settings;
 pub mod hash;
 pub mod integrity;
 pub mod names;
+pub mod render;
 pub mod spelling;

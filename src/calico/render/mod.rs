@@ -1,0 +1,333 @@
+//! What Felix writes for given settings, host endpoints and policies: its chains, rule for rule and hash for hash.
+//!
+//! Covered: the static chains of a host without workloads of its own, failsafe lists, dispatch, host endpoints, profiles and
+//! policies. Policy rules that need several match blocks (more than 15 port slots, several nets on a side) are refused by
+//! name, see [`Unrendered`].
+
+mod endpoint;
+mod failsafe;
+mod policy;
+pub mod rule;
+mod save;
+mod statics;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::names::{Generation, PolicyName};
+use super::settings::ports::Entry;
+use crate::packet::{Family, PortRange, Prefix};
+use rule::{FelixRule, ProtocolName, RuleAction};
+pub use save::{SaveOptions, save_text};
+
+/// The mark bits Felix uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Marks {
+    /// Policy accepted.
+    pub accept: u32,
+    /// Policy passed to the next tier.
+    pub pass: u32,
+    /// Policy denied; from 3.30 on.
+    pub drop: Option<u32>,
+    /// For match blocks.
+    pub scratch0: u32,
+    /// For match blocks.
+    pub scratch1: u32,
+}
+
+impl Marks {
+    /// Bits are handed out from the mask, lowest first. `None` when the mask has too few.
+    #[must_use]
+    pub fn from_mask(mask: u32, generation: Generation) -> Option<Self> {
+        let mut bits = (0..32).map(|place| 1u32 << place).filter(|bit| mask & bit != 0);
+        let (accept, pass) = (bits.next()?, bits.next()?);
+        let drop = if generation >= Generation::V330 { Some(bits.next()?) } else { None };
+        Some(Self { accept, pass, drop, scratch0: bits.next()?, scratch1: bits.next()? })
+    }
+
+    /// Every bit that is cleared when a packet starts afresh; the drop bit is not among them.
+    #[must_use]
+    pub fn all(self) -> u32 {
+        self.accept | self.pass | self.scratch0 | self.scratch1
+    }
+}
+
+/// What becomes of packets that policy allows (`IptablesFilterAllowAction`, `IptablesMangleAllowAction`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AllowAction {
+    /// Accept at once.
+    Accept,
+    /// Leave them to later rules.
+    Return,
+}
+
+/// What becomes of packets that policy denies (`IptablesFilterDenyAction`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DenyAction {
+    /// Silently.
+    Drop,
+    /// With an ICMP error.
+    Reject,
+}
+
+impl AllowAction {
+    fn rule(self) -> RuleAction {
+        match self {
+            Self::Accept => RuleAction::Accept,
+            Self::Return => RuleAction::Return,
+        }
+    }
+}
+
+impl DenyAction {
+    fn rule(self) -> RuleAction {
+        match self {
+            Self::Drop => RuleAction::Drop,
+            Self::Reject => RuleAction::Reject,
+        }
+    }
+
+    /// The word in comments.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Drop => "Drop",
+            Self::Reject => "Reject",
+        }
+    }
+}
+
+/// Felix's settings, as far as they shape rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Version family.
+    pub generation: Generation,
+    /// Whether mangle marks packets with a DSCP value for traffic leaving the cluster (from 3.31 on).
+    pub egress_dscp: bool,
+    /// Mark bits.
+    pub marks: Marks,
+    /// Filter allow action.
+    pub filter_allow: AllowAction,
+    /// Mangle allow action.
+    pub mangle_allow: AllowAction,
+    /// Deny action.
+    pub deny: DenyAction,
+    /// `DefaultEndpointToHostAction`.
+    pub endpoint_to_host: RuleAction,
+    /// Drop packets whose conntrack state is INVALID.
+    pub drop_invalid: bool,
+    /// Flow logs are on: NFLOG rules appear.
+    pub flow_logs: bool,
+    /// Interface prefixes of workloads.
+    pub workload_prefixes: Vec<String>,
+    /// IPIP tunnels are on (IPv4 only).
+    pub ipip: bool,
+    /// Port of VXLAN, when it is on for the family.
+    pub vxlan_port: Option<u16>,
+    /// `FailsafeInboundHostPorts`.
+    pub failsafe_in: Vec<Entry>,
+    /// `FailsafeOutboundHostPorts`.
+    pub failsafe_out: Vec<Entry>,
+    /// `LogPrefix`.
+    pub log_prefix: String,
+}
+
+impl Settings {
+    /// Felix's defaults for a version family.
+    #[must_use]
+    pub fn defaults(generation: Generation) -> Self {
+        let (marks, drop) = if generation >= Generation::V330 { (3, Some(0x40000)) } else { (2, None) };
+        Self {
+            generation,
+            egress_dscp: generation >= Generation::From332,
+            marks: Marks {
+                accept: 0x10000,
+                pass: 0x20000,
+                drop,
+                scratch0: 0x10000 << marks,
+                scratch1: 0x20000 << marks,
+            },
+            filter_allow: AllowAction::Accept,
+            mangle_allow: AllowAction::Accept,
+            deny: DenyAction::Drop,
+            endpoint_to_host: RuleAction::Drop,
+            drop_invalid: true,
+            flow_logs: false,
+            workload_prefixes: vec!["cali".to_owned()],
+            ipip: false,
+            vxlan_port: None,
+            failsafe_in: failsafe::default_inbound(),
+            failsafe_out: failsafe::default_outbound(),
+            log_prefix: "calico-packet".to_owned(),
+        }
+    }
+}
+
+/// One rule of a policy or profile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyRule {
+    /// What it does.
+    pub action: super::names::Action,
+    /// Protocol.
+    pub protocol: Option<ProtocolName>,
+    /// ICMP type and code.
+    pub icmp: Option<(u8, Option<u8>)>,
+    /// Sender.
+    pub source: Entity,
+    /// Receiver.
+    pub destination: Entity,
+}
+
+impl PolicyRule {
+    /// A rule without conditions.
+    #[must_use]
+    pub fn any(action: super::names::Action) -> Self {
+        Self { action, protocol: None, icmp: None, source: Entity::default(), destination: Entity::default() }
+    }
+}
+
+/// One end of a policy rule; all that is given must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Entity {
+    /// Nets, any of them.
+    pub nets: Vec<Prefix>,
+    /// Canonical text of the selector.
+    pub selector: Option<String>,
+    /// Ports, any of them.
+    pub ports: Vec<PortRange>,
+}
+
+/// A policy as far as one host endpoint is concerned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: PolicyName,
+    /// Its tier.
+    pub tier: String,
+    /// Ingress rules, in order.
+    pub ingress: Vec<PolicyRule>,
+    /// Egress rules, in order.
+    pub egress: Vec<PolicyRule>,
+}
+
+/// A profile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Ingress rules.
+    pub ingress: Vec<PolicyRule>,
+    /// Egress rules.
+    pub egress: Vec<PolicyRule>,
+}
+
+/// A tier with the policies that apply to an endpoint: indices into [`Input::policies`], in order of evaluation.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TierPolicies {
+    /// The tier.
+    pub tier: String,
+    /// The tier passes what no policy decided, instead of denying it.
+    pub default_pass: bool,
+    /// Policies with ingress rules.
+    pub ingress: Vec<usize>,
+    /// Policies with egress rules.
+    pub egress: Vec<usize>,
+}
+
+/// A host endpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HostEndpoint {
+    /// Its interface; `None` for the wildcard endpoint.
+    pub interface: Option<String>,
+    /// Normal policy.
+    pub tiers: Vec<TierPolicies>,
+    /// Policy for forwarded traffic.
+    pub forward_tiers: Vec<TierPolicies>,
+    /// doNotTrack policy.
+    pub untracked_tiers: Vec<TierPolicies>,
+    /// preDNAT policy.
+    pub pre_dnat_tiers: Vec<TierPolicies>,
+    /// Profiles, in order.
+    pub profiles: Vec<String>,
+}
+
+/// Everything Felix writes rules from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Input {
+    /// Settings.
+    pub settings: Settings,
+    /// Active host endpoints.
+    pub endpoints: Vec<HostEndpoint>,
+    /// Policies that some endpoint uses.
+    pub policies: Vec<Policy>,
+    /// Profiles that some endpoint uses.
+    pub profiles: Vec<Profile>,
+}
+
+/// A policy rule that cannot be rendered yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unrendered {
+    /// The policy or profile.
+    pub owner: String,
+    /// Its rule, from 0.
+    pub rule: usize,
+    /// What it needs.
+    pub needs: &'static str,
+}
+
+impl std::fmt::Display for Unrendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rule {} of {} needs {}", self.rule, self.owner, self.needs)
+    }
+}
+
+impl std::error::Error for Unrendered {}
+
+/// One table as Felix fills it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RenderedTable {
+    /// `raw`, `mangle`, `nat` or `filter`.
+    pub name: &'static str,
+    /// Felix's chains by name.
+    pub chains: BTreeMap<String, Vec<FelixRule>>,
+    /// Rules at the top of kernel chains.
+    pub inserts: Vec<(&'static str, FelixRule)>,
+    /// Rules at the end of kernel chains.
+    pub appends: Vec<(&'static str, FelixRule)>,
+}
+
+/// The tables Felix fills in one family.
+///
+/// # Errors
+/// The first policy rule that needs what is not covered.
+pub fn render(input: &Input, family: Family) -> Result<Vec<RenderedTable>, Unrendered> {
+    let mut tables = vec![
+        statics::raw(&input.settings),
+        statics::mangle(&input.settings, family),
+        statics::nat(),
+        statics::filter(&input.settings, family),
+    ];
+    for table in &mut tables {
+        failsafe::add(table, &input.settings, family);
+        endpoint::add(table, input);
+        policy::add(table, input, family)?;
+        remove_unreferenced(table);
+    }
+    Ok(tables)
+}
+
+/// Felix programs a chain only where something jumps to it.
+fn remove_unreferenced(table: &mut RenderedTable) {
+    let mut wanted: Vec<String> = Vec::new();
+    let hooks = table.inserts.iter().chain(&table.appends).filter_map(|(_, rule)| rule.target());
+    let mut queue: Vec<String> = hooks.map(str::to_owned).collect();
+    while let Some(name) = queue.pop() {
+        if wanted.contains(&name) {
+            continue;
+        }
+        let rules = table.chains.get(&name).map_or(&[][..], Vec::as_slice);
+        queue.extend(rules.iter().filter_map(FelixRule::target).map(str::to_owned));
+        wanted.push(name);
+    }
+    table.chains.retain(|name, _| wanted.contains(name));
+}
