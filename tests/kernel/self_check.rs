@@ -30,8 +30,8 @@ fn shot(direction: Direction, protocol: Protocol, src: &str, dst: &str, sport: u
         ct: ConntrackView {
             status: Some(CtStatus(0)),
             direction: Some(CtDirection::Original),
-            original: None,
             mark: Some(0),
+            ..ConntrackView::default()
         },
         mark: 0,
         uid: None,
