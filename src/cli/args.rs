@@ -80,6 +80,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
+    /// Save everything an audit needs as plain files, without secrets
+    Snapshot(SnapshotArgs),
 }
 
 /// `hepguard audit`
@@ -91,4 +93,14 @@ pub struct AuditArgs {}
 pub struct ExplainArgs {
     /// Code or name of a finding, HG303 or rules-ahead-of-felix; without it all are listed
     pub code: Option<String>,
+}
+
+/// `hepguard snapshot`
+#[derive(Debug, Clone, Args)]
+pub struct SnapshotArgs {
+    /// Folder to write; made when missing, for its owner only
+    pub dir: std::path::PathBuf,
+    /// Replace an older snapshot in that folder
+    #[arg(long)]
+    pub force: bool,
 }

@@ -6,6 +6,7 @@ pub mod args;
 pub mod exit;
 pub mod explain;
 pub mod load;
+pub mod snapshot;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -48,6 +49,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
         Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
         Command::Explain(args) => explain::run(&cli.common, args, out),
+        Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }
 }
 

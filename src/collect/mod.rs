@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-pub use saved::{CollectError, MAX_FILE, saved};
+pub use saved::{CollectError, MAX_FILE, save, saved};
 
 use crate::files::{FileState, SnapshotFiles};
 use crate::snapshot::meta::{Meta, SCHEMA};

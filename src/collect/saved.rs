@@ -1,12 +1,14 @@
-//! Reads a snapshot folder, or one file of it, from disk.
+//! Reads a snapshot folder, or one file of it, from disk; writes a folder.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::files::{FileState, SnapshotFiles};
 use crate::snapshot::kind::{self, Kind};
+use crate::snapshot::meta::{self, Meta};
 use crate::snapshot::{FOLDERS, is_known_name};
 
 /// Largest file read: 512 MiB, several times what 50,000 rules or a million set members take. A larger one counts as
@@ -63,6 +65,10 @@ fn folder(path: &Path, cannot: &dyn Fn(&io::Error) -> CollectError) -> Result<Sn
             None => "is empty".to_owned(),
         };
         return Err(CollectError(format!("the folder {} {ignored}; {expected}", path.display())));
+    }
+    // a damaged meta.json is its reader's business
+    if let Ok(Some(meta)) = Meta::of(&walk.found) {
+        meta.restore(&mut walk.found);
     }
     Ok(walk.found)
 }
@@ -156,6 +162,68 @@ pub(super) fn reason(error: &io::Error) -> String {
     text.chars().next().map_or_else(String::new, |first| first.to_lowercase().chain(text.chars().skip(1)).collect())
 }
 
+/// Writes a snapshot folder: the folder for its owner only (0700), so its files (0600).
+///
+/// An existing folder must be empty; with `replace` it may also be an older snapshot, whose files are removed first.
+///
+/// # Errors
+/// When the folder is something else, is not this user's, or cannot be written.
+pub fn save(files: &SnapshotFiles, path: &Path, replace: bool) -> Result<(), CollectError> {
+    let cannot = |path: &Path, error: &io::Error| {
+        CollectError(format!("cannot write the snapshot to {}: {}", path.display(), reason(error)))
+    };
+    prepare(path, replace).map_err(|error| cannot(path, &error))?;
+    // meta.json last: a folder without it was not finished
+    let (last, others): (Vec<_>, Vec<_>) = files.files.iter().partition(|(name, _)| *name == meta::NAME);
+    for (name, state) in others.into_iter().chain(last) {
+        let FileState::Present(bytes) = state else { continue };
+        let path = path.join(name);
+        let written = path.parent().map_or(Ok(()), make_folder).and_then(|()| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(bytes)
+        });
+        written.map_err(|error| cannot(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes the folder, or checks and empties the one that is there.
+fn prepare(path: &Path, replace: bool) -> io::Result<()> {
+    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make_folder(path),
+        other => other?,
+    };
+    if !metadata.is_dir() {
+        return refuse("it is no folder");
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return refuse("the folder belongs to another user");
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    if fs::read_dir(path)?.next().is_none() {
+        return Ok(());
+    }
+    let old = folder(path, &|error| CollectError(reason(error))).unwrap_or_default();
+    let is_snapshot = matches!(Meta::of(&old), Ok(Some(meta)) if meta.schema.starts_with("hepguard/snapshot/"));
+    if !is_snapshot {
+        return refuse("the folder is not empty and no snapshot; name another one");
+    }
+    if !replace {
+        return refuse("the folder holds an older snapshot; --force replaces it");
+    }
+    for (name, state) in &old.files {
+        if matches!(state, FileState::Present(_)) {
+            fs::remove_file(path.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +275,44 @@ mod tests {
         assert!(error(&path).ends_with("it is empty"));
         fs::write(&path, b"Chain INPUT (policy ACCEPT)\n").expect("written");
         assert!(error(&path).contains("use 'iptables-save -c'"));
+    }
+
+    fn sample() -> SnapshotFiles {
+        let mut files = SnapshotFiles::default();
+        let mut put = |name: &str, state: FileState| files.files.insert(name.to_owned(), state);
+        put("iptables-save.txt", FileState::Present(b"*filter\nCOMMIT\n".to_vec()));
+        put("persisted/ufw/ufw.conf", FileState::Present(b"\xff\0\r\n".to_vec()));
+        put("leases/empty", FileState::Present(Vec::new()));
+        put("ipset-save.txt", FileState::Absent);
+        put("conntrack.txt", FileState::Unreadable("no rights".to_owned()));
+        Meta { schema: meta::SCHEMA.to_owned(), ..Meta::default() }.store(&mut files);
+        files
+    }
+
+    #[test]
+    fn what_is_saved_reads_back_the_same() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("deep/snap");
+        save(&sample(), &path, false).expect("written");
+        assert_eq!(saved(&path).expect("a snapshot"), sample());
+        let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("persisted"))), (0o700, 0o700));
+        assert_eq!((mode(&path.join("iptables-save.txt")), mode(&path.join("meta.json"))), (0o600, 0o600));
+    }
+
+    #[test]
+    fn only_an_older_snapshot_is_replaced_and_only_when_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let refused = |replace| save(&sample(), dir.path(), replace).expect_err("refused").to_string();
+        fs::write(dir.path().join("letter.txt"), "dear").expect("written");
+        assert!(refused(true).contains("no snapshot"));
+        fs::remove_file(dir.path().join("letter.txt")).expect("removed");
+        save(&sample(), dir.path(), false).expect("an empty folder will do");
+        assert!(refused(false).contains("--force"));
+        fs::write(dir.path().join("sockets.txt"), "old").expect("written");
+        save(&sample(), dir.path(), true).expect("replaced");
+        assert_eq!(saved(dir.path()).expect("a snapshot"), sample(), "nothing of the old one is left");
+        let file = dir.path().join("iptables-save.txt");
+        assert!(save(&sample(), &file, true).expect_err("refused").to_string().contains("no folder"));
     }
 }
