@@ -12,7 +12,9 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::{self, Host};
-use crate::ruleset::Ruleset;
+use crate::packet::Family;
+use crate::ruleset::readers::{iptables_save, nft_json};
+use crate::ruleset::{Backend, Ruleset, Table};
 use meta::Meta;
 
 /// What the files say.
@@ -54,6 +56,16 @@ pub const FILE_NAMES: [&str; 20] = [
     "sysctl.txt",
 ];
 
+/// Listings of iptables' save tools, by file name.
+const SAVES: [(&str, Backend, Family); 6] = [
+    ("iptables-legacy-save.txt", Backend::IptablesLegacy, Family::Ipv4),
+    ("ip6tables-legacy-save.txt", Backend::IptablesLegacy, Family::Ipv6),
+    ("iptables-nft-save.txt", Backend::IptablesNft, Family::Ipv4),
+    ("ip6tables-nft-save.txt", Backend::IptablesNft, Family::Ipv6),
+    ("iptables-save.txt", Backend::Iptables, Family::Ipv4),
+    ("ip6tables-save.txt", Backend::Iptables, Family::Ipv6),
+];
+
 /// Folders of a snapshot folder; any file in them belongs to it.
 pub const FOLDERS: [&str; 4] = ["felix/", "calico/", "persisted/", "leases/"];
 
@@ -68,11 +80,12 @@ pub fn is_known_name(name: &str) -> bool {
 pub fn read(files: SnapshotFiles) -> Snapshot {
     let mut reading = Reading { files: &files, diagnostics: Vec::new() };
     let meta = reading.file(meta::NAME, read_meta).unwrap_or_default();
+    let ruleset = reading.firewall();
     let host = reading.host();
     reading.file("bpf.json", check_json);
     reading.ignored();
     let diagnostics = reading.diagnostics;
-    Snapshot { meta, ruleset: Ruleset::default(), host, diagnostics, files }
+    Snapshot { meta, ruleset, host, diagnostics, files }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {
@@ -108,6 +121,54 @@ impl Reading<'_> {
         Some(parsed.value)
     }
 
+    fn firewall(&mut self) -> Ruleset {
+        let mut tables = Vec::new();
+        let mut saved_nft = Vec::new();
+        for (name, backend, family) in SAVES {
+            let read = self.file(name, |source, text| iptables_save::read(source, text, backend, family));
+            let (told, new): (Vec<Table>, Vec<Table>) = read
+                .into_iter()
+                .flatten()
+                .partition(|table| backend == Backend::Iptables && self.is_told_elsewhere(table));
+            if !told.is_empty() {
+                self.remark(Level::Note, name, "not used: the listing of the same variant beside it says the same");
+            }
+            for table in new {
+                if table.backend == Backend::IptablesNft { saved_nft.push(table) } else { tables.push(table) }
+            }
+        }
+        match self.file("nft-ruleset.json", nft_json::read) {
+            // what iptables-nft wrote is listed better by its own tool
+            Some(native) => {
+                let owned = |table: &Table| {
+                    saved_nft.iter().any(|saved| saved.family == table.family && saved.name == table.name)
+                };
+                tables.extend(native.into_iter().filter(|table| !owned(table)));
+                tables.append(&mut saved_nft);
+            }
+            None => tables.append(&mut saved_nft),
+        }
+        if self.files.bytes("nft-ruleset.txt").is_some() && self.files.bytes("nft-ruleset.json").is_none() {
+            let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";
+            self.remark(Level::Error, "nft-ruleset.txt", message);
+        }
+        Ruleset { tables, ipsets: Vec::new() }
+    }
+
+    /// Whether a table of `iptables-save.txt` stands in the listing of its variant, too; for one of unknown variant in
+    /// either's.
+    fn is_told_elsewhere(&self, table: &Table) -> bool {
+        SAVES.iter().any(|(name, backend, family)| {
+            let same = table.backend == Backend::Iptables || *backend == table.backend;
+            *backend != Backend::Iptables && same && *family == table.family && self.files.bytes(name).is_some()
+        })
+    }
+
+    fn remark(&mut self, level: Level, name: &str, message: &str) {
+        let source: Arc<str> = Arc::from(self.files.label(name));
+        self.diagnostics.push(Diagnostic::new(level, &source, 0, 0, message));
+    }
+
     fn host(&mut self) -> Host {
         let mut interfaces = self.file("ip-addr.json", host::ip::interfaces);
         for link in self.file("ip-link.json", host::ip::interfaces).into_iter().flatten() {
@@ -130,5 +191,78 @@ impl Reading<'_> {
             let message = "not a file name of a snapshot; not looked at";
             self.diagnostics.push(Diagnostic::new(Level::Note, &source, 0, 0, message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(files: &[(&str, &str)]) -> Snapshot {
+        let mut all = SnapshotFiles::default();
+        for (name, text) in files {
+            all.files.insert((*name).to_owned(), FileState::Present(text.as_bytes().to_vec()));
+        }
+        read(all)
+    }
+
+    fn tables(snapshot: &Snapshot) -> Vec<String> {
+        let texts = snapshot.ruleset.tables.iter();
+        texts
+            .map(|table| format!("{} {} {} {}", table.backend.name(), table.family, table.name, table.source))
+            .collect()
+    }
+
+    const FILTER: &str = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n";
+
+    #[test]
+    fn backend_and_family_come_from_the_file_name_and_the_header() {
+        let nft = format!("# Generated by ip6tables-nft-save v1.8.9 (nf_tables) on Sat\n{FILTER}");
+        let found = snapshot(&[("iptables-legacy-save.txt", FILTER), ("ip6tables-save.txt", &nft)]);
+        assert_eq!(
+            tables(&found),
+            ["iptables-legacy ipv4 filter iptables-legacy-save.txt", "iptables-nft ipv6 filter ip6tables-save.txt"]
+        );
+    }
+
+    #[test]
+    fn a_listing_given_twice_counts_once() {
+        let legacy = format!("# Generated by iptables-save v1.8.9 on Sat\n{FILTER}");
+        let found = snapshot(&[("iptables-legacy-save.txt", FILTER), ("iptables-save.txt", &legacy)]);
+        assert_eq!(tables(&found), ["iptables-legacy ipv4 filter iptables-legacy-save.txt"]);
+        assert!(found.diagnostics.iter().any(|d| &*d.source == "iptables-save.txt" && d.message.contains("not used")));
+        // of the other variant it is not the same
+        let found = snapshot(&[("iptables-nft-save.txt", FILTER), ("iptables-save.txt", &legacy)]);
+        assert_eq!(found.ruleset.tables.len(), 2);
+    }
+
+    #[test]
+    fn a_listing_for_people_is_not_an_empty_firewall() {
+        let found = snapshot(&[("nft-ruleset.txt", "table ip filter {\n}\n")]);
+        assert!(found.diagnostics.iter().any(|d| d.level == Level::Error && d.message.contains("nft -j list ruleset")));
+    }
+
+    #[test]
+    fn the_rest_is_read_when_one_file_is_damaged() {
+        let found = snapshot(&[
+            ("iptables-save.txt", FILTER),
+            ("ip-addr.json", "[{\"ifname\":\"lo\"},{\"ifname\":"),
+            ("ip-link.json", "[{\"ifname\":\"lo\",\"linkinfo\":{\"info_kind\":\"dummy\"}}]"),
+            ("meta.json", "{"),
+            ("bpf.json", "nothing"),
+        ]);
+        assert_eq!(found.ruleset.rule_count(), 1);
+        assert_eq!(found.host.interface("lo").map(|lo| &*lo.kind), Some("dummy"));
+        assert!(found.host.routes.is_none(), "what is not there stays unknown");
+        let bad: Vec<&str> = found.diagnostics.iter().filter(|d| d.level == Level::Error).map(|d| &*d.source).collect();
+        assert_eq!(bad, ["meta.json", "ip-addr.json", "bpf.json"]);
+    }
+
+    #[test]
+    fn a_file_given_alone_is_named_as_its_owner_knows_it() {
+        let mut files = SnapshotFiles::default();
+        files.files.insert("ip-rule.json".to_owned(), FileState::Present(b"{".to_vec()));
+        files.labels.insert("ip-rule.json".to_owned(), "/tmp/mine".to_owned());
+        assert_eq!(read(files).diagnostics.first().map(|d| d.source.to_string()).as_deref(), Some("/tmp/mine"));
     }
 }
