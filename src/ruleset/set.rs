@@ -178,6 +178,7 @@ pub struct Set {
     /// Origin and type.
     pub kind: SetKind,
     /// Types of the key's dimensions. An ipset's `ip,port` port dimension is two here: protocol and port.
+    /// There the port of ICMP and ICMPv6 is `type << 8 | code`, and that of protocols without ports 0.
     pub key: Vec<DataType>,
     /// Members. For `list:set` empty: see `members_sets`.
     pub elements: Elements,

@@ -5,7 +5,7 @@ use super::draft::{Arg, Basic, Group};
 use super::extensions::Meaning;
 use super::tokens::Token;
 use super::values::{
-    self, Expected, ICMP_NAMES, ICMPV6_NAMES, IcmpName, address, address_match, all_ones, compare, interval_match,
+    self, Expected, ICMP_NAMES, ICMPV6_NAMES, IcmpName, address_match, all_ones, compare, interval_match,
     masked_address, masked_compare, masked_word, number_range, ports, split_once,
 };
 use crate::packet::{Family, InterfacePattern, Protocol, TcpFlags};
@@ -371,7 +371,7 @@ fn header(context: &Context<'_, '_>, arg: &Arg) -> Result<Match, Trouble> {
         "length" => {
             interval_match(Field::Length, context.read(arg, |text| number_range(text, b':', 65535))?, arg.negate)
         }
-        "mac-source" => compare(Expr::Field(Field::EtherSaddr), arg.negate, context.read(arg, mac)?),
+        "mac-source" => compare(Expr::Field(Field::EtherSaddr), arg.negate, context.read(arg, values::mac)?),
         "pkt-type" => compare(Expr::Field(Field::Pkttype), arg.negate, context.read(arg, packet_type)?),
         "src-group" | "dst-group" => {
             let field = if arg.name == "src-group" { Field::Iifgroup } else { Field::Oifgroup };
@@ -380,16 +380,9 @@ fn header(context: &Context<'_, '_>, arg: &Arg) -> Result<Match, Trouble> {
         }
         _ => {
             let field = context.address_field(arg.name == "src-range");
-            interval_match(field, context.read(arg, |text| address_range(text, context.family))?, arg.negate)
+            interval_match(field, context.read(arg, |text| values::address_range(text, context.family))?, arg.negate)
         }
     })
-}
-
-/// `low-high` or one address.
-pub(crate) fn address_range(text: &[u8], family: Family) -> Result<Interval, Expected> {
-    let (low, high) = split_once(text, b'-').unwrap_or((text, text));
-    let range = Interval { low: address(low, family)?, high: address(high, family)? };
-    if range.low <= range.high { Ok(range) } else { Err("a range of addresses, low first") }
 }
 
 /// `value`, `value/mask` or a symbolic name.
@@ -423,18 +416,6 @@ pub(crate) fn dscp_class(text: &[u8]) -> Result<u8, Expected> {
         [b'A', b'F', class @ b'1'..=b'4', drop @ b'1'..=b'3'] => Ok(digit(*class, 4)? * 8 + digit(*drop, 3)? * 2),
         _ => Err(EXPECTED),
     }
-}
-
-fn mac(text: &[u8]) -> Result<u128, Expected> {
-    const EXPECTED: Expected = "a hardware address such as 00:11:22:33:44:55";
-    let mut value = 0;
-    let mut count = 0;
-    for part in text.split(|byte| *byte == b':').take(7) {
-        let part = std::str::from_utf8(part).ok().filter(|part| (1..=2).contains(&part.len())).ok_or(EXPECTED)?;
-        value = value << 8 | u128::from(u8::from_str_radix(part, 16).map_err(|_| EXPECTED)?);
-        count += 1;
-    }
-    if count == 6 { Ok(value) } else { Err(EXPECTED) }
 }
 
 fn packet_type(text: &[u8]) -> Result<u128, Expected> {

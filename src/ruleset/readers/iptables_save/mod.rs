@@ -16,7 +16,7 @@ mod open;
 mod rule;
 mod targets;
 mod tokens;
-mod values;
+pub(crate) mod values;
 
 use std::sync::Arc;
 

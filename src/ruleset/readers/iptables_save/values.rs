@@ -205,6 +205,26 @@ pub(crate) fn masked_compare(field: Field, value: u128, mask: u128, full: u128, 
     compare(left, negate, value)
 }
 
+/// `low-high` or one address.
+pub(crate) fn address_range(text: &[u8], family: Family) -> Result<Interval, Expected> {
+    let (low, high) = split_once(text, b'-').unwrap_or((text, text));
+    let range = Interval { low: address(low, family)?, high: address(high, family)? };
+    if range.low <= range.high { Ok(range) } else { Err("a range of addresses, low first") }
+}
+
+/// A hardware address.
+pub(crate) fn mac(text: &[u8]) -> Result<u128, Expected> {
+    const EXPECTED: Expected = "a hardware address such as 00:11:22:33:44:55";
+    let mut value = 0;
+    let mut count = 0;
+    for part in text.split(|byte| *byte == b':').take(7) {
+        let part = std::str::from_utf8(part).ok().filter(|part| (1..=2).contains(&part.len())).ok_or(EXPECTED)?;
+        value = value << 8 | u128::from(u8::from_str_radix(part, 16).map_err(|_| EXPECTED)?);
+        count += 1;
+    }
+    if count == 6 { Ok(value) } else { Err(EXPECTED) }
+}
+
 /// Type and codes of an ICMP option: `8`, `3/1`, or a name. No codes means any.
 pub(crate) fn icmp(text: &[u8], names: &[IcmpName]) -> Result<(u8, Option<u8>), Expected> {
     let byte = |text: &[u8]| number(text).and_then(|n| u8::try_from(n).ok());

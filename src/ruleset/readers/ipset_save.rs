@@ -1,1 +1,0 @@
-//! `ipset save` into sets.
