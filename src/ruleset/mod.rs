@@ -12,6 +12,7 @@
 //! (so `cali*` is one interval), see [`interface_number`].
 
 pub mod expr;
+pub mod merge;
 mod nft_words;
 pub mod print;
 pub mod readers;

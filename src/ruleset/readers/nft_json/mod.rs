@@ -52,7 +52,7 @@ pub fn read(source: &Arc<str>, text: &[u8]) -> Parsed<Vec<Table>> {
     }
     let mut reader = Reader::new(source, &decoded, remarks);
     reader.run();
-    Parsed { value: reader.tables, diagnostics: reader.remarks.finish() }
+    reader.remarks.with(reader.tables)
 }
 
 /// State while reading one listing.
@@ -278,7 +278,8 @@ impl<'a> Reader<'a> {
             self.remarks.add(Level::Error, self.place, "a chain without a name; what it does is unknown");
             return;
         };
-        let base = self.base_chain(fields, &name);
+        let family = self.tables.get(table).map_or(Family::Inet, |table| table.family);
+        let base = self.base_chain(fields, &name, family);
         let Some(index) = self.chain_at(table, &name) else { return };
         let line = self.place.line;
         if let Some(chain) = self.tables.get_mut(table).and_then(|table| table.chains.get_mut(index)) {
@@ -289,10 +290,12 @@ impl<'a> Reader<'a> {
         self.surface("chain", fields, &known);
     }
 
-    fn base_chain(&mut self, fields: &Fields<'_>, name: &str) -> Option<BaseChain> {
+    fn base_chain(&mut self, fields: &Fields<'_>, name: &str, family: Family) -> Option<BaseChain> {
         let hook_name = fields.text("hook")?;
         let Some(hook) = Hook::from_name(&hook_name) else {
-            self.warn(format!("chain {name}: the hook {hook_name:?} is not known, so the chain is never reached here"));
+            let message =
+                format!("chain {name}: the hook {hook_name:?} is not known, so the chain is never reached here");
+            self.remarks.add(Level::Error, self.place, message);
             return None;
         };
         let kind_name = fields.text("type").unwrap_or_default();
@@ -305,7 +308,7 @@ impl<'a> Reader<'a> {
                 ChainKind::Filter
             }
         };
-        let priority = fields.json("prio").and_then(|json| priority(&json)).unwrap_or_else(|| {
+        let priority = fields.json("prio").and_then(|json| priority(&json, family)).unwrap_or_else(|| {
             self.warn(format!("chain {name}: expected a priority (a number or a name such as filter), read as 0"));
             0
         });
@@ -313,7 +316,8 @@ impl<'a> Reader<'a> {
             Some("drop") => Policy::Drop,
             Some("accept") | None => Policy::Accept,
             Some(other) => {
-                self.warn(format!("chain {name}: the policy {other:?} is not known, read as accept"));
+                let message = format!("chain {name}: the policy {other:?} is not known, read as accept");
+                self.remarks.add(Level::Error, self.place, message);
                 Policy::Accept
             }
         };
@@ -362,7 +366,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A chain priority: a number, or a name with an optional offset (`mangle`, `filter + 10`, `dstnat - 5`).
-fn priority(json: &Json<'_>) -> Option<i32> {
+fn priority(json: &Json<'_>, family: Family) -> Option<i32> {
     if let Json::Number(number) = json {
         return i32::try_from(*number).ok();
     }
@@ -372,13 +376,17 @@ fn priority(json: &Json<'_>) -> Option<i32> {
     }
     let end = text.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(text.len());
     let (name, offset) = text.split_at_checked(end)?;
-    let base: i32 = match name {
-        "raw" => -300,
-        "mangle" => -150,
-        "dstnat" => -100,
-        "filter" => 0,
-        "security" => 50,
-        "srcnat" => 100,
+    let base: i32 = match (family, name) {
+        (Family::Bridge, "dstnat") => -300,
+        (Family::Bridge, "filter") => -200,
+        (Family::Bridge, "out") => 100,
+        (Family::Bridge, "srcnat") => 300,
+        (_, "raw") => -300,
+        (_, "mangle") => -150,
+        (_, "dstnat") => -100,
+        (_, "filter") => 0,
+        (_, "security") => 50,
+        (_, "srcnat") => 100,
         _ => return None,
     };
     let offset: String = offset.chars().filter(|c| !c.is_whitespace()).collect();

@@ -354,7 +354,8 @@ impl RuleReader {
                 self.push(Step::Effect(Effect::Harmless(format!("xt target {}", quoted(name)).into())));
             }
             Some("target") if name == "REJECT" => {
-                self.push_as(Step::Verdict(Verdict::Reject("xt".into())), "xt target \"REJECT\"".into());
+                let text = "xt target \"REJECT\"";
+                self.push_as(Step::Verdict(Verdict::Reject(text.into())), text.into());
             }
             Some("target") => {
                 self.push(Step::Effect(Effect::Opaque(format!("xt target {}", quoted(name)).into())));

@@ -1,0 +1,360 @@
+//! One table out of two listings: iptables-nft's tables as `nft -j` and as `iptables-nft-save` show them.
+//!
+//! Neither is the truth alone. nft hides what xt matches and targets ask (`{"xt": {"name": "set"}}`); iptables-nft-save
+//! prints *wrong* rules, with exit status 0, for rules that nft users added to its tables (a set becomes no condition at
+//! all). So rule *i* of a chain is taken from JSON when it has no xt part, else from the *i*-th line of the saved chain.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Backend, Chain, Effect, Match, Name, OpaqueKind, Rule, SetRef, Step, Table, Verdict};
+use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
+use crate::packet::Family;
+
+/// Pairs the tables of `nft -j list ruleset` with those of `iptables-nft-save` and `ip6tables-nft-save`.
+///
+/// Without a JSON listing (`nft` is empty) the saved tables are returned as they are; without saved tables the hidden parts
+/// stay opaque, with a remark for each table. Each kernel rule comes out once.
+#[must_use]
+pub fn merge(nft: Vec<Table>, saved: Vec<Table>) -> Parsed<Vec<Table>> {
+    if nft.is_empty() {
+        return Parsed { value: saved, diagnostics: Vec::new() };
+    }
+    let mut merged = Parsed { value: Vec::with_capacity(nft.len()), diagnostics: Vec::new() };
+    let mut left: HashMap<(Family, Name), Table> =
+        saved.into_iter().map(|table| ((table.family, Arc::clone(&table.name)), table)).collect();
+    for table in nft {
+        let save = left.remove(&(table.family, Arc::clone(&table.name)));
+        let mut remarks = Remarks::new(&table.source);
+        let table = merge_table(table, save, &mut remarks);
+        merged.value.push(table);
+        merged.diagnostics.extend(remarks.finish());
+    }
+    let mut rest: Vec<Table> = left.into_values().collect();
+    rest.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
+    for table in rest {
+        let message = format!(
+            "table {} {} is not in the listing of nft: the rules changed between the two listings, take them again",
+            table.family.nft_name(),
+            table.name
+        );
+        merged.diagnostics.push(Diagnostic::new(Level::Warning, &table.source, 0, 0, message));
+        merged.value.push(table);
+    }
+    merged
+}
+
+fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> Table {
+    let hidden = table.chains.iter().flat_map(|chain| &chain.rules).filter(|rule| hides(rule)).count();
+    let is_iptables = has_iptables_name(&table) && (hidden > 0 || save.is_some()) && only_iptables_rules(&table);
+    let title = format!("{} {}", table.family.nft_name(), table.name);
+    let Some(save) = save else {
+        if hidden > 0 {
+            let tool = if table.family == Family::Ipv6 { "ip6tables-nft-save -c" } else { "iptables-nft-save -c" };
+            remarks.add(
+                Level::Warning,
+                0,
+                0,
+                format!(
+                    "table {title}: nft hides what {hidden} rules made by iptables ask, and no saved table shows it \
+                     (not taken, or \"incompatible\"); they are undecided, add the output of `{tool}`"
+                ),
+            );
+        }
+        if is_iptables {
+            table.backend = Backend::IptablesNft;
+        }
+        return table;
+    };
+    for chain in &mut table.chains {
+        let Some((_, saved)) = save.chain(&chain.name) else {
+            if chain.rules.iter().any(hides) {
+                say_undecided(remarks, &title, chain, "the saved table does not have it");
+            }
+            continue;
+        };
+        if chain.rules.len() != saved.rules.len() {
+            if chain.rules.iter().any(hides) {
+                let why = format!("nft lists {} rules and the saved table {}", chain.rules.len(), saved.rules.len());
+                say_undecided(remarks, &title, chain, &why);
+            }
+            continue;
+        }
+        chain.line = if is_iptables { saved.line } else { chain.line };
+        for (index, (rule, line)) in chain.rules.iter_mut().zip(&saved.rules).enumerate() {
+            if !same_rule(rule, line) {
+                if hides(rule) {
+                    remarks.add(
+                        Level::Warning,
+                        0,
+                        0,
+                        format!(
+                            "table {title}, chain {}, rule {}: nft and the saved table show different rules \
+                             ({} and {}); it is undecided, list both again",
+                            chain.name,
+                            index + 1,
+                            rule.text,
+                            line.text
+                        ),
+                    );
+                }
+                continue;
+            }
+            pair(rule, line, is_iptables);
+        }
+    }
+    if is_iptables {
+        table.backend = Backend::IptablesNft;
+        table.source = save.source;
+    }
+    table
+}
+
+fn say_undecided(remarks: &mut Remarks, title: &str, chain: &Chain, why: &str) {
+    let hidden = chain.rules.iter().filter(|rule| hides(rule)).count();
+    let message = format!(
+        "table {title}, chain {}: {why}; its {hidden} rules with parts that nft hides are undecided, list both again",
+        chain.name
+    );
+    remarks.add(Level::Warning, chain.line, 0, message);
+}
+
+/// Takes from the saved line what nft hides.
+fn pair(rule: &mut Rule, line: &Rule, is_iptables: bool) {
+    let hidden = hides(rule);
+    if hidden {
+        rule.steps.clone_from(&line.steps);
+    }
+    if hidden || is_iptables {
+        rule.text.clone_from(&line.text);
+        if !line.comments.is_empty() {
+            rule.comments.clone_from(&line.comments);
+        }
+    }
+    if is_iptables {
+        rule.line = line.line;
+    }
+    rule.counters = rule.counters.or(line.counters);
+}
+
+/// The name of the xt part a step stands for, and whether it is a target.
+fn xt_part(step: &Step) -> Option<(&str, bool)> {
+    let text = match step {
+        Step::Match(Match::Opaque { kind: OpaqueKind::Stateful, text })
+        | Step::Effect(Effect::Opaque(text) | Effect::Harmless(text))
+        | Step::Verdict(Verdict::Reject(text)) => &**text,
+        _ => return None,
+    };
+    let rest = text.strip_prefix("xt ")?;
+    match (rest.strip_prefix("match \""), rest.strip_prefix("target \"")) {
+        (Some(name), _) => Some((name.trim_end_matches('"'), false)),
+        (_, Some(name)) => Some((name.trim_end_matches('"'), true)),
+        _ => Some(("", false)),
+    }
+}
+
+/// Whether nft hides a part of the rule.
+fn hides(rule: &Rule) -> bool {
+    rule.steps.iter().any(|step| xt_part(step).is_some())
+}
+
+/// Whether the saved line can be this rule: the same xt parts by name, the same chain called.
+fn same_rule(rule: &Rule, line: &Rule) -> bool {
+    let words: HashSet<&str> = line.text.split_whitespace().collect();
+    let follows = |option: &str, name: &str| {
+        let mut words = line.text.split_whitespace().skip_while(|word| *word != option);
+        let mut found = false;
+        while let Some(word) = words.next() {
+            found |= word == option && words.next() == Some(name);
+        }
+        found
+    };
+    rule.steps.iter().all(|step| match (step, xt_part(step)) {
+        (_, Some(("", _))) => true,
+        (_, Some((name, true))) => {
+            follows("-j", name)
+                || (name == "CT" && follows("-j", "NOTRACK"))
+                || (name == "NOTRACK" && follows("-j", "CT"))
+        }
+        // the same extension has several names over the years
+        (_, Some(("conntrack" | "state", false))) => follows("-m", "conntrack") || follows("-m", "state"),
+        (_, Some(("comment", false))) => words.contains("--comment"),
+        (_, Some((name, false))) => follows("-m", name),
+        (Step::Verdict(Verdict::Jump(chain)), None) => follows("-j", chain),
+        (Step::Verdict(Verdict::Goto(chain)), None) => follows("-g", chain),
+        _ => true,
+    })
+}
+
+fn has_iptables_name(table: &Table) -> bool {
+    matches!(table.family, Family::Ipv4 | Family::Ipv6)
+        && matches!(&*table.name, "filter" | "nat" | "mangle" | "raw" | "security")
+}
+
+/// Whether iptables can have made everything in the table: base chains by their built-in names, a counter in each rule, and
+/// nothing that only nft can write.
+fn only_iptables_rules(table: &Table) -> bool {
+    table.sets.is_empty()
+        && table.other.is_empty()
+        && table.chains.iter().all(|chain| {
+            let named = chain.base.as_ref().is_none_or(|base| *chain.name == *base.hook.name().to_uppercase());
+            named && chain.rules.iter().all(only_iptables_steps)
+        })
+}
+
+fn only_iptables_steps(rule: &Rule) -> bool {
+    let counts = rule.steps.iter().any(|step| matches!(step, Step::Effect(Effect::Count)));
+    counts
+        && rule.steps.iter().all(|step| match step {
+            Step::Vmap { .. } | Step::Effect(Effect::Set { .. } | Effect::UpdateSet { .. } | Effect::NoTrack) => false,
+            Step::Match(Match::Lookup { set: SetRef::Named(_), .. }) => false,
+            Step::Match(Match::Lookup { set: SetRef::Anonymous(elements), .. }) => elements.len() == 1,
+            _ => true,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::readers::nft_json;
+
+    fn fixture(name: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nft-json").join(name);
+        String::from_utf8_lossy(&std::fs::read(path).expect(name)).into_owned()
+    }
+
+    fn listed(name: &str) -> Vec<Table> {
+        nft_json::read(&Arc::from(name), fixture(name).as_bytes()).value
+    }
+
+    /// A stand-in for the save reader: tables, chains, and each rule as one opaque step with its own text.
+    fn saved(name: &str, family: Family) -> Vec<Table> {
+        let mut tables: Vec<Table> = Vec::new();
+        for (number, line) in fixture(name).lines().enumerate() {
+            if let Some(table) = line.strip_prefix('*') {
+                tables.push(Table {
+                    backend: Backend::IptablesNft,
+                    family,
+                    name: table.into(),
+                    dormant: false,
+                    chains: Vec::new(),
+                    sets: Vec::new(),
+                    source: name.into(),
+                    other: Vec::new(),
+                });
+            }
+            let Some(table) = tables.last_mut() else { continue };
+            let chain = |name: &str| Chain { name: name.into(), base: None, rules: Vec::new(), line: 0 };
+            if let Some(name) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+                table.chains.push(chain(name));
+            }
+            if let Some((_, text)) = line.split_once("-A ") {
+                let name = text.split(' ').next().unwrap_or_default();
+                let rule = Rule {
+                    steps: vec![Step::Effect(Effect::Harmless("saved".into()))],
+                    comments: vec!["from the saved line".into()],
+                    line: u32::try_from(number + 1).expect("short file"),
+                    text: format!("-A {text}").into(),
+                    ..Rule::default()
+                };
+                if let Some(chain) = table.chains.iter_mut().find(|chain| &*chain.name == name) {
+                    chain.rules.push(rule);
+                }
+            }
+        }
+        tables
+    }
+
+    fn is_saved(rule: &Rule) -> bool {
+        rule.steps == [Step::Effect(Effect::Harmless("saved".into()))]
+    }
+
+    #[test]
+    fn hidden_rules_come_from_the_saved_lines_and_clear_ones_from_json() {
+        for (base, family, clear) in [
+            ("30-iptables-basic", Family::Ipv4, 3),
+            ("31-calico-iptables-like", Family::Ipv4, 1),
+            ("32-ip6tables-basic", Family::Ipv6, 4),
+        ] {
+            let json = listed(&format!("{base}.json"));
+            let merged = merge(json.clone(), saved(&format!("{base}.nft-save.txt"), family));
+            assert_eq!(merged.diagnostics, [], "{base}");
+            let mut from_json = 0;
+            for (table, before) in merged.value.iter().zip(&json) {
+                assert_eq!(table.backend, Backend::IptablesNft, "{base} {}", table.name);
+                assert_eq!(&*table.source, format!("{base}.nft-save.txt"));
+                for (chain, before) in table.chains.iter().zip(&before.chains) {
+                    assert_eq!(chain.base, before.base, "the base chain is JSON's");
+                    assert_eq!(chain.rules.len(), before.rules.len(), "each rule once");
+                    for (rule, before) in chain.rules.iter().zip(&before.rules) {
+                        assert_eq!(is_saved(rule), hides(before), "{base} {}", rule.text);
+                        assert_eq!(rule.handle, before.handle);
+                        assert!(rule.text.starts_with("-A ") && rule.line > 0, "{}", rule.text);
+                        from_json += usize::from(!is_saved(rule));
+                    }
+                }
+            }
+            assert_eq!(from_json, clear, "{base}");
+        }
+    }
+
+    #[test]
+    fn wrong_saved_lines_of_native_rules_lose_against_json() {
+        let json = listed("34-native-rules-in-xt-table.json");
+        let merged = merge(json.clone(), saved("34-native-rules-in-xt-table.nft-save.txt", Family::Ipv4));
+        let table = merged.value.first().expect("one table");
+        assert_eq!(merged.value.len(), 1);
+        assert_eq!(table.backend, Backend::Nft, "a mixed table is nft's");
+        let rules = &table.chains.first().expect("INPUT").rules;
+        let texts: Vec<&str> = rules.iter().map(|rule| &*rule.text).collect();
+        assert_eq!(texts.get(1), Some(&"ip saddr { 1.2.3.4, 1.2.3.5 } accept"), "and not `-A INPUT -j ACCEPT`");
+        assert!(!rules.iter().any(is_saved), "{texts:?}");
+        assert_eq!(merged.diagnostics, []);
+    }
+
+    #[test]
+    fn an_incompatible_table_is_read_from_json_alone() {
+        let save = saved("35-xt-table-incompatible.nft-save.txt", Family::Ipv4);
+        assert!(save.is_empty(), "the save tool gave up");
+        let merged = merge(listed("35-xt-table-incompatible.json"), save);
+        let rules = merged.value.first().and_then(|table| table.chains.first()).expect("INPUT").rules.len();
+        assert_eq!((rules, merged.diagnostics.len()), (9, 0), "nothing hidden, nothing lost");
+    }
+
+    #[test]
+    fn hidden_rules_stay_undecided_without_a_matching_saved_chain() {
+        let json = || listed("30-iptables-basic.json");
+        let alone = merge(json(), Vec::new());
+        assert_eq!(alone.diagnostics.len(), 4, "one remark a table: {:?}", alone.diagnostics);
+        assert!(alone.value.iter().all(|table| table.backend == Backend::IptablesNft));
+        let text = alone.diagnostics.first().expect("remark").to_string();
+        assert!(text.contains("iptables-nft-save -c"), "says what to do: {text}");
+
+        let mut short = saved("30-iptables-basic.nft-save.txt", Family::Ipv4);
+        for table in &mut short {
+            for chain in &mut table.chains {
+                chain.rules.pop();
+            }
+        }
+        let merged = merge(json(), short);
+        assert!(!merged.value.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules).any(is_saved));
+        assert!(merged.diagnostics.iter().all(|remark| remark.message.contains("undecided")));
+
+        // a rule was replaced between the two listings
+        let mut moved = saved("30-iptables-basic.nft-save.txt", Family::Ipv4);
+        let input = moved.iter_mut().find(|table| &*table.name == "filter").and_then(|table| table.chains.first_mut());
+        input.and_then(|chain| chain.rules.get_mut(7)).expect("the set rule").text = "-A INPUT -p tcp -j ACCEPT".into();
+        let merged = merge(json(), moved);
+        assert_eq!(merged.diagnostics.len(), 1, "{:?}", merged.diagnostics);
+        assert!(merged.diagnostics.iter().all(|remark| remark.message.contains("different rules")));
+    }
+
+    #[test]
+    fn saved_tables_alone_are_kept_and_foreign_ones_too() {
+        let save = saved("30-iptables-basic.nft-save.txt", Family::Ipv4);
+        assert_eq!(merge(Vec::new(), save.clone()).value.len(), save.len());
+        let merged = merge(listed("01-basic-input.json"), save);
+        assert_eq!(merged.value.len(), 5);
+        assert_eq!(merged.diagnostics.len(), 4, "tables nft did not list are news");
+    }
+}
