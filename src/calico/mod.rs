@@ -1,5 +1,6 @@
 //! Felix and policy: settings, failsafe lists, names and hashes, and the proof of what Felix wrote.
 
+pub mod failsafe;
 pub mod settings;
 pub mod hash;
 pub mod integrity;

@@ -78,6 +78,8 @@ impl FailOn {
 pub enum Command {
     /// Check this host: failsafe lists, chain integrity, lockout risks, blind spots
     Audit(AuditArgs),
+    /// The failsafe lists four ways: on disk, in the running Felix, in the datastore, in the kernel; what differs
+    Failsafe(FailsafeArgs),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
     /// Save everything an audit needs as plain files, without secrets
@@ -104,3 +106,7 @@ pub struct SnapshotArgs {
     #[arg(long)]
     pub force: bool,
 }
+
+/// `hepguard failsafe`
+#[derive(Debug, Clone, Args)]
+pub struct FailsafeArgs {}

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod exit;
 pub mod explain;
+pub mod failsafe;
 pub mod load;
 pub mod snapshot;
 
@@ -48,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
         Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
+        Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }

@@ -1,4 +1,5 @@
 //! Words for people and machines; each part only formats.
 
 pub mod explain;
+pub mod failsafe;
 pub mod text;

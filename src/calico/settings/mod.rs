@@ -10,6 +10,7 @@ pub mod ini;
 pub mod params;
 pub mod ports;
 pub mod process;
+pub mod sources;
 pub mod unit;
 pub mod value;
 mod yaml;
