@@ -1,0 +1,1 @@
+//! Damaged, missing and closed input.
