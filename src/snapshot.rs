@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::{self, Host};
 use crate::packet::Family;
-use crate::ruleset::readers::{iptables_save, nft_json};
+use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
 use crate::ruleset::{Backend, Ruleset, Table};
 use meta::Meta;
 
@@ -152,7 +152,8 @@ impl Reading<'_> {
             let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";
             self.remark(Level::Error, "nft-ruleset.txt", message);
         }
-        Ruleset { tables, ipsets: Vec::new() }
+        let ipsets = self.file("ipset-save.txt", ipset_save::read).unwrap_or_default();
+        Ruleset { tables, ipsets }
     }
 
     /// Whether a table of `iptables-save.txt` stands in the listing of its variant, too; for one of unknown variant in
