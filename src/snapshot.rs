@@ -14,7 +14,7 @@ pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::{self, Host};
 use crate::packet::Family;
 use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
-use crate::ruleset::{Backend, Ruleset, Table};
+use crate::ruleset::{Backend, Ruleset, Table, merge};
 use meta::Meta;
 
 /// What the files say.
@@ -137,17 +137,10 @@ impl Reading<'_> {
                 if table.backend == Backend::IptablesNft { saved_nft.push(table) } else { tables.push(table) }
             }
         }
-        match self.file("nft-ruleset.json", nft_json::read) {
-            // what iptables-nft wrote is listed better by its own tool
-            Some(native) => {
-                let owned = |table: &Table| {
-                    saved_nft.iter().any(|saved| saved.family == table.family && saved.name == table.name)
-                };
-                tables.extend(native.into_iter().filter(|table| !owned(table)));
-                tables.append(&mut saved_nft);
-            }
-            None => tables.append(&mut saved_nft),
-        }
+        let native = self.file("nft-ruleset.json", nft_json::read).unwrap_or_default();
+        let merged = merge::merge(native, saved_nft);
+        self.diagnostics.extend(merged.diagnostics);
+        tables.extend(merged.value);
         if self.files.bytes("nft-ruleset.txt").is_some() && self.files.bytes("nft-ruleset.json").is_none() {
             let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";
             self.remark(Level::Error, "nft-ruleset.txt", message);
