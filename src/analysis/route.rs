@@ -59,7 +59,8 @@ impl Routed<'_> {
     #[must_use]
     pub fn device_number(self) -> Option<u128> {
         match self {
-            Self::Route { kind: RouteKind::Local, .. } => Some(interface_number(b"lo")),
+            // IPv6 anycast addresses (the subnet-router address of each network of a router) stay inside like its own
+            Self::Route { kind: RouteKind::Local | RouteKind::Anycast, .. } => Some(interface_number(b"lo")),
             Self::Route { device: Some(device), .. } => Some(interface_number(device.as_bytes())),
             _ => None,
         }
@@ -118,19 +119,25 @@ impl<'a> Router<'a> {
                 _ => Routed::Unknown,
             };
         }
+        match self.find(query) {
+            Ok(found) => found.map_or(Routed::None, routed),
+            Err(NotTold) => Routed::Unknown,
+        }
+    }
+
+    /// The route that policy rules and tables lead to.
+    fn find(&self, query: &RouteQuery) -> Result<Option<&'a Route>, NotTold> {
         for rule in &self.rules {
-            match applies(rule, query) {
-                Some(false) => continue,
-                None => return Routed::Unknown,
-                Some(true) => {}
+            if !applies(rule, query).ok_or(NotTold)? {
+                continue;
             }
-            let (Some(table), None) = (rule.table, &rule.other) else { return Routed::Unknown };
+            let (Some(table), None) = (rule.table, &rule.other) else { return Err(NotTold) };
             match self.table(table, query.destination) {
-                Routed::None | Routed::Route { kind: RouteKind::Throw, .. } => {}
-                found => return found,
+                Some(route) if route.kind != RouteKind::Throw => return Ok(Some(route)),
+                _ => {}
             }
         }
-        Routed::None
+        Ok(None)
     }
 
     /// The type `fib … type` and IPv4's addrtype give: only the local table is asked. `device`: only addresses of this
@@ -149,7 +156,7 @@ impl<'a> Router<'a> {
             let local = self.host.is_local(address)? && device.is_none();
             return local.then_some(RouteKind::Local);
         }
-        let found = self.table(LOCAL_TABLE, address);
+        let found = self.table(LOCAL_TABLE, address).map_or(Routed::None, routed);
         let on_device = device.is_none() || found_on(found, device);
         match found {
             Routed::Route { kind, .. } if on_device => Some(kind),
@@ -167,30 +174,45 @@ impl<'a> Router<'a> {
         }
         let query =
             RouteQuery { destination: address, source: None, mark: Some(0), iif: Some(interface_number(b"lo")) };
-        match self.lookup(&query) {
-            Routed::Route { kind, .. } => Some(kind),
-            Routed::None => Some(RouteKind::Unreachable),
-            Routed::Unknown => None,
+        if address.is_loopback() || self.host.routes.is_none() {
+            return match self.lookup(&query) {
+                Routed::Route { kind, .. } => Some(kind),
+                Routed::None => Some(RouteKind::Unreachable),
+                Routed::Unknown => None,
+            };
+        }
+        let Some(route) = self.find(&query).ok()? else { return Some(RouteKind::Unreachable) };
+        // the first address of a network without a gateway counts as its routers' anycast address
+        let first =
+            route.destination.length() < 127 && route.gateway.is_none() && route.destination.address() == address;
+        match route.kind {
+            // where the network is the host's own, nftables says anycast and x_tables says both
+            RouteKind::Local if first => None,
+            RouteKind::Unicast if first => Some(RouteKind::Anycast),
+            kind => Some(kind),
         }
     }
 
-    fn table(&self, table: u32, destination: IpAddr) -> Routed<'a> {
+    fn table(&self, table: u32, destination: IpAddr) -> Option<&'a Route> {
         let bits = address_bits(destination);
         let width: u32 = if destination.is_ipv4() { 32 } else { 128 };
-        let Some(lengths) = self.tables.get(&(table, !destination.is_ipv4())) else { return Routed::None };
+        let lengths = self.tables.get(&(table, !destination.is_ipv4()))?;
         for (length, prefixes) in lengths {
             let free = width.saturating_sub(u32::from(*length));
             let low = if free >= 128 { 0 } else { bits >> free << free };
             let Some(routes) = prefixes.get(&low) else { continue };
             let all = self.host.routes.as_deref().unwrap_or_default();
             let best = routes.iter().filter_map(|&index| all.get(index)).min_by_key(|route| route.metric);
-            if let Some(route) = best {
-                return routed(route);
+            if best.is_some() {
+                return best;
             }
         }
-        Routed::None
+        None
     }
 }
+
+/// The host's facts do not tell.
+struct NotTold;
 
 fn routed(route: &Route) -> Routed<'_> {
     let device = if route.multipath { None } else { route.device.as_deref() };
@@ -256,6 +278,9 @@ mod tests {
                 route("10.0.1.10", LOCAL_TABLE, RouteKind::Local, "ens5"),
                 route("10.0.1.255", LOCAL_TABLE, RouteKind::Broadcast, "ens5"),
                 route("0.0.0.0/0", 100, RouteKind::Blackhole, "ens5"),
+                route("fd00:17::", LOCAL_TABLE, RouteKind::Anycast, "docker0"),
+                route("fd00:20::/32", LOCAL_TABLE, RouteKind::Local, "lo"),
+                route("fd00:51::/64", 254, RouteKind::Unicast, "eth1"),
             ]),
             ..Host::default()
         }
@@ -274,6 +299,8 @@ mod tests {
         assert_eq!(router.lookup(&query("10.0.1.10")).is_local(), Some(true));
         assert_eq!(router.lookup(&query("8.8.8.8")).device_number(), Some(interface_number(b"ens5")));
         assert_eq!(router.lookup(&query("fd00::1")), Routed::None);
+        let anycast = router.lookup(&query("fd00:17::"));
+        assert_eq!((anycast.is_local(), anycast.device_number()), (Some(true), Some(interface_number(b"lo"))));
     }
 
     #[test]
@@ -297,6 +324,9 @@ mod tests {
         assert_eq!(kind("10.0.1.255"), Some(RouteKind::Broadcast));
         assert_eq!(kind("224.0.0.1"), Some(RouteKind::Multicast));
         assert_eq!(kind("192.0.2.1"), Some(RouteKind::Unicast));
+        assert_eq!(kind("fd00:17::"), Some(RouteKind::Anycast));
+        assert_eq!((kind("fd00:51::"), kind("fd00:51::1")), (Some(RouteKind::Anycast), Some(RouteKind::Unicast)));
+        assert_eq!((kind("fd00:20::"), kind("fd00:20::1")), (None, Some(RouteKind::Local)));
         assert_eq!(Router::new(&Host::default()).address_type("10.0.1.10".parse().expect("address"), None), None);
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use hepguard::packet::{Direction, Packet};
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt, socket,
     sockopt,
@@ -12,7 +13,7 @@ use nix::sys::socket::{
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use crate::harness::{sysctl, tool};
-use crate::nflog::{self, Log, Seen};
+use crate::nflog::{self, Log, PROBE_TABLE, Seen};
 use crate::tun::Tun;
 use crate::wire::{self, Extra, Tag};
 
@@ -79,6 +80,21 @@ pub(crate) struct Shot {
     pub(crate) entry: Option<Entry>,
 }
 
+impl Shot {
+    /// What its connection is known by, the same for both directions.
+    pub(crate) fn connection(&self) -> (u8, [(IpAddr, u16); 2]) {
+        let (protocol, tuple) = match self.extra.quoted {
+            Some((protocol, tuple)) => (protocol, (tuple.src, tuple.sport, tuple.dst, tuple.dport)),
+            None => (self.packet.protocol, (self.packet.src, self.packet.sport, self.packet.dst, self.packet.dport)),
+        };
+        // one protocol's ports, another's identifier
+        let port = |port: Option<u16>| port.unwrap_or(self.extra.echo_id);
+        let mut ends = [(tuple.0, port(tuple.1)), (tuple.2, port(tuple.3))];
+        ends.sort_unstable();
+        (protocol.0, ends)
+    }
+}
+
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -93,7 +109,6 @@ pub(crate) enum Outcome {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Sender {
     ipv4: bool,
-    device: Option<Box<str>>,
     uid: u32,
     gid: u32,
     mark: u32,
@@ -101,6 +116,7 @@ struct Sender {
 
 /// The host under test.
 pub(crate) struct Lab {
+    indices: BTreeMap<u32, &'static str>,
     devices: BTreeMap<&'static str, Tun>,
     senders: BTreeMap<Sender, OwnedFd>,
     log: Log,
@@ -113,21 +129,32 @@ impl Lab {
         for (path, value) in SYSCTLS {
             sysctl(&format!("net/{path}"), value)?;
         }
-        let mut devices = BTreeMap::new();
+        let (mut devices, mut indices) = (BTreeMap::new(), BTreeMap::new());
         for name in DEVICES {
             devices.insert(name, Tun::create(name)?);
+            indices.insert(if_nametoindex(name).map_err(|error| format!("{name}: {error}"))?, name);
         }
         tool("ip", &["-batch", "-"], ADDRESSES)?;
         tool("ip", &["-6", "-batch", "-"], ADDRESSES6)?;
-        let mut lab = Self { devices, senders: BTreeMap::new(), log: Log::open()?, tag: 0 };
+        let mut lab = Self { indices, devices, senders: BTreeMap::new(), log: Log::open()?, tag: 0 };
         lab.settle()?;
         Ok(lab)
+    }
+
+    /// Name of the device with this index, unless it is the loopback device.
+    pub(crate) fn interface(&self, index: Option<u32>) -> Option<&'static str> {
+        self.indices.get(&index?).copied()
     }
 
     /// Loads the probe.
     pub(crate) fn open_eyes(&mut self) -> Result<(), String> {
         tool("nft", &["-f", "-"], &nflog::probe_rules())?;
         self.settle()
+    }
+
+    /// Removes the probe, so that the ruleset can be listed without it.
+    pub(crate) fn close_eyes(&mut self) -> Result<(), String> {
+        tool("nft", &["delete", "table", "inet", PROBE_TABLE], "").map(|_| ())
     }
 
     /// Forgets what the stack itself sent.
@@ -179,7 +206,6 @@ impl Lab {
     fn send(&mut self, packet: &Packet, bytes: &[u8]) -> Result<(), nix::Error> {
         let key = Sender {
             ipv4: packet.dst.is_ipv4(),
-            device: packet.oif.clone(),
             uid: packet.uid.unwrap_or(0),
             gid: packet.gid.unwrap_or(0),
             mark: packet.mark,
@@ -215,9 +241,6 @@ fn open_sender(key: &Sender) -> Result<OwnedFd, nix::Error> {
     setfsuid(Uid::from_raw(0));
     setfsgid(Gid::from_raw(0));
     let socket = opened?;
-    if let Some(device) = &key.device {
-        setsockopt(&socket, sockopt::BindToDevice, &(&**device).into())?;
-    }
     if key.mark != 0 {
         setsockopt(&socket, sockopt::Mark, &key.mark)?;
     }

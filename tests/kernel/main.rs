@@ -6,7 +6,12 @@
 //! thread that made it.
 #![expect(clippy::print_stdout, reason = "the figures are what a developer runs these tests for")]
 
+mod bastion;
+mod draw;
+mod examine;
+mod firewall;
 mod harness;
+mod judge;
 mod lab;
 mod nflog;
 mod self_check;

@@ -34,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) state: CtState,
     /// Its packet mark.
     pub(crate) mark: u32,
+    /// Index of the device it leaves by.
+    pub(crate) oif: Option<u32>,
     /// Logged where packets leave (else where they arrive).
     pub(crate) leaving: bool,
 }
@@ -115,12 +117,13 @@ fn read_messages(mut bytes: &[u8], seen: &mut Vec<Seen>) {
 }
 
 fn read_packet(message: &[u8]) -> Option<Seen> {
-    let (mut prefix, mut payload, mut mark) = (&[][..], &[][..], 0);
+    let (mut prefix, mut payload, mut mark, mut oif) = (&[][..], &[][..], 0, None);
     let mut rest = message.get(20..)?;
     while let (Some(length), Some(kind)) = (half(rest, 0), half(rest, 2)) {
         let value = rest.get(4..usize::from(length))?;
         match kind {
             2 => mark = u32::from_be_bytes(value.try_into().ok()?),
+            5 => oif = Some(u32::from_be_bytes(value.try_into().ok()?)),
             9 => payload = value,
             10 => prefix = value.strip_suffix(&[0]).unwrap_or(value),
             _ => {}
@@ -140,6 +143,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         length,
         state: CtState::from_name(state)?,
         mark,
+        oif,
         leaving: place == "out",
     })
 }

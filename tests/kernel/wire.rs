@@ -24,6 +24,12 @@ pub(crate) fn encode(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
     bytes
 }
 
+/// Length of the whole packet, for [`Packet::length`].
+pub(crate) fn length(packet: &Packet, extra: &Extra) -> u16 {
+    let header = if packet.dst.is_ipv4() { 20 } else { 40 };
+    short(header + transport(packet, extra).len())
+}
+
 fn short(length: usize) -> u16 {
     u16::try_from(length).expect("test packets are short")
 }

@@ -196,6 +196,10 @@ impl<'e> Walk<'e, '_> {
         let number = interface.known()?;
         let all = self.engine.router.host().interfaces.as_deref()?;
         let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number)?;
+        if kind == NatKind::Masquerade && found.loopback {
+            // an address of scope host never goes out: the kernel borrows one of another interface
+            return None;
+        }
         let mut addresses = found.addresses.iter().filter(|address| address.address.is_ipv6() == v6);
         let one = addresses.next()?;
         addresses.next().is_none().then(|| Value::Known(address_bits(one.address)))

@@ -1,0 +1,118 @@
+//! A ruleset as text: loaded by the real tools, listed by the real tools.
+
+use std::time::Duration;
+
+use hepguard::files::{FileState, SnapshotFiles};
+
+use crate::harness::tool;
+
+/// Everything that makes up one firewall. Empty texts are not loaded.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Firewall {
+    /// For `ipset restore`.
+    pub(crate) ipsets: String,
+    /// For `iptables-legacy-restore` and `ip6tables-legacy-restore`.
+    pub(crate) legacy: [String; 2],
+    /// For `iptables-nft-restore` and `ip6tables-nft-restore`.
+    pub(crate) xtables_nft: [String; 2],
+    /// For `nft -f`.
+    pub(crate) nft: String,
+}
+
+/// Tools that load and list, with the listing's name in a snapshot.
+const IPTABLES: [(&str, &str, &str, &str); 2] = [
+    ("iptables-legacy-restore", "iptables-nft-restore", "iptables-legacy-save", "iptables-nft-save"),
+    ("ip6tables-legacy-restore", "ip6tables-nft-restore", "ip6tables-legacy-save", "ip6tables-nft-save"),
+];
+
+/// What empties every legacy table without leaving rules or policies.
+const EMPTY_LEGACY: &str = "*raw\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n\
+    *mangle\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n\
+    *nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n\
+    *filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n";
+
+impl Firewall {
+    /// Loads it into the calling thread's namespace, on top of what is there.
+    pub(crate) fn load(&self) -> Result<(), String> {
+        let load = |program: &str, arguments: &[&str], text: &str| match text {
+            "" => Ok(()),
+            text => {
+                tool(program, arguments, text).map(|_| ()).map_err(|error| format!("{error}{}", culprit(&error, text)))
+            }
+        };
+        load("ipset", &["restore"], &self.ipsets)?;
+        for (family, (legacy, nft, ..)) in IPTABLES.iter().enumerate() {
+            load(legacy, &[], &self.legacy[family])?;
+            load(nft, &[], &self.xtables_nft[family])?;
+        }
+        load("nft", &["-f", "-"], &self.nft)
+    }
+
+    /// Removes it, and every other rule and set.
+    pub(crate) fn unload(&self) -> Result<(), String> {
+        tool("nft", &["flush", "ruleset"], "")?;
+        for (family, (restore, ..)) in IPTABLES.iter().enumerate() {
+            if !self.legacy[family].is_empty() {
+                tool(restore, &[], EMPTY_LEGACY)?;
+            }
+        }
+        if self.ipsets.is_empty() {
+            return Ok(());
+        }
+        // sets of sets let go of their members, and nf_tables of its rules, a moment later
+        tool("ipset", &["flush"], "")?;
+        let mut destroyed = tool("ipset", &["destroy"], "");
+        for _ in 0..200 {
+            if destroyed.is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            destroyed = tool("ipset", &["destroy"], "");
+        }
+        destroyed.map(|_| ())
+    }
+
+    /// The text as one listing, for a person who wants to load it again.
+    pub(crate) fn describe(&self) -> String {
+        let parts = [
+            ("ipset restore", &self.ipsets),
+            ("iptables-legacy-restore", &self.legacy[0]),
+            ("ip6tables-legacy-restore", &self.legacy[1]),
+            ("iptables-nft-restore", &self.xtables_nft[0]),
+            ("ip6tables-nft-restore", &self.xtables_nft[1]),
+            ("nft -f -", &self.nft),
+        ];
+        let texts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+        texts.map(|(command, text)| format!("{command} <<'END'\n{text}\nEND\n")).collect()
+    }
+}
+
+/// The line a tool complained about, where it told its number.
+fn culprit(error: &str, text: &str) -> String {
+    let numbers = error.split("line ").skip(1).chain(error.split("stdin:").skip(1));
+    let digits = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let number: Option<usize> = numbers.filter_map(digits).next();
+    let line = number.and_then(|number| text.lines().nth(number.checked_sub(1)?));
+    line.map(|line| format!("culprit: {line}\n")).unwrap_or_default()
+}
+
+/// Lists the namespace's firewall and network as a snapshot's raw files.
+pub(crate) fn list() -> Result<SnapshotFiles, String> {
+    let mut files = SnapshotFiles::default();
+    let mut keep = |name: &str, program: &str, arguments: &[&str]| -> Result<(), String> {
+        files.files.insert(name.to_owned(), FileState::Present(tool(program, arguments, "")?));
+        Ok(())
+    };
+    keep("nft-ruleset.json", "nft", &["-j", "list", "ruleset"])?;
+    keep("ipset-save.txt", "ipset", &["save"])?;
+    for (_, _, legacy, nft) in IPTABLES {
+        keep(&format!("{legacy}.txt"), legacy, &["-c"])?;
+        keep(&format!("{nft}.txt"), nft, &["-c"])?;
+    }
+    keep("ip-addr.json", "ip", &["-j", "addr"])?;
+    keep("ip-link.json", "ip", &["-j", "-d", "link"])?;
+    keep("ip-route.json", "ip", &["-j", "route", "show", "table", "all"])?;
+    keep("ip-rule.json", "ip", &["-j", "rule"])?;
+    keep("sysctl.txt", "sysctl", &["-a", "-r", "^net\\.(ipv[46]\\.(conf|ip_forward)|netfilter)"])?;
+    Ok(files)
+}
