@@ -3,6 +3,10 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audit::finding::Severity;
+use crate::logs::event::{Action, Direction, Source};
+use crate::logs::query::{Field, Pattern};
+use crate::logs::tally;
+use crate::packet::{PortRange, Prefix, Protocol};
 
 /// Guards the way in: checks the host firewall that Calico's Felix writes, and warns before a lockout.
 #[derive(Debug, Parser)]
@@ -80,6 +84,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// The failsafe lists four ways: on disk, in the running Felix, in the datastore, in the kernel; what differs
     Failsafe(FailsafeArgs),
+    /// Query deny lines: who was denied what, by which policy
+    Denies(Box<DeniesArgs>),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
     /// Save everything an audit needs as plain files, without secrets
@@ -110,3 +116,88 @@ pub struct SnapshotArgs {
 /// `hepguard failsafe`
 #[derive(Debug, Clone, Args)]
 pub struct FailsafeArgs {}
+
+/// `hepguard denies`
+///
+/// Filters take several values, separated by commas; names may hold `*`. Formats: text, json (one document), csv (a line a
+/// group), jsonl (a line an event).
+#[derive(Debug, Clone, Args)]
+pub struct DeniesArgs {
+    /// Log files, plain or gzip; - is standard input [default: /var/log/syslog, else /var/log/messages]
+    pub files: Vec<std::path::PathBuf>,
+    /// Source addresses: an address or a CIDR
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", help_heading = "Filters")]
+    pub src_ip: Vec<Prefix>,
+    /// Destination addresses: an address or a CIDR
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", help_heading = "Filters")]
+    pub dst_ip: Vec<Prefix>,
+    /// Source ports: 443 or 1024-65535
+    #[arg(long, value_delimiter = ',', value_name = "PORT", value_parser = ports, help_heading = "Filters")]
+    pub src_port: Vec<PortRange>,
+    /// Destination ports: 443 or 8000-8099
+    #[arg(long, value_delimiter = ',', value_name = "PORT", value_parser = ports, help_heading = "Filters")]
+    pub dst_port: Vec<PortRange>,
+    /// Protocols: tcp, udp, icmp or a number
+    #[arg(long, value_delimiter = ',', value_name = "PROTO", help_heading = "Filters")]
+    pub proto: Vec<Protocol>,
+    /// ICMP types, by number
+    #[arg(long, value_delimiter = ',', value_name = "N", help_heading = "Filters")]
+    pub icmp_type: Vec<u8>,
+    /// ingress (in), egress (out), forward
+    #[arg(long, value_delimiter = ',', value_parser = tally::direction, help_heading = "Filters")]
+    pub direction: Vec<Direction>,
+    /// Policies, with or without their tier in front
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = pattern, help_heading = "Filters")]
+    pub policy: Vec<Pattern>,
+    /// Tiers
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = pattern, help_heading = "Filters")]
+    pub tier: Vec<Pattern>,
+    /// Rule indexes as logged: 0 is a policy's first rule, -1 the end of the tier
+    #[arg(long, value_delimiter = ',', value_name = "N", allow_negative_numbers = true, help_heading = "Filters")]
+    pub rule_index: Vec<i32>,
+    /// deny, drop, reject, allow, pass, log (no verdict) [default: deny, drop, reject]
+    #[arg(long, value_delimiter = ',', value_parser = tally::action, help_heading = "Filters")]
+    pub action: Vec<Action>,
+    /// felix, kernel, flowlog
+    #[arg(long, value_delimiter = ',', value_parser = tally::source, help_heading = "Filters")]
+    pub source: Vec<Source>,
+    /// Hosts that logged
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = pattern, help_heading = "Filters")]
+    pub host: Vec<Pattern>,
+    /// Input interfaces (kernel lines)
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = pattern, help_heading = "Filters")]
+    pub in_iface: Vec<Pattern>,
+    /// Output interfaces (kernel lines)
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = pattern, help_heading = "Filters")]
+    pub out_iface: Vec<Pattern>,
+    /// Prefixes of kernel lines
+    #[arg(long, value_delimiter = ',', value_name = "TEXT", value_parser = pattern, help_heading = "Filters")]
+    pub log_prefix: Vec<Pattern>,
+    /// Only denies on a failsafe port (true), or only others (false)
+    #[arg(long, value_name = "BOOL", help_heading = "Filters")]
+    pub failsafe: Option<bool>,
+    /// Earliest time: 2026-08-21T07:00:00Z, "2026-08-21 07:00" (local), 07:00, "2h ago"
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    pub since: Option<String>,
+    /// Time before which it was
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    pub until: Option<String>,
+    /// Event fields that make a group, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "FIELD", value_parser = Field::parse)]
+    pub group_by: Vec<Field>,
+    /// Show the N largest groups [default: 20 as text, else all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Ok(Pattern::new(text))
+}
+
+fn ports(text: &str) -> Result<PortRange, String> {
+    let (low, high) = text.split_once(['-', ':']).unwrap_or((text, text));
+    let port = |text: &str| text.parse::<u16>().ok();
+    let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
+    let (low, high) = range.ok_or_else(|| format!("expected a port or a range such as 8000-8099, found {text:?}"))?;
+    Ok(PortRange { low, high })
+}

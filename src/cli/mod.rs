@@ -3,11 +3,13 @@
 //! Data goes to standard output, everything else to standard error. A broken pipe is a quiet success.
 
 pub mod args;
+pub mod denies;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
 pub mod load;
 pub mod snapshot;
+mod log_reader;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -50,6 +52,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
         Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
+        Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }

@@ -146,6 +146,10 @@ pub struct Event<'a> {
     pub bytes: u64,
     /// How many events the line stands for (`message repeated N times` stands for N).
     pub count: u64,
+    /// Those of them that only a repeat notice tells of.
+    pub repeats: u64,
+    /// The service port is on the failsafe list of its direction.
+    pub failsafe: bool,
 }
 
 impl<'a> Event<'a> {
@@ -187,6 +191,8 @@ impl<'a> Event<'a> {
             packets: flow.packets.unwrap_or_else(|| flow.in_packets.saturating_add(flow.out_packets)),
             bytes: flow.bytes.unwrap_or_else(|| flow.in_bytes.saturating_add(flow.out_bytes)),
             count: 1,
+            repeats: 0,
+            failsafe: false,
         }
     }
 
@@ -215,6 +221,8 @@ impl<'a> Event<'a> {
             packets: 1,
             bytes: packet.length.map_or(0, u64::from),
             count: 1,
+            repeats: 0,
+            failsafe: false,
         }
     }
 }

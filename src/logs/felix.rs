@@ -164,6 +164,9 @@ fn pair(text: &[u8]) -> Next<'_> {
     let Some(quoted) = rest.strip_prefix(b"\"") else {
         let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
         let (value, after) = rest.split_at(length);
+        if rest.is_empty() {
+            return Next::Cut;
+        }
         return Next::Pair { key, value, escaped: false, after };
     };
     let mut escaped = false;
@@ -360,6 +363,17 @@ mod tests {
             r#"Invalid user action="deny" dstIP="1.1.1.1""#,
         ] {
             assert!(read(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_line_cut_at_any_byte_before_its_end_is_never_taken_for_whole() {
+        let whole =
+            br#"action="deny" dstIP="1.1.1.1" dstPort="4" policy="p" proto="6" rule="-1" srcIP="2.2.2.2" tier="t""#;
+        assert_eq!(read_pairs(whole).flaw, None);
+        for end in 0..whole.len() {
+            let cut = read_pairs(&whole[..end]);
+            assert!(cut.flaw.is_some(), "{}", String::from_utf8_lossy(&whole[..end]));
         }
     }
 

@@ -217,6 +217,8 @@ impl Record {
             packets: self.packets,
             bytes: self.bytes,
             count: 1,
+            repeats: 0,
+            failsafe: false,
         }
     }
 }

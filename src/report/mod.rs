@@ -1,5 +1,6 @@
 //! Words for people and machines; each part only formats.
 
+pub mod denies;
 pub mod explain;
 pub mod failsafe;
 pub mod text;

@@ -1,0 +1,361 @@
+//! Reads log files for a scan: plain ones in parts on all cores, compressed ones and pipes from front to back.
+//!
+//! Nothing is held but one block a thread, whatever the size of the file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Local, TimeDelta, TimeZone};
+use flate2::read::MultiGzDecoder;
+use memchr::{memchr, memrchr};
+
+use crate::logs::scan::{Counts, LINE_LIMIT, Scan};
+use crate::logs::tally::{Query, Sink};
+use crate::logs::time::Clock;
+
+/// Bytes read at once.
+const BLOCK: usize = 1 << 20;
+/// Bytes of a plain file that one thread takes at a time.
+const PART: u64 = 32 << 20;
+
+/// A log that could be opened.
+pub(super) struct Log {
+    kind: Kind,
+    /// When it was last written, in seconds since 1970 UTC.
+    reference: i64,
+}
+
+enum Kind {
+    /// A regular file of this many bytes at the time of opening.
+    Plain(File, u64),
+    Gzip(File),
+    Stream(File),
+    Stdin,
+}
+
+impl Log {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// Those of the system, and a directory.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self { kind: Kind::Stdin, reference: now() });
+        }
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        if meta.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory; name the files in it"));
+        }
+        let reference = meta.modified().map_or_else(|_| now(), seconds);
+        let mut magic = [0; 2];
+        let kind = if !meta.is_file() {
+            Kind::Stream(file)
+        } else if file.read_at(&mut magic, 0).is_ok_and(|read| read == 2) && magic == [0x1f, 0x8b] {
+            Kind::Gzip(file)
+        } else if meta.len() == 0 {
+            // files of /proc say 0 and are not
+            Kind::Stream(file)
+        } else {
+            Kind::Plain(file, meta.len())
+        };
+        Ok(Self { kind, reference })
+    }
+
+    /// Reads a part of a plain file again.
+    #[must_use]
+    pub(super) fn reread(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let Kind::Plain(file, _) = &self.kind else { return None };
+        let mut text = vec![0; length];
+        file.read_exact_at(&mut text, offset).ok()?;
+        Some(text)
+    }
+}
+
+/// Now, in seconds since 1970 UTC.
+#[must_use]
+pub(super) fn now() -> i64 {
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+    }
+}
+
+/// Wall-clock seconds of this machine's zone as UTC. In the hour that occurs twice the first is meant; a time that does
+/// not occur is read as if the clock had not been put forward.
+#[must_use]
+pub(super) fn local_to_utc(local: i64) -> i64 {
+    let Some(naive) = DateTime::from_timestamp(local, 0).map(|time| time.naive_utc()) else { return local };
+    let earliest = Local.from_local_datetime(&naive).earliest();
+    let shifted = || {
+        let before = Local.from_local_datetime(&naive.checked_sub_signed(TimeDelta::hours(1))?).earliest()?;
+        Some(before.timestamp() + 3600)
+    };
+    earliest.map(|time| time.timestamp()).or_else(shifted).unwrap_or(local)
+}
+
+/// The clock of this machine's zone.
+#[must_use]
+pub(super) fn clock(reference: i64) -> Clock<'static> {
+    Clock { reference, to_utc: &local_to_utc }
+}
+
+/// What one file gave.
+#[derive(Debug, Default)]
+pub(super) struct FileResult {
+    /// Lines, bytes and so on.
+    pub(super) counts: Counts,
+    /// Why it could not be read to its end.
+    pub(super) error: Option<io::Error>,
+}
+
+/// A piece of work: a file, or a part of a plain one.
+struct Piece {
+    log: usize,
+    part: Option<(u64, u64)>,
+}
+
+fn pieces(logs: &[Option<Log>]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (log, opened) in logs.iter().enumerate() {
+        match opened.as_ref().map(|opened| &opened.kind) {
+            Some(Kind::Plain(_, size)) => {
+                let mut from = 0;
+                while from < *size {
+                    let to = from.saturating_add(PART).min(*size);
+                    pieces.push(Piece { log, part: Some((from, to)) });
+                    from = to;
+                }
+            }
+            Some(_) => pieces.push(Piece { log, part: None }),
+            None => {}
+        }
+    }
+    pieces
+}
+
+/// Takes pieces until none is left.
+fn take(
+    logs: &[Option<Log>],
+    pieces: &[Piece],
+    next: &AtomicUsize,
+    query: &Query,
+    sink: &mut impl Sink,
+) -> Vec<(usize, FileResult)> {
+    let mut results = Vec::new();
+    let mut buffer = Vec::new();
+    while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let Some(log) = logs.get(piece.log).and_then(Option::as_ref) else { continue };
+        let file = u32::try_from(piece.log).unwrap_or(u32::MAX);
+        let mut scan = Scan::new(query, clock(log.reference), file, !matches!(log.kind, Kind::Plain(..)));
+        let error = read_piece(log, piece.part, &mut buffer, &mut scan, sink).err();
+        results.push((piece.log, FileResult { counts: scan.counts, error }));
+        if sink.stopped() {
+            break;
+        }
+    }
+    results
+}
+
+/// Adds what the pieces of a file gave.
+fn join(logs: &[Option<Log>], results: impl IntoIterator<Item = (usize, FileResult)>) -> Vec<FileResult> {
+    let mut files: Vec<FileResult> = logs.iter().map(|_| FileResult::default()).collect();
+    for (log, result) in results {
+        if let Some(file) = files.get_mut(log) {
+            file.counts.add(result.counts);
+            file.error = file.error.take().or(result.error);
+        }
+    }
+    files
+}
+
+/// Scans all logs from front to back, one after the other.
+pub(super) fn scan_in_order(logs: &[Option<Log>], query: &Query, sink: &mut impl Sink) -> Vec<FileResult> {
+    join(logs, take(logs, &pieces(logs), &AtomicUsize::new(0), query, sink))
+}
+
+/// Scans all logs with one sink a thread, in no order, and gives the sinks back, and what each log gave.
+pub(super) fn scan<S: Sink + Send>(
+    logs: &[Option<Log>],
+    query: &Query,
+    threads: usize,
+    sink: impl Fn() -> S + Sync,
+) -> (Vec<S>, Vec<FileResult>) {
+    let pieces = pieces(logs);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut sink = sink();
+        let results = take(logs, &pieces, &next, query, &mut sink);
+        (sink, results)
+    };
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(pieces.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others =
+            others.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect()
+    });
+    let (sinks, results): (Vec<S>, Vec<_>) = done.into_iter().unzip();
+    (sinks, join(logs, results.into_iter().flatten()))
+}
+
+/// A plain file from an offset on.
+struct Section<'f> {
+    file: &'f File,
+    offset: u64,
+    end: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // what is written after the file was opened belongs to the next run
+        let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let length = buffer.len().min(left);
+        let read = self.file.read_at(buffer.get_mut(..length).unwrap_or_default(), self.offset)?;
+        self.offset += u64::try_from(read).unwrap_or(0);
+        Ok(read)
+    }
+}
+
+fn read_piece(
+    log: &Log,
+    part: Option<(u64, u64)>,
+    buffer: &mut Vec<u8>,
+    scan: &mut Scan<'_>,
+    sink: &mut impl Sink,
+) -> io::Result<()> {
+    let whole = Lines { base: 0, until: u64::MAX, skip: false };
+    match (&log.kind, part) {
+        (Kind::Plain(file, size), Some((from, until))) => {
+            // a line belongs to the part it begins in: look at the byte before
+            let base = from.saturating_sub(1);
+            let reader = Section { file, offset: base, end: *size };
+            Lines { base, until, skip: from > 0 }.feed(reader, buffer, scan, sink)
+        }
+        (Kind::Gzip(file), _) => whole.feed(MultiGzDecoder::new(io::BufReader::new(file)), buffer, scan, sink),
+        (Kind::Stdin, _) => whole.feed(io::stdin().lock(), buffer, scan, sink),
+        (Kind::Stream(file) | Kind::Plain(file, _), _) => whole.feed(file, buffer, scan, sink),
+    }
+}
+
+/// Cuts what a reader gives into blocks of whole lines.
+struct Lines {
+    /// Offset of the reader's first byte.
+    base: u64,
+    /// Lines that begin here or later are somebody else's.
+    until: u64,
+    /// The first line is somebody else's.
+    skip: bool,
+}
+
+impl Lines {
+    fn feed(
+        self,
+        mut reader: impl Read,
+        buffer: &mut Vec<u8>,
+        scan: &mut Scan<'_>,
+        sink: &mut impl Sink,
+    ) -> io::Result<()> {
+        buffer.resize(BLOCK, 0);
+        let Self { mut base, until, mut skip } = self;
+        // the rest of a line too long for the buffer is skipped, but its end is counted
+        let mut too_long = false;
+        let mut filled = 0;
+        loop {
+            let (read, ended) = fill(&mut reader, buffer.get_mut(filled..).unwrap_or_default());
+            filled += read;
+            let text = buffer.get(..filled).unwrap_or_default();
+            let mut start = 0;
+            let at_end = !matches!(ended, Ok(false));
+            if skip || too_long {
+                start = memchr(b'\n', text).map_or(filled, |newline| newline + 1);
+                if too_long {
+                    scan.counts.bytes += wide(start);
+                    scan.counts.lines += u64::from(start > 0 && text.get(start - 1) == Some(&b'\n'));
+                }
+                let found = start > 0 && text.get(start - 1) == Some(&b'\n');
+                skip &= !found;
+                too_long &= !found;
+            }
+            let lines = text.get(start..).unwrap_or_default();
+            let limit = usize::try_from(until.saturating_sub(base + wide(start))).unwrap_or(usize::MAX);
+            let mut consumed = start;
+            if !skip && !too_long && !lines.is_empty() && limit > 0 {
+                consumed += match cut(lines, at_end) {
+                    Some(end) => {
+                        let end = last_start(lines, end, limit);
+                        scan.block(lines, end, base + wide(start), sink);
+                        end
+                    }
+                    None if start == 0 && filled == buffer.len() => {
+                        scan.long_line(lines.get(..LINE_LIMIT).unwrap_or(lines), base, sink);
+                        scan.counts.bytes += wide(lines.len());
+                        too_long = true;
+                        lines.len()
+                    }
+                    None => 0,
+                };
+            }
+            let past = base + wide(consumed) >= until && !too_long;
+            match ended {
+                Err(error) => return Err(error),
+                Ok(true) => return Ok(()),
+                Ok(false) if sink.stopped() => return Ok(()),
+                Ok(false) if past => return Ok(()),
+                Ok(false) => {}
+            }
+            buffer.copy_within(consumed..filled, 0);
+            filled -= consumed;
+            base += wide(consumed);
+        }
+    }
+}
+
+fn wide(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Fills a buffer; true when the reader has no more.
+fn fill(reader: &mut impl Read, mut buffer: &mut [u8]) -> (usize, io::Result<bool>) {
+    let mut filled = 0;
+    while !buffer.is_empty() {
+        match reader.read(buffer) {
+            Ok(0) => return (filled, Ok(true)),
+            Ok(read) => {
+                filled += read;
+                buffer = buffer.get_mut(read..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(false))
+}
+
+/// Where the last line begins that has another whole line behind it, so that a repeat notice is always in sight; the end
+/// of the text when nothing follows. `None` without a whole line.
+fn cut(lines: &[u8], at_end: bool) -> Option<usize> {
+    if at_end {
+        return Some(lines.len());
+    }
+    let last = memrchr(b'\n', lines)?;
+    let before = memrchr(b'\n', lines.get(..last)?);
+    Some(before.map_or(last, |newline| newline) + 1)
+}
+
+/// Where the first line begins that lies at or beyond `limit`, but at most `end`.
+fn last_start(lines: &[u8], end: usize, limit: usize) -> usize {
+    if end <= limit {
+        return end;
+    }
+    let from = limit.saturating_sub(1);
+    lines.get(from..end).and_then(|rest| memchr(b'\n', rest)).map_or(end, |newline| from + newline + 1)
+}

@@ -1,0 +1,240 @@
+//! Finds the few lines of a block of text that can hold an event, and reads only those.
+//!
+//! A block is searched with vector instructions for what every such line must contain; the other lines are only counted.
+
+use memchr::{memchr, memchr_iter, memmem, memrchr};
+
+use super::event::{Event, Source};
+use super::felix::Flaw;
+use super::line::{Read, Scratch, What, read, torn_second};
+use super::tally::{Origin, Place, Query, Sink, Verdict};
+use super::time::{Clock, Stamper};
+
+/// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
+pub const LINE_LIMIT: usize = 64 * 1024;
+
+/// What was met on the way, besides events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Lines.
+    pub lines: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Deny lines that are broken: cut, torn, or with impossible values. They are in no group.
+    pub malformed: u64,
+    /// Lines longer than [`LINE_LIMIT`] of which only the start was read.
+    pub truncated: u64,
+    /// Wanted packet lines whose rule says nothing about the verdict.
+    pub no_verdict: u64,
+    /// Wanted events without a time, left out because a time was asked for.
+    pub undated: u64,
+}
+
+impl Counts {
+    /// Adds another part of the same file.
+    pub fn add(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.malformed += other.malformed;
+        self.truncated += other.truncated;
+        self.no_verdict += other.no_verdict;
+        self.undated += other.undated;
+    }
+}
+
+/// One needle, and where it was found last.
+struct Needle {
+    finder: Option<memmem::Finder<'static>>,
+    /// Bytes between the hit and a byte of the line.
+    skip: usize,
+    next: Option<usize>,
+}
+
+/// Bytes of our needles that are rare in logs, hence the ones to look for first.
+struct Rare;
+
+impl memchr::arch::all::packedpair::HeuristicFrequencyRank for Rare {
+    fn rank(&self, byte: u8) -> u8 {
+        match byte {
+            b'y' | b'{' | b'U' => 0,
+            b'd' | b'\n' | b'O' => 1,
+            b'"' | b'=' | b' ' => 255,
+            _ => 128,
+        }
+    }
+}
+
+impl Needle {
+    fn new(text: Option<&'static [u8]>, skip: usize) -> Self {
+        let finder = text.map(|text| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, text));
+        Self { finder, skip, next: None }
+    }
+
+    fn seek(&mut self, block: &[u8], from: usize) {
+        let found = self.finder.as_ref().and_then(|finder| finder.find(block.get(from..)?));
+        self.next = found.map(|at| from + at + self.skip);
+    }
+}
+
+/// Reads the blocks of one file, or of one part of it.
+pub struct Scan<'q> {
+    query: &'q Query,
+    stamper: Stamper<'q>,
+    scratch: Scratch,
+    file: u32,
+    keep: bool,
+    felix: Needle,
+    kernel: Needle,
+    json: Needle,
+    sequence: Needle,
+    /// What was met.
+    pub counts: Counts,
+}
+
+impl<'q> Scan<'q> {
+    /// A scan of the file with this index. `keep`: its lines cannot be read again later.
+    #[must_use]
+    pub fn new(query: &'q Query, clock: Clock<'q>, file: u32, keep: bool) -> Self {
+        let wants = |source| query.filter.wants(source);
+        let felix: &[u8] = if query.filter.only_denies() { b"action=\"deny\"" } else { b"action=\"" };
+        Self {
+            query,
+            stamper: Stamper::new(clock),
+            scratch: Scratch::default(),
+            file,
+            keep,
+            felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
+            kernel: Needle::new(wants(Source::Kernel).then_some(b" OUT="), 0),
+            json: Needle::new(Some(b"\n{"), 1),
+            sequence: Needle::new(None, 1),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Reads the lines of `text` that begin before `end`; `text` must begin at the start of a line and hold these lines
+    /// whole. What follows is only looked at for `last message repeated`. `base` is the offset of `text` in its file.
+    pub fn block(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
+        let own = text.get(..end).unwrap_or(text);
+        self.counts.lines += u64::try_from(memchr_iter(b'\n', own).count()).unwrap_or(0);
+        self.counts.bytes += u64::try_from(own.len()).unwrap_or(0);
+        if own.first() == Some(&0x1e) && self.sequence.finder.is_none() {
+            self.sequence = Needle::new(Some(b"\n\x1e{"), 1);
+        }
+        let mut at = 0;
+        self.seek(own, at, true);
+        if matches!(own.first(), Some(b'{' | 0x1e)) {
+            self.json.next = Some(0);
+        }
+        while let Some(hit) = self.next() {
+            let before = own.get(at..hit).unwrap_or_default();
+            let start = memrchr(b'\n', before).map_or(at, |newline| at + newline + 1);
+            let rest = own.get(hit..).unwrap_or_default();
+            let stop = memchr(b'\n', rest).map_or(own.len(), |newline| hit + newline);
+            let line = own.get(start..stop).unwrap_or_default();
+            let following = text.get(stop + 1..).unwrap_or_default();
+            let offset = base + u64::try_from(start).unwrap_or(0);
+            self.line(line, following, offset, sink);
+            at = stop + 1;
+            // a hit on the newline itself belongs to the next line
+            self.seek(own, at.saturating_sub(1), false);
+        }
+    }
+
+    /// Reads the start of a line that is longer than any block.
+    pub fn long_line(&mut self, start: &[u8], base: u64, sink: &mut impl Sink) {
+        self.counts.truncated += 1;
+        self.line(start.get(..LINE_LIMIT).unwrap_or(start), &[], base, sink);
+    }
+
+    fn needles(&mut self) -> [&mut Needle; 4] {
+        [&mut self.felix, &mut self.kernel, &mut self.json, &mut self.sequence]
+    }
+
+    fn seek(&mut self, own: &[u8], from: usize, all: bool) {
+        for needle in self.needles() {
+            if all || needle.next.is_some_and(|next| next <= from) {
+                needle.seek(own, from);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        self.needles().into_iter().filter_map(|needle| needle.next).min()
+    }
+
+    fn line(&mut self, line: &[u8], following: &[u8], offset: u64, sink: &mut impl Sink) {
+        let whole = line.len();
+        let line = line.get(..LINE_LIMIT).unwrap_or(line);
+        if whole > LINE_LIMIT {
+            self.counts.truncated += 1;
+        }
+        if matches!(line.first(), Some(b'{' | 0x1e)) && !may_hold_event(line, self.query.filter.only_denies()) {
+            return;
+        }
+        let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
+        let place = Place { file: self.file, offset, length };
+        let Read { envelope, repeat, what } = read(line, &mut self.scratch, &mut self.stamper);
+        let mut event = match &what {
+            What::Flow(flow) => match flow.flaw {
+                None => Event::of_flow(flow),
+                Some(Flaw::Truncated | Flaw::Value) => {
+                    self.counts.malformed += 1;
+                    if let Some(second) = torn_second(line) {
+                        let skipped = u64::try_from(line.len() - second.len()).unwrap_or(0);
+                        // the second is shorter than the first, so that this ends
+                        self.line(second, following, offset + skipped, sink);
+                    }
+                    return;
+                }
+            },
+            What::Packet(packet) => Event::of_packet(packet),
+            What::FlowLog(record) => record.event(),
+            What::BrokenJson => {
+                self.counts.malformed += 1;
+                return;
+            }
+            _ => return,
+        };
+        event.time = envelope.time;
+        event.host = envelope.host;
+        if let Some(times) = repeat {
+            (event.count, event.repeats) = (times, times);
+        }
+        if let Some(times) = repeated_after(following, event.host, &mut self.stamper) {
+            event.count = event.count.saturating_add(times);
+            event.repeats = event.repeats.saturating_add(times);
+        }
+        match self.query.judge(&mut event) {
+            Verdict::Wanted => sink.event(&event, Origin { line, place, keep: self.keep }),
+            Verdict::NoVerdict => self.counts.no_verdict += event.count,
+            Verdict::Undated => self.counts.undated += event.count,
+            Verdict::Unwanted => {}
+        }
+    }
+}
+
+/// Whether a JSON line is worth parsing.
+fn may_hold_event(line: &[u8], only_denies: bool) -> bool {
+    let has = |needle: &[u8]| memmem::find(line, needle).is_some();
+    // a message of byte values hides its words
+    has(b" OUT=")
+        || has(b"\"MESSAGE\":[")
+        || has(b"\"MESSAGE\" : [")
+        || has(b"deny")
+        || has(b"Deny")
+        || (!only_denies && (has(b"action")))
+}
+
+/// `last message repeated N times` of the same host as the next line.
+fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
+    let head = following.get(..256).unwrap_or(following);
+    let end = memchr(b'\n', head).unwrap_or(head.len());
+    let next = head.get(..end)?;
+    memmem::find(next, b"last message repeated ")?;
+    let mut scratch = Scratch::default();
+    let read = read(next, &mut scratch, stamper);
+    match read.what {
+        What::RepeatPrevious(times) if read.envelope.host == host => Some(times),
+        _ => None,
+    }
+}

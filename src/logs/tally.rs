@@ -1,0 +1,515 @@
+//! Counting events by key, without an allocation for a key seen before, in bounded memory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+
+use super::event::{Action, Direction, Event, Source};
+use super::query::{Failsafes, Field, Filter, Value};
+use super::time::Micros;
+use crate::packet::Protocol;
+
+/// What is asked of the logs.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Which events.
+    pub filter: Filter,
+    /// Key of a group.
+    pub group_by: Vec<Field>,
+    /// Ports that should never be denied.
+    pub failsafes: Failsafes,
+    /// Groups kept at most.
+    pub max_groups: usize,
+}
+
+/// Groups kept when nothing else is said: some 60 MB of keys and counts.
+pub const MAX_GROUPS: usize = 250_000;
+
+/// Where a line is, so that it can be shown later without having been kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// Index of the file among those asked for.
+    pub file: u32,
+    /// Offset of the line's first byte.
+    pub offset: u64,
+    /// Length without line end.
+    pub length: u32,
+}
+
+/// The line of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Its text, cut to the line limit.
+    pub line: &'a [u8],
+    /// Where it is.
+    pub place: Place,
+    /// Whether it cannot be read again later (pipes, compressed files).
+    pub keep: bool,
+}
+
+/// What takes the wanted events.
+pub trait Sink {
+    /// One event and where it is from.
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>);
+
+    /// Whether more events are of no use (the reader of the answer went away).
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// Sums of one group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// Events, repeats included.
+    pub count: u64,
+    /// Packets of them.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Earliest.
+    pub first: Option<Micros>,
+    /// Latest.
+    pub last: Option<Micros>,
+    /// Events on a failsafe port.
+    pub failsafe: u64,
+    /// First line of the group.
+    pub example: Place,
+    /// Its text, when it cannot be read again (pipes, compressed files); cut to [`EXAMPLE_LENGTH`].
+    pub text: Option<Box<[u8]>>,
+}
+
+/// Bytes kept of a line that cannot be read again.
+pub const EXAMPLE_LENGTH: usize = 1024;
+
+/// Counts by key.
+pub struct Tally {
+    fields: Vec<Field>,
+    groups: HashMap<Box<[u8]>, Group, Seed>,
+    key: Vec<u8>,
+    limit: usize,
+    /// Events, repeats included.
+    pub events: u64,
+    /// Those of them that only a repeat notice tells of.
+    pub repeats: u64,
+    /// Events of groups that were given up to stay within memory.
+    pub given_up: u64,
+    /// Earliest and latest time.
+    pub range: Option<(Micros, Micros)>,
+}
+
+impl Tally {
+    /// An empty count.
+    #[must_use]
+    pub fn new(query: &Query) -> Self {
+        Self {
+            fields: query.group_by.clone(),
+            groups: HashMap::with_hasher(Seed::new()),
+            key: Vec::with_capacity(128),
+            limit: query.max_groups.max(2),
+            events: 0,
+            repeats: 0,
+            given_up: 0,
+            range: None,
+        }
+    }
+
+    /// Adds what another thread counted.
+    pub fn merge(&mut self, other: Self) {
+        self.events += other.events;
+        self.repeats += other.repeats;
+        self.given_up += other.given_up;
+        self.range = widest(self.range, other.range);
+        for (key, group) in other.groups {
+            match self.groups.get_mut(&key) {
+                Some(known) => known.add(group),
+                None => {
+                    self.make_room();
+                    self.groups.insert(key, group);
+                }
+            }
+        }
+    }
+
+    /// The groups, largest first; equal ones in the order of their keys.
+    #[must_use]
+    pub fn rows(self) -> Vec<(Vec<Value>, Group)> {
+        let fields = self.fields;
+        let mut rows: Vec<_> = self.groups.into_iter().map(|(key, group)| (decode(&fields, &key), group)).collect();
+        rows.sort_by(|(a_key, a), (b_key, b)| {
+            b.count.cmp(&a.count).then(b.packets.cmp(&a.packets)).then_with(|| a_key.cmp(b_key))
+        });
+        rows
+    }
+
+    /// Gives up the smaller half of the groups when there are too many, and remembers how many events that were.
+    fn make_room(&mut self) {
+        if self.groups.len() < self.limit {
+            return;
+        }
+        let mut counts: Vec<u64> = self.groups.values().map(|group| group.count).collect();
+        let middle = counts.len() / 2;
+        let median = *counts.select_nth_unstable(middle).1;
+        let mut equal = self.limit / 4;
+        let mut given_up = 0;
+        self.groups.retain(|_, group| {
+            let keep = group.count > median || (group.count == median && equal > 0);
+            if group.count == median {
+                equal = equal.saturating_sub(1);
+            }
+            if !keep {
+                given_up += group.count;
+            }
+            keep
+        });
+        self.given_up += given_up;
+    }
+}
+
+impl Sink for Tally {
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+        self.events += event.count;
+        self.repeats += event.repeats;
+        self.range = widest(self.range, event.time.map(|time| (time, time)));
+        encode(&self.fields, event, &mut self.key);
+        let packets = event.packets.saturating_mul(event.count);
+        let bytes = event.bytes.saturating_mul(event.count);
+        let on_failsafe = if event.failsafe { event.count } else { 0 };
+        if let Some(group) = self.groups.get_mut(self.key.as_slice()) {
+            group.count += event.count;
+            group.packets = group.packets.saturating_add(packets);
+            group.bytes = group.bytes.saturating_add(bytes);
+            group.failsafe += on_failsafe;
+            if let Some(time) = event.time {
+                group.first = Some(group.first.map_or(time, |first| first.min(time)));
+                group.last = Some(group.last.map_or(time, |last| last.max(time)));
+            }
+            // parts of one file are not read in order
+            if origin.place < group.example {
+                group.example = origin.place;
+                group.text = origin.text();
+            }
+            return;
+        }
+        self.make_room();
+        let group = Group {
+            count: event.count,
+            packets,
+            bytes,
+            first: event.time,
+            last: event.time,
+            failsafe: on_failsafe,
+            example: origin.place,
+            text: origin.text(),
+        };
+        self.groups.insert(self.key.as_slice().into(), group);
+    }
+}
+
+impl Origin<'_> {
+    fn text(&self) -> Option<Box<[u8]>> {
+        self.keep.then(|| self.line.get(..EXAMPLE_LENGTH).unwrap_or(self.line).into())
+    }
+}
+
+impl Group {
+    fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.failsafe += other.failsafe;
+        self.first = [self.first, other.first].into_iter().flatten().min();
+        self.last = [self.last, other.last].into_iter().flatten().max();
+        if other.example < self.example {
+            self.example = other.example;
+            self.text = other.text;
+        }
+    }
+}
+
+fn widest(a: Option<(Micros, Micros)>, b: Option<(Micros, Micros)>) -> Option<(Micros, Micros)> {
+    match (a, b) {
+        (Some((first, last)), Some((low, high))) => Some((first.min(low), last.max(high))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A field's value, borrowed from the event.
+enum Part<'a> {
+    Null,
+    Number(i64),
+    Flag(bool),
+    Name(&'static str),
+    Bytes(&'a [u8]),
+    Address(IpAddr),
+    Proto(u8),
+}
+
+fn part<'a>(field: Field, event: &'a Event<'_>) -> Part<'a> {
+    let number = |value: Option<i64>| value.map_or(Part::Null, Part::Number);
+    let bytes = |value: Option<&'a [u8]>| value.map_or(Part::Null, Part::Bytes);
+    let address = |value: Option<IpAddr>| value.map_or(Part::Null, Part::Address);
+    match field {
+        Field::Host => bytes(event.host),
+        Field::Source => Part::Name(event.source.name()),
+        Field::Action => Part::Name(event.action.name()),
+        Field::Direction => event.direction.map_or(Part::Null, |direction| Part::Name(direction.name())),
+        Field::Family => event.src_ip.or(event.dst_ip).map_or(Part::Null, |ip| Part::Name(family(ip))),
+        Field::Proto => event.proto.map_or(Part::Null, Part::Proto),
+        Field::SrcIp => address(event.src_ip),
+        Field::SrcPort => number(event.src_port.map(i64::from)),
+        Field::DstIp => address(event.dst_ip),
+        Field::DstPort => number(event.dst_port.map(i64::from)),
+        Field::IcmpType => number(event.icmp_type.map(i64::from)),
+        Field::IcmpCode => number(event.icmp_code.map(i64::from)),
+        Field::InIface => bytes(event.in_iface),
+        Field::OutIface => bytes(event.out_iface),
+        Field::Tier => bytes(event.tier.as_deref()),
+        Field::Policy => bytes(event.policy.as_deref()),
+        Field::RuleIndex => number(event.rule_index.map(i64::from)),
+        Field::EndOfTier => event.rule_index.map_or(Part::Null, |_| Part::Flag(event.end_of_tier())),
+        Field::Failsafe => Part::Flag(event.failsafe),
+        Field::LogPrefix => bytes(event.log_prefix),
+    }
+}
+
+/// `ipv4` or `ipv6`.
+#[must_use]
+pub fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+/// A field's value on its own.
+#[must_use]
+pub fn value(field: Field, event: &Event<'_>) -> Value {
+    match part(field, event) {
+        Part::Null => Value::Null,
+        Part::Number(number) => Value::Number(number),
+        Part::Flag(flag) => Value::Flag(flag),
+        Part::Name(name) => Value::Text(name.to_owned()),
+        Part::Bytes(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        Part::Address(address) => Value::Address(address),
+        Part::Proto(proto) => Value::Text(Protocol(proto).to_string()),
+    }
+}
+
+/// Longest name kept in a key.
+const NAME_LENGTH: usize = 255;
+
+/// Writes an event's key: for each field a byte for its kind, then its value.
+fn encode(fields: &[Field], event: &Event<'_>, key: &mut Vec<u8>) {
+    key.clear();
+    for field in fields {
+        match part(*field, event) {
+            Part::Null => key.push(0),
+            Part::Number(number) => {
+                key.push(1);
+                key.extend_from_slice(&number.to_le_bytes());
+            }
+            Part::Flag(flag) => key.extend_from_slice(&[2, u8::from(flag)]),
+            Part::Name(name) => named(3, name.as_bytes(), key),
+            Part::Bytes(bytes) => named(3, bytes.get(..NAME_LENGTH).unwrap_or(bytes), key),
+            Part::Address(IpAddr::V4(address)) => {
+                key.push(4);
+                key.extend_from_slice(&address.octets());
+            }
+            Part::Address(IpAddr::V6(address)) => {
+                key.push(5);
+                key.extend_from_slice(&address.octets());
+            }
+            Part::Proto(proto) => key.extend_from_slice(&[6, proto]),
+        }
+    }
+}
+
+fn named(kind: u8, bytes: &[u8], key: &mut Vec<u8>) {
+    key.push(kind);
+    key.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
+    key.extend_from_slice(bytes);
+}
+
+/// Reads a key back.
+fn decode(fields: &[Field], key: &[u8]) -> Vec<Value> {
+    fn next(key: &mut &[u8]) -> Option<Value> {
+        let (kind, rest) = key.split_first()?;
+        let mut take = |length: usize| {
+            let (head, tail) = rest.split_at_checked(length)?;
+            *key = tail;
+            Some(head)
+        };
+        Some(match kind {
+            1 => Value::Number(i64::from_le_bytes(take(8)?.try_into().ok()?)),
+            2 => Value::Flag(take(1)? == [1]),
+            3 => {
+                let length = usize::from(*rest.first()?);
+                let text = take(length + 1)?.get(1..)?;
+                Value::Text(String::from_utf8_lossy(text).into_owned())
+            }
+            4 => Value::Address(<[u8; 4]>::try_from(take(4)?).ok()?.into()),
+            5 => Value::Address(<[u8; 16]>::try_from(take(16)?).ok()?.into()),
+            6 => Value::Text(Protocol(*take(1)?.first()?).to_string()),
+            _ => {
+                take(0)?;
+                Value::Null
+            }
+        })
+    }
+    let mut rest = key;
+    fields.iter().map(|_| next(&mut rest).unwrap_or(Value::Null)).collect()
+}
+
+/// A hasher for short keys that attackers may choose: words are folded by wide multiplication, seeded for each run.
+#[derive(Clone, Copy)]
+struct Seed(u64);
+
+impl Seed {
+    fn new() -> Self {
+        Self(RandomState::new().hash_one(0u8) | 1)
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = Fold;
+
+    fn build_hasher(&self) -> Fold {
+        Fold { state: self.0, seed: self.0 }
+    }
+}
+
+struct Fold {
+    state: u64,
+    seed: u64,
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
+    low ^ high
+}
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<16>();
+        for word in words {
+            let wide = u128::from_le_bytes(*word);
+            let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
+            self.state = fold(low ^ self.state, high ^ self.seed);
+        }
+        let mut tail = [0u8; 16];
+        for (to, from) in tail.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        let wide = u128::from_le_bytes(tail);
+        let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.state = fold(low ^ self.state ^ length, high ^ self.seed ^ 0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        fold(self.state, 0xa076_1d64_78bd_642f)
+    }
+}
+
+/// The owner's words for what an event's verdict rests on.
+#[must_use]
+pub fn text_of(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::Null => Cow::Borrowed("-"),
+        Value::Text(text) => Cow::Borrowed(text),
+        Value::Number(number) => Cow::Owned(number.to_string()),
+        Value::Flag(flag) => Cow::Borrowed(if *flag { "yes" } else { "no" }),
+        Value::Address(address) => Cow::Owned(address.to_string()),
+    }
+}
+
+/// Whether an event passes a query.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Wanted.
+    Wanted,
+    /// A packet line that says nothing about the verdict, otherwise wanted.
+    NoVerdict,
+    /// Without a time, otherwise wanted.
+    Undated,
+    /// Not wanted.
+    Unwanted,
+}
+
+impl Query {
+    /// The default question: all denies, by the default key.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            filter: Filter::default(),
+            group_by: Field::DEFAULT.to_vec(),
+            failsafes: Failsafes::defaults(),
+            max_groups: MAX_GROUPS,
+        }
+    }
+
+    /// Judges an event, and notes whether it is on a failsafe port.
+    pub fn judge(&self, event: &mut Event<'_>) -> Verdict {
+        let filter = &self.filter;
+        let action = filter.action.is_empty() || filter.action.contains(&event.action);
+        let silent = event.action == Action::Log;
+        if !action && !silent {
+            return Verdict::Unwanted;
+        }
+        event.failsafe = self.failsafes.covers(event);
+        if !filter.matches(event) {
+            return Verdict::Unwanted;
+        }
+        match (filter.in_time(event.time), event.time) {
+            (false, Some(_)) => Verdict::Unwanted,
+            (false, None) if action => Verdict::Undated,
+            _ if !action => Verdict::NoVerdict,
+            _ => Verdict::Wanted,
+        }
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Names that filters take, for messages: `a, b, c`.
+#[must_use]
+pub fn names<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> String {
+    all.iter().map(|one| name(*one)).collect::<Vec<_>>().join(", ")
+}
+
+/// A source by name.
+///
+/// # Errors
+/// Names the known ones.
+pub fn source(text: &str) -> Result<Source, String> {
+    let found = Source::ALL.into_iter().find(|source| source.name() == text);
+    found.ok_or_else(|| format!("expected a source ({}), found {text:?}", names(&Source::ALL, Source::name)))
+}
+
+/// An action by name; `accept` is the kernel's word for `allow`.
+///
+/// # Errors
+/// Names the known ones.
+pub fn action(text: &str) -> Result<Action, String> {
+    let wanted = if text == "accept" { "allow" } else { text };
+    let found = Action::ALL.into_iter().find(|action| action.name() == wanted);
+    found.ok_or_else(|| format!("expected an action ({}), found {text:?}", names(&Action::ALL, Action::name)))
+}
+
+/// A direction by name; `in`, `out`, `inbound` and `outbound` are understood.
+///
+/// # Errors
+/// Names the known ones.
+pub fn direction(text: &str) -> Result<Direction, String> {
+    let wanted = match text {
+        "in" | "inbound" => "ingress",
+        "out" | "outbound" => "egress",
+        other => other,
+    };
+    let found = Direction::ALL.into_iter().find(|direction| direction.name() == wanted);
+    found.ok_or_else(|| format!("expected a direction ({}), found {text:?}", names(&Direction::ALL, Direction::name)))
+}

@@ -1,0 +1,530 @@
+//! Denies for people and machines: a document (`hepguard/denies/v1`), a line an event (`hepguard/event/v1`), a table.
+
+use std::fmt::Write as _;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::text::{Style, Tone, count};
+use crate::calico::settings::ports::Entry;
+use crate::diagnostic::printable;
+use crate::logs::event::Event;
+use crate::logs::line::{Scratch, What, read};
+use crate::logs::query::{Failsafes, Field, Value};
+use crate::logs::scan::Counts;
+use crate::logs::tally::{Group, text_of, value};
+use crate::logs::time::{Clock, Micros, Stamper, rfc3339};
+
+/// One log that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileLine {
+    /// As it was named.
+    pub path: String,
+    /// Lines.
+    pub lines: u64,
+    /// Bytes, decompressed.
+    pub bytes: u64,
+    /// Broken deny lines; they are in no group.
+    pub malformed: u64,
+    /// Lines of which only the first 64 KiB were read.
+    pub truncated: u64,
+    /// Packet lines whose rule says nothing about the verdict, not counted as denies.
+    pub no_verdict: u64,
+    /// Events left out because a time was asked for and they have none.
+    pub undated: u64,
+}
+
+impl FileLine {
+    /// From what a scan met.
+    #[must_use]
+    pub fn new(path: String, counts: Counts) -> Self {
+        let Counts { lines, bytes, malformed, truncated, no_verdict, undated } = counts;
+        Self { path, lines, bytes, malformed, truncated, no_verdict, undated }
+    }
+}
+
+/// One log that was not read, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// As it was named.
+    pub path: String,
+    /// Why.
+    pub error: String,
+}
+
+/// Values of the fields a group is made by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(pub Vec<(Field, Value)>);
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (field, value) in &self.0 {
+            map.serialize_entry(field.name(), &Json(value))?;
+        }
+        map.end()
+    }
+}
+
+struct Json<'a>(&'a Value);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_none(),
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Number(number) => serializer.serialize_i64(*number),
+            Value::Flag(flag) => serializer.serialize_bool(*flag),
+            Value::Address(address) => serializer.collect_str(address),
+        }
+    }
+}
+
+impl Key {
+    fn get(&self, field: Field) -> &Value {
+        self.0.iter().find(|(known, _)| *known == field).map_or(&Value::Null, |(_, value)| value)
+    }
+
+    fn text(&self, field: Field) -> Option<&str> {
+        match self.get(field) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number(&self, field: Field) -> Option<i64> {
+        match self.get(field) {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What its events share.
+    pub key: Key,
+    /// Events, repeats included.
+    pub count: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes; for denies of Felix a lower bound.
+    pub bytes: u64,
+    /// Earliest, RFC 3339 UTC.
+    pub first: Option<String>,
+    /// Latest, RFC 3339 UTC.
+    pub last: Option<String>,
+    /// Some of the events are on a failsafe port.
+    pub failsafe: bool,
+    /// In words: what decided, as far as the key tells.
+    pub why: Option<String>,
+    /// Lines.
+    pub examples: Vec<String>,
+}
+
+impl Row {
+    /// A group and the text of its first line.
+    #[must_use]
+    pub fn new(
+        fields: &[Field],
+        key: Vec<Value>,
+        group: &Group,
+        example: Option<&[u8]>,
+        failsafes: &Failsafes,
+    ) -> Self {
+        let key = Key(fields.iter().copied().zip(key).collect());
+        let mut why = why(&key, example);
+        if group.failsafe > 0 {
+            let words = format!(
+                "The port is on the failsafe list ({}), so Felix should not have denied it: compare the lists with `hepguard \
+                 failsafe`, and check that this is the host's own traffic",
+                failsafes.source
+            );
+            why = Some(why.map_or(words.clone(), |why| format!("{why}. {words}")));
+        }
+        Self {
+            count: group.count,
+            packets: group.packets,
+            bytes: group.bytes,
+            first: group.first.and_then(rfc3339),
+            last: group.last.and_then(rfc3339),
+            failsafe: group.failsafe > 0,
+            why,
+            examples: example.map(|line| String::from_utf8_lossy(line).into_owned()).into_iter().collect(),
+            key,
+        }
+    }
+}
+
+/// What decided, in the words of the one who wrote the policy. Only what the key tells for certain.
+fn why(key: &Key, example: Option<&[u8]>) -> Option<String> {
+    if key.text(Field::Source) == Some("kernel") {
+        let prefix = match key.text(Field::LogPrefix) {
+            Some(prefix) => Some(prefix.to_owned()),
+            None => example.and_then(prefix_of),
+        };
+        return Some(match prefix {
+            Some(prefix) => {
+                format!("logged by a firewall rule with the prefix \"{prefix}\", which says what became of it")
+            }
+            None => "logged by a firewall rule".to_owned(),
+        });
+    }
+    let rule = key.number(Field::RuleIndex)?;
+    let tier = key.text(Field::Tier)?;
+    let policy = key.text(Field::Policy);
+    Some(match (rule, tier, policy) {
+        (_, "__PROFILE__", Some("__NO_MATCH__")) => {
+            "no policy decided in this direction, and no profile allowed it".to_owned()
+        }
+        (0.., "__PROFILE__", Some(profile)) => format!("rule {rule} of profile {profile}"),
+        (-1, _, _) => {
+            let last = policy.filter(|policy| *policy != "__NO_MATCH__");
+            let last = last.map(|policy| format!("; {policy} is only the last policy of that tier here"));
+            format!("end of tier {tier}: no rule of any policy in it matched{}", last.unwrap_or_default())
+        }
+        (0.., _, Some(policy)) => {
+            let list = key.text(Field::Direction).map(|direction| format!("{direction} ")).unwrap_or_default();
+            format!("{list}rule {rule} (counted from 0, as logged) of policy {policy} in tier {tier}")
+        }
+        _ => format!("something in tier {tier}; the log does not say which rule"),
+    })
+}
+
+fn prefix_of(line: &[u8]) -> Option<String> {
+    let mut scratch = Scratch::default();
+    match read(line, &mut scratch, &mut Stamper::new(Clock::utc(0))).what {
+        What::Packet(packet) => Some(String::from_utf8_lossy(packet.prefix).into_owned()),
+        _ => None,
+    }
+}
+
+/// A time range, RFC 3339 UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimeRange {
+    /// Earliest event.
+    pub first: String,
+    /// Latest event.
+    pub last: String,
+}
+
+/// The failsafe lists used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailsafeLists {
+    /// Inbound.
+    #[serde(rename = "in")]
+    pub inbound: Vec<Entry>,
+    /// Outbound.
+    pub out: Vec<Entry>,
+    /// Where they are from.
+    pub source: String,
+}
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// `hepguard/denies/v1`.
+    pub schema: &'static str,
+    /// Logs that were read.
+    pub files: Vec<FileLine>,
+    /// Logs that were not, or not to their end.
+    pub unreadable: Vec<Unreadable>,
+    /// Denies, those that repeat notices stand for included.
+    pub events: u64,
+    /// Those of them that only a repeat notice tells of.
+    pub repeats: u64,
+    /// Groups, of which `groups` may show fewer.
+    pub groups_total: usize,
+    /// Events of groups that were given up because there were too many for memory; the counts of the others are then lower
+    /// bounds.
+    pub given_up: u64,
+    /// Groups, largest first.
+    pub groups: Vec<Row>,
+    /// From the earliest to the latest event.
+    pub time_range: Option<TimeRange>,
+    /// Failsafe lists that `failsafe` is judged by.
+    pub failsafe_lists: FailsafeLists,
+}
+
+impl Answer {
+    /// Puts the parts together.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the document")]
+    pub fn new(
+        files: Vec<FileLine>,
+        events: u64,
+        repeats: u64,
+        given_up: u64,
+        range: Option<(Micros, Micros)>,
+        groups: Vec<Row>,
+        groups_total: usize,
+        failsafes: &Failsafes,
+    ) -> Self {
+        let range = range.and_then(|(first, last)| Some(TimeRange { first: rfc3339(first)?, last: rfc3339(last)? }));
+        Self {
+            schema: "hepguard/denies/v1",
+            files,
+            unreadable: Vec::new(),
+            events,
+            repeats,
+            groups_total,
+            given_up,
+            groups,
+            time_range: range,
+            failsafe_lists: FailsafeLists {
+                inbound: failsafes.inbound.clone(),
+                out: failsafes.outbound.clone(),
+                source: failsafes.source.clone(),
+            },
+        }
+    }
+
+    fn sum(&self, part: impl Fn(&FileLine) -> u64) -> u64 {
+        self.files.iter().map(part).sum()
+    }
+}
+
+/// The answer for the terminal.
+#[must_use]
+pub fn text(answer: &Answer, style: Style) -> String {
+    let mut out = String::new();
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let packets: u64 = answer.groups.iter().map(|row| row.packets).sum();
+    let headline = if answer.events == 0 {
+        "No denies found".to_owned()
+    } else {
+        let denies = if answer.events == 1 { "1 deny".to_owned() } else { format!("{} denies", answer.events) };
+        let shown = answer.groups.len();
+        let groups = count(answer.groups_total, "group");
+        let cut = if shown < answer.groups_total { format!(", the largest {shown} shown") } else { String::new() };
+        let packets = if cut.is_empty() { format!(", {}", count(number(packets), "packet")) } else { String::new() };
+        format!("{denies} in {groups}{packets}{cut}")
+    };
+    out.push_str(&style.paint(Tone::Strong, &headline));
+    out.push('\n');
+    if let Some(range) = &answer.time_range {
+        out.push_str(&style.wrap("", &format!("from {} to {}", range.first, range.last)));
+    }
+    if !answer.groups.is_empty() {
+        out.push('\n');
+        out.push_str(&style.paint(Tone::Dim, "   denies  what, and what decided"));
+        out.push('\n');
+    }
+    for row in &answer.groups {
+        group(row, style, &mut out);
+    }
+    let notes = notes(answer);
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        out.push_str(&style.wrap("note: ", &note));
+    }
+    out
+}
+
+fn group(row: &Row, style: Style, out: &mut String) {
+    let indent = format!("{:>9}  ", row.count);
+    let blank = " ".repeat(indent.len());
+    let (flow, used) = flow(&row.key);
+    let rest: Vec<String> = row
+        .key
+        .0
+        .iter()
+        .filter(|(field, value)| !used.contains(field) && *value != Value::Null)
+        .filter(|(field, _)| row.why.is_none() || !in_words(*field))
+        .map(|(field, value)| format!("{}={}", field.name(), text_of(value)))
+        .collect();
+    let first =
+        [flow.as_str(), &rest.join(" ")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
+    let first = if first.is_empty() { "all events".to_owned() } else { first };
+    out.push_str(&style.wrap(&indent, &first));
+    if let Some(why) = &row.why {
+        out.push_str(&style.wrap(&blank, why));
+    }
+    let mut facts = count(usize::try_from(row.packets).unwrap_or(usize::MAX), "packet");
+    match row.key.text(Field::Direction) {
+        Some("egress") => facts.push_str(" out"),
+        Some("ingress") => facts.push_str(" in"),
+        _ => {}
+    }
+    match (&row.first, &row.last) {
+        (Some(first), Some(last)) if first == last => {
+            let _ = write!(facts, ", at {first}");
+        }
+        (Some(first), Some(last)) => {
+            let _ = write!(facts, ", {first} to {last}");
+        }
+        _ => {}
+    }
+    out.push_str(&style.wrap(&blank, &facts));
+}
+
+/// Fields that `why` puts in words.
+fn in_words(field: Field) -> bool {
+    matches!(
+        field,
+        Field::Source | Field::Tier | Field::Policy | Field::RuleIndex | Field::EndOfTier | Field::LogPrefix
+    )
+}
+
+/// `egress 10.0.1.10 -> 147.75.40.148 tcp/443`, as far as the key tells, and the fields it used.
+fn flow(key: &Key) -> (String, Vec<Field>) {
+    let has = |field: Field| *key.get(field) != Value::Null;
+    let mut used = Vec::new();
+    let mut parts = Vec::new();
+    let mut take = |field: Field| {
+        used.push(field);
+        text_of(key.get(field)).into_owned()
+    };
+    if has(Field::Direction) {
+        parts.push(take(Field::Direction));
+    }
+    if has(Field::SrcIp) && has(Field::DstIp) {
+        parts.push(format!("{} -> {}", take(Field::SrcIp), take(Field::DstIp)));
+    }
+    if has(Field::Proto) {
+        let mut service = take(Field::Proto);
+        if has(Field::DstPort) {
+            let _ = write!(service, "/{}", take(Field::DstPort));
+        }
+        if has(Field::IcmpType) {
+            let _ = write!(service, " type {}", take(Field::IcmpType));
+            if has(Field::IcmpCode) {
+                let _ = write!(service, " code {}", take(Field::IcmpCode));
+            }
+        }
+        parts.push(service);
+    }
+    (parts.join(" "), used)
+}
+
+fn notes(answer: &Answer) -> Vec<String> {
+    let mut notes = Vec::new();
+    let malformed = answer.sum(|file| file.malformed);
+    if malformed > 0 {
+        notes.push(format!(
+            "at least so many: {malformed} deny lines are broken (cut, torn, impossible values) and in no group"
+        ));
+    }
+    if answer.repeats > 0 {
+        notes.push(format!("{} of the denies are known from \"message repeated\" notices only", answer.repeats));
+    }
+    let silent = answer.sum(|file| file.no_verdict);
+    if silent > 0 {
+        notes.push(format!(
+            "{silent} logged packets are left out, because their rule's prefix says nothing about the verdict; --action log \
+             shows them"
+        ));
+    }
+    let undated = answer.sum(|file| file.undated);
+    if undated > 0 {
+        notes.push(format!("{undated} events without a time are left out, because a time was asked for"));
+    }
+    let long = answer.sum(|file| file.truncated);
+    if long > 0 {
+        notes.push(format!("of {long} very long lines only the first 64 KiB were read"));
+    }
+    if answer.given_up > 0 {
+        notes.push(format!(
+            "too many groups for memory: only the largest are kept, {} denies are in none, and counts are lower bounds; \
+             --group-by fewer fields",
+            answer.given_up
+        ));
+    }
+    if answer.groups.iter().any(|row| row.failsafe) {
+        notes.push(format!("failsafe ports are judged by {}", answer.failsafe_lists.source));
+    }
+    for file in &answer.unreadable {
+        notes.push(format!("incomplete: {}: {}", file.path, file.error));
+    }
+    notes
+}
+
+/// A line a group, RFC 4180. Text that a spreadsheet would take for a formula gets a quote in front.
+#[must_use]
+pub fn csv(answer: &Answer) -> String {
+    let mut out = String::new();
+    let fields: Vec<&str> =
+        answer.groups.first().map(|row| row.key.0.iter().map(|(field, _)| field.name()).collect()).unwrap_or_default();
+    let head = fields.into_iter().chain(["count", "packets", "bytes", "first", "last", "failsafe", "why"]);
+    out.push_str(&head.collect::<Vec<_>>().join(","));
+    out.push_str("\r\n");
+    for row in &answer.groups {
+        for (_, value) in &row.key.0 {
+            match value {
+                Value::Null => {}
+                Value::Text(text) => out.push_str(&cell(text)),
+                other => out.push_str(&text_of(other)),
+            }
+            out.push(',');
+        }
+        let text = |text: &Option<String>| text.as_deref().map(cell).unwrap_or_default();
+        let _ = write!(out, "{},{},{},{},{},", row.count, row.packets, row.bytes, text(&row.first), text(&row.last));
+        let _ = write!(out, "{},{}\r\n", row.failsafe, text(&row.why));
+    }
+    out
+}
+
+fn cell(text: &str) -> String {
+    let mut text = printable(text);
+    if text.starts_with(['=', '+', '-', '@']) {
+        text.insert(0, '\'');
+    }
+    if text.contains([',', '"', ' ']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+/// Fields of an event in the order of the contract; those before `packets`, and those after the tier's end.
+const EVENT_FIELDS: [Field; 18] = [
+    Field::Host,
+    Field::Source,
+    Field::Action,
+    Field::Direction,
+    Field::Family,
+    Field::Proto,
+    Field::SrcIp,
+    Field::SrcPort,
+    Field::DstIp,
+    Field::DstPort,
+    Field::IcmpType,
+    Field::IcmpCode,
+    Field::InIface,
+    Field::OutIface,
+    Field::Tier,
+    Field::Policy,
+    Field::RuleIndex,
+    Field::EndOfTier,
+];
+
+struct EventJson<'a> {
+    event: &'a Event<'a>,
+    line: &'a [u8],
+}
+
+impl Serialize for EventJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let event = self.event;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("schema", "hepguard/event/v1")?;
+        map.serialize_entry("time", &event.time.and_then(rfc3339))?;
+        for field in EVENT_FIELDS {
+            map.serialize_entry(field.name(), &Json(&value(field, event)))?;
+        }
+        map.serialize_entry("packets", &event.packets)?;
+        map.serialize_entry("bytes", &event.bytes)?;
+        map.serialize_entry("failsafe", &event.failsafe)?;
+        map.serialize_entry("log_prefix", &Json(&value(Field::LogPrefix, event)))?;
+        map.serialize_entry("count", &event.count)?;
+        map.serialize_entry("raw", &String::from_utf8_lossy(self.line))?;
+        map.end()
+    }
+}
+
+/// One event as a line of JSON. Control characters in it are escaped as JSON does.
+#[must_use]
+pub fn event_line(event: &Event<'_>, line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    // a map of plain values always serialises
+    serde_json::to_string(&EventJson { event, line }).unwrap_or_default()
+}
