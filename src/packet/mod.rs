@@ -9,6 +9,7 @@ mod interface;
 #[expect(clippy::module_inception, reason = "the packet is the word this room is named after")]
 mod packet;
 mod protocol;
+pub mod text;
 
 pub use address::{Prefix, PrefixError, address_bits};
 pub use conntrack::{CtDirection, CtState, CtStatus};
