@@ -29,7 +29,7 @@ impl<'e> Walk<'e, '_> {
             (None, Direction::Out) => self.leaving(start),
         };
         for state in &left {
-            self.end(TraceVerdict::Accept, state.decided.map(|(_, rule)| rule));
+            self.end(TraceVerdict::Accept, state.decided.map(|(_, decision)| decision));
         }
         self.sum_up()
     }
@@ -41,9 +41,18 @@ impl<'e> Walk<'e, '_> {
         let certain = may.len() == 1;
         let verdict =
             if certain { may.first().copied().unwrap_or(TraceVerdict::Unknown) } else { TraceVerdict::Unknown };
-        let decided_by = if certain { self.ends.iter().find_map(|end| end.by) } else { None };
+        let decision = if certain { self.ends.iter().find_map(|end| end.by) } else { None };
         let because = if certain { Vec::new() } else { self.because };
-        Trace { verdict, certain, decided_by, because, may, notes: self.notes, steps: self.recorder.finish() }
+        Trace {
+            verdict,
+            certain,
+            decided_by: decision.map(|decision| decision.rule),
+            carried_out_by: decision.and_then(|decision| decision.carried_out_by),
+            because,
+            may,
+            notes: self.notes,
+            steps: self.recorder.finish(),
+        }
     }
 
     fn note(&mut self, text: String) {

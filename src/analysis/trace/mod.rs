@@ -92,6 +92,9 @@ pub struct Trace {
     /// The rule or policy that decided. For *accept* the rule that let it pass at input, forward or output; `None` when no
     /// base chain saw the packet, and for *unknown*.
     pub decided_by: Option<RuleRef>,
+    /// The rule that carried the decision out, when it only read a mark that `decided_by` had set: Felix's policies decide
+    /// by mark bits, and its hook chains act on them.
+    pub carried_out_by: Option<RuleRef>,
     /// What could not be decided, in the order it was met; empty when the verdict is certain.
     pub because: Vec<Undecided>,
     /// The verdicts that are possible; just the one when it is certain.

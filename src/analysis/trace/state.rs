@@ -101,11 +101,32 @@ pub(super) struct State {
     pub(super) clock: u32,
     /// Step of the current rule to go on with.
     pub(super) resume: usize,
-    /// The rule that accepted in the current base chain.
-    pub(super) accepted_by: Option<RuleRef>,
-    /// Best candidate for "what let it through": rank and rule.
-    pub(super) decided: Option<(u8, RuleRef)>,
+    /// What accepted in the current base chain.
+    pub(super) accepted_by: Option<Decision>,
+    /// Best candidate for "what let it through", with its rank.
+    pub(super) decided: Option<(u8, Decision)>,
+    /// Mark bits set on the way and the rules that set them, latest last.
+    pub(super) marked: Vec<(u32, RuleRef)>,
 }
+
+/// What decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Decision {
+    /// The rule or policy that made up its mind.
+    pub(super) rule: RuleRef,
+    /// The rule that carried it out, when all it did was to read the other's mark.
+    pub(super) carried_out_by: Option<RuleRef>,
+}
+
+impl Decision {
+    /// A rule that decides by itself.
+    pub(super) fn by(rule: RuleRef) -> Self {
+        Self { rule, carried_out_by: None }
+    }
+}
+
+/// Mark bits remembered on one path.
+const MAX_MARKED: usize = 32;
 
 impl State {
     /// The packet before its first hook.
@@ -138,6 +159,7 @@ impl State {
             resume: 0,
             accepted_by: None,
             decided: None,
+            marked: Vec::new(),
         }
     }
 
@@ -153,10 +175,28 @@ impl State {
         copy
     }
 
-    /// Remembers `rule` as the one that let the packet through, unless a weightier one did.
-    pub(super) fn credit(&mut self, rank: u8, rule: RuleRef) {
+    /// Remembers `decision` as the one that let the packet through, unless a weightier one did.
+    pub(super) fn credit(&mut self, rank: u8, decision: Decision) {
         if self.decided.is_none_or(|(best, _)| best <= rank) {
-            self.decided = Some((rank, rule));
+            self.decided = Some((rank, decision));
+        }
+    }
+
+    /// Gives the packet another mark and remembers who did it.
+    pub(super) fn set_mark(&mut self, mark: Value, rule: RuleRef) {
+        let bits = |value: Value| value.known().and_then(|mark| u32::try_from(mark).ok()).unwrap_or(0);
+        let new = bits(mark) & !bits(self.flow.mark);
+        if new != 0 && self.marked.len() < MAX_MARKED {
+            self.marked.push((new, rule));
+        }
+        self.flow.mark = mark;
+    }
+
+    /// Who decided when `rule` gives a verdict that depends on `wanted` mark bits being set.
+    pub(super) fn decision(&self, rule: RuleRef, wanted: u32) -> Decision {
+        match self.marked.iter().rev().find(|(bits, _)| bits & wanted != 0) {
+            Some((_, marker)) => Decision { rule: *marker, carried_out_by: Some(rule) },
+            None => Decision::by(rule),
         }
     }
 

@@ -4,12 +4,12 @@ use super::eval::{Eval, Looked, Truth};
 use super::fields::{Site, View};
 use super::nat::Translated;
 use super::record::{Recorder, RuleOutcome, StepKind, readings};
-use super::state::{Ct, Question, Questions, State, Value, Var, merge};
+use super::state::{Ct, Decision, Question, Questions, State, Value, Var, merge};
 use super::{Engine, TraceOptions, TraceVerdict, Undecided};
 use crate::analysis::path::BaseRef;
 use crate::packet::{Hook, Packet};
 use crate::ruleset::{
-    Backend, Chain, ChainKind, Data, Effect, Expr, Field, Policy, Rule, RuleRef, SetRef, Step, Verdict,
+    Backend, Chain, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
 };
 
 /// Chains nest no deeper in a kernel that took them (nf_tables stops at 16).
@@ -25,7 +25,7 @@ const MAX_CHOICES: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct End {
     pub(super) verdict: TraceVerdict,
-    pub(super) by: Option<RuleRef>,
+    pub(super) by: Option<Decision>,
 }
 
 /// One walk.
@@ -87,7 +87,7 @@ impl<'e, 'w> Walk<'e, 'w> {
     }
 
     /// The packet ends here on one path.
-    pub(super) fn end(&mut self, verdict: TraceVerdict, by: Option<RuleRef>) {
+    pub(super) fn end(&mut self, verdict: TraceVerdict, by: Option<Decision>) {
         let end = End { verdict, by };
         if !self.ends.contains(&end) {
             self.ends.push(end);
@@ -144,8 +144,8 @@ impl<'e, 'w> Walk<'e, 'w> {
         let mut passed = self.chain(site, base.chain, chain, states, 0);
         let main = matches!(hook, Hook::Input | Hook::Forward | Hook::Output) && settings.kind != ChainKind::Nat;
         for state in &mut passed.accepted {
-            if let Some(rule) = state.accepted_by.take() {
-                state.credit(if main { 3 } else { 1 }, rule);
+            if let Some(decision) = state.accepted_by.take() {
+                state.credit(if main { 3 } else { 1 }, decision);
             }
         }
         if !passed.returned.is_empty() {
@@ -155,12 +155,12 @@ impl<'e, 'w> Walk<'e, 'w> {
             };
             self.recorder.add(StepKind::Policy(base.policy_ref()), || policy.to_owned());
             if settings.policy == Policy::Drop {
-                self.end(TraceVerdict::Drop, Some(base.policy_ref()));
+                self.end(TraceVerdict::Drop, Some(Decision::by(base.policy_ref())));
                 passed.returned.clear();
             }
         }
         for state in &mut passed.returned {
-            state.credit(if main { 2 } else { 0 }, base.policy_ref());
+            state.credit(if main { 2 } else { 0 }, Decision::by(base.policy_ref()));
         }
         self.recorder.leave();
         let mut states = passed.accepted;
@@ -229,7 +229,7 @@ impl<'e, 'w> Walk<'e, 'w> {
                 Ended::Verdict(verdict) => {
                     outcome = RuleOutcome::Matched;
                     let state = left(states.swap_remove(at));
-                    self.verdict(place, verdict, state, &mut turn);
+                    self.verdict(place, rule, verdict, state, &mut turn);
                 }
                 Ended::Choice(choices, reason) => {
                     forked = true;
@@ -238,7 +238,7 @@ impl<'e, 'w> Walk<'e, 'w> {
                     self.undecided(Some(place.rule), reason);
                     for choice in choices {
                         match choice {
-                            Some(verdict) => self.verdict(place, verdict, state.clone(), &mut turn),
+                            Some(verdict) => self.verdict(place, rule, verdict, state.clone(), &mut turn),
                             None => turn.next.push(state.clone()),
                         }
                     }
@@ -409,20 +409,24 @@ impl<'e, 'w> Walk<'e, 'w> {
                 if value == Value::Missing {
                     return Done::RuleEnds;
                 }
-                assign(state, field, value);
+                match field {
+                    Field::Mark => state.set_mark(value.map(|mark| mark & 0xffff_ffff), place.rule),
+                    field => assign(state, field, value),
+                }
                 Done::Yes
             }
         }
     }
 
-    fn verdict(&mut self, place: Place, verdict: &'e Verdict, mut state: State, turn: &mut Turn<'_>) {
+    fn verdict(&mut self, place: Place, rule: &Rule, verdict: &'e Verdict, mut state: State, turn: &mut Turn<'_>) {
+        let decision = || state.decision(place.rule, wanted_marks(rule));
         match verdict {
             Verdict::Accept | Verdict::Nat(_) => {
-                state.accepted_by = Some(place.rule);
+                state.accepted_by = Some(decision());
                 turn.passed.accepted.push(state);
             }
-            Verdict::Drop => self.end(TraceVerdict::Drop, Some(place.rule)),
-            Verdict::Reject(_) => self.end(TraceVerdict::Reject, Some(place.rule)),
+            Verdict::Drop => self.end(TraceVerdict::Drop, Some(decision())),
+            Verdict::Reject(_) => self.end(TraceVerdict::Reject, Some(decision())),
             Verdict::Return => turn.passed.returned.push(state),
             Verdict::Continue => turn.next.push(state),
             Verdict::Jump(name) | Verdict::Goto(name) => {
@@ -437,13 +441,28 @@ impl<'e, 'w> Walk<'e, 'w> {
             }
             Verdict::Queue { .. } => {
                 self.undecided(Some(place.rule), "a program decides (queue)".to_owned());
-                self.end(TraceVerdict::Drop, Some(place.rule));
-                state.accepted_by = Some(place.rule);
+                self.end(TraceVerdict::Drop, Some(Decision::by(place.rule)));
+                state.accepted_by = Some(Decision::by(place.rule));
                 turn.passed.accepted.push(state);
             }
             Verdict::Opaque(text) => self.lose(Some(place.rule), format!("cannot be decided: {text}")),
         }
     }
+}
+
+/// Mark bits a rule needs to be set (`mark & 0x10000 == 0x10000`).
+fn wanted_marks(rule: &Rule) -> u32 {
+    let wanted = |step: &Step| match step {
+        Step::Match(Match::Compare { left, operator: Operator::Eq | Operator::AnyBit, right: Expr::Number(bits) }) => {
+            let mark = match left {
+                Expr::And(left, _) => **left == Expr::Field(Field::Mark),
+                left => *left == Expr::Field(Field::Mark),
+            };
+            if mark { u32::try_from(*bits).unwrap_or(0) } else { 0 }
+        }
+        _ => 0,
+    };
+    rule.steps.iter().map(wanted).fold(0, |all, bits| all | bits)
 }
 
 /// What one rule has sent where.
@@ -512,7 +531,6 @@ fn choices<'e>(elements: &'e crate::ruleset::Elements, keys: &super::eval::Keys,
 fn assign(state: &mut State, field: &Field, value: Value) {
     let flow = &mut state.flow;
     match field {
-        Field::Mark => flow.mark = value.map(|mark| mark & 0xffff_ffff),
         Field::CtMark if flow.ct == Ct::Tracked => flow.ct_mark = value.map(|mark| mark & 0xffff_ffff),
         // without a connection there is nothing to mark
         Field::CtMark => {}

@@ -195,3 +195,23 @@ fn steps_are_kept_for_people_when_asked() {
     assert!(verbose.contains("Failed"), "{verbose}");
     assert!(matches!(rules.tables[0].chains[0].rules[0].steps[0], Step::Match(Match::Compare { .. })));
 }
+
+#[test]
+fn a_verdict_by_mark_names_the_rule_that_set_the_mark() {
+    let rules = ruleset([table([
+        base(
+            Hook::Input,
+            0,
+            Policy::Drop,
+            [rule([jump("policy")]), rule([bits(Field::Mark, 0x10000, 0x10000), accept()])],
+        ),
+        chain("policy", [rule([dport(80), set(Field::Mark, 0x10000)]), rule([dport(22), set(Field::Mark, 0x10000)])]),
+    ])]);
+    let trace = run(&rules, &tcp_in(22));
+    assert_eq!(trace.decided_by, Some(RuleRef { table: 0, chain: 1, rule: 1 }));
+    assert_eq!(trace.carried_out_by, Some(RuleRef { table: 0, chain: 0, rule: 1 }));
+    // a mark the packet came with is nobody's decision here
+    let marked = crate::packet::Packet { mark: 0x10000, ..tcp_in(23) };
+    let trace = run(&rules, &marked);
+    assert_eq!((trace.decided_by, trace.carried_out_by), (Some(RuleRef { table: 0, chain: 0, rule: 1 }), None));
+}
