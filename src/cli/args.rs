@@ -88,6 +88,9 @@ pub enum Command {
     Denies(Box<DeniesArgs>),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
+    /// One packet, rule by rule: verdict and reasons
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Box<TraceArgs>),
     /// Save everything an audit needs as plain files, without secrets
     Snapshot(SnapshotArgs),
 }
@@ -200,4 +203,55 @@ fn ports(text: &str) -> Result<PortRange, String> {
     let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
     let (low, high) = range.ok_or_else(|| format!("expected a port or a range such as 8000-8099, found {text:?}"))?;
     Ok(PortRange { low, high })
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  hepguard trace in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
+  hepguard trace out udp 10.0.1.10 10.0.0.2:53 --snapshot before/
+  hepguard trace in tcp [2001:db8::7]:51522 [2001:db8::10]:22 -i ens5 --format json
+  hepguard trace --batch packets.jsonl";
+
+/// `hepguard trace`
+#[derive(Debug, Clone, Args)]
+pub struct TraceArgs {
+    /// in (to this host), out (of this host) or forward (through it)
+    #[arg(required_unless_present = "batch", value_name = "in|out|forward")]
+    pub direction: Option<String>,
+    /// Protocol by name or number
+    #[arg(required_unless_present = "batch", value_name = "PROTO")]
+    pub protocol: Option<String>,
+    /// Source address and port; IPv6 with a port in brackets
+    #[arg(required_unless_present = "batch", value_name = "SRC[:PORT]")]
+    pub source: Option<String>,
+    /// Destination address and port
+    #[arg(required_unless_present = "batch", value_name = "DST[:PORT]")]
+    pub destination: Option<String>,
+    /// Interface it comes in by
+    #[arg(short = 'i', value_name = "IFACE")]
+    pub iif: Option<String>,
+    /// Interface it leaves by; without it the routes tell
+    #[arg(short = 'o', value_name = "IFACE")]
+    pub oif: Option<String>,
+    /// Conntrack state: new, established, related, invalid or untracked [default: new]
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// Packet mark before the first rule
+    #[arg(long, value_name = "0x0")]
+    pub mark: Option<String>,
+    /// TCP flags, such as syn or syn,ack [default: syn, on a known connection ack]
+    #[arg(long, value_name = "FLAGS")]
+    pub flags: Option<String>,
+    /// ICMP type and code [default: echo request]
+    #[arg(long, value_name = "N[/C]")]
+    pub icmp_type: Option<String>,
+    /// Owner of the local socket, for packets out
+    #[arg(long, value_name = "N")]
+    pub uid: Option<u32>,
+    /// Only this hook: prerouting, input, forward, output or postrouting
+    #[arg(long, value_name = "HOOK")]
+    pub at: Option<String>,
+    /// A packet a line as JSON ('-' reads standard input); one answer a line, in order
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = [
+        "direction", "protocol", "source", "destination", "iif", "oif", "state", "mark", "flags", "icmp_type", "uid", "at",
+    ])]
+    pub batch: Option<std::path::PathBuf>,
 }

@@ -10,6 +10,7 @@ pub mod failsafe;
 pub mod load;
 pub mod snapshot;
 mod log_reader;
+pub mod trace;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -54,6 +55,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
+        Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }
 }

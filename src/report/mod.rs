@@ -4,3 +4,4 @@ pub mod denies;
 pub mod explain;
 pub mod failsafe;
 pub mod text;
+pub mod trace;

@@ -9,6 +9,7 @@
 //! **Walk.** [`crate::analysis::path`] says which base chains hang at a hook; `drive` leads the packet through the hooks
 //! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
 
+mod blind;
 mod drive;
 mod eval;
 mod fields;
@@ -26,6 +27,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+pub use blind::blind_spots;
 pub use record::{RuleOutcome, StepKind, TraceStep};
 
 use super::path::{self, BaseRef, Group};

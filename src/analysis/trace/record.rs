@@ -26,7 +26,7 @@ pub enum RuleOutcome {
 pub enum StepKind {
     /// The packet comes to a hook.
     Hook(Hook),
-    /// It enters a base chain; the rule index is of no meaning.
+    /// It enters a base chain, named by its policy.
     Chain(RuleRef),
     /// It meets a rule.
     Rule(RuleRef, RuleOutcome),

@@ -140,7 +140,7 @@ impl<'e, 'w> Walk<'e, 'w> {
         let Some(chain) = table.chains.get(base.chain) else { return states };
         let Some(settings) = &chain.base else { return states };
         let site = Site { hook, table: base.table, family: table.family };
-        self.recorder.enter(StepKind::Chain(RuleRef { rule: 0, ..base.policy_ref() }), String::new);
+        self.recorder.enter(StepKind::Chain(base.policy_ref()), String::new);
         let mut passed = self.chain(site, base.chain, chain, states, 0);
         let main = matches!(hook, Hook::Input | Hook::Forward | Hook::Output) && settings.kind != ChainKind::Nat;
         for state in &mut passed.accepted {

@@ -1,0 +1,291 @@
+//! `hepguard trace` for people and machines.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::text::{Style, Tone};
+use crate::analysis::trace::{RuleOutcome, StepKind, Trace, TraceStep, TraceVerdict};
+use crate::calico::names::{Meaning, meaning};
+use crate::packet::{Family, Packet};
+use crate::ruleset::{Backend, Policy, RuleRef, Ruleset};
+
+/// The schema of [`document`], as shipped.
+pub const SCHEMA: &str = include_str!("schemas/trace.v1.json");
+
+/// A rule's place in the words of the contract.
+#[derive(Serialize)]
+struct Place<'r> {
+    backend: Backend,
+    family: Family,
+    table: &'r str,
+    chain: &'r str,
+    rule: RuleNumber,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calico: Option<Meaning>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carried_out_by: Option<Box<Place<'r>>>,
+}
+
+/// 1-based, or the word `policy`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RuleNumber {
+    Rule(usize),
+    Policy(&'static str),
+}
+
+#[derive(Serialize)]
+struct Because<'r> {
+    rule: Option<Place<'r>>,
+    reason: &'r str,
+}
+
+/// One line of a batch.
+#[derive(Serialize)]
+struct Answer<'r> {
+    verdict: TraceVerdict,
+    certain: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_by: Option<Place<'r>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    because: Vec<Because<'r>>,
+    #[serde(skip_serializing_if = "<[TraceVerdict]>::is_empty")]
+    may: &'r [TraceVerdict],
+}
+
+#[derive(Serialize)]
+struct Document<'r> {
+    schema: &'static str,
+    packet: Value,
+    verdict: TraceVerdict,
+    certain: bool,
+    decided_by: Option<Place<'r>>,
+    because: Vec<Because<'r>>,
+    may: &'r [TraceVerdict],
+    notes: &'r [String],
+    steps: Vec<Step<'r>>,
+}
+
+#[derive(Serialize)]
+struct Step<'r> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<RuleOutcome>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    why: &'r str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<Step<'r>>,
+}
+
+/// The place of a rule or policy; `None` for a stale reference.
+fn place<'r>(ruleset: &'r Ruleset, of: RuleRef, text: bool) -> Option<Place<'r>> {
+    let table = ruleset.tables.get(of.table)?;
+    let chain = table.chains.get(of.chain)?;
+    let rule = match of.rule {
+        RuleRef::POLICY => RuleNumber::Policy("policy"),
+        number => RuleNumber::Rule(number + 1),
+    };
+    Some(Place {
+        backend: table.backend,
+        family: table.family,
+        table: &table.name,
+        chain: &chain.name,
+        rule,
+        calico: meaning(ruleset, of),
+        text: ruleset.rule(of).filter(|_| text).map(|rule| &*rule.text),
+        carried_out_by: None,
+    })
+}
+
+fn decided_by<'r>(ruleset: &'r Ruleset, trace: &Trace, text: bool) -> Option<Place<'r>> {
+    let mut decided = place(ruleset, trace.decided_by?, text)?;
+    decided.carried_out_by = trace.carried_out_by.and_then(|of| place(ruleset, of, text)).map(Box::new);
+    Some(decided)
+}
+
+fn because<'r>(ruleset: &'r Ruleset, trace: &'r Trace, text: bool) -> Vec<Because<'r>> {
+    let one = |rule: Option<RuleRef>| rule.and_then(|of| place(ruleset, of, text));
+    trace.because.iter().map(|undecided| Because { rule: one(undecided.rule), reason: &undecided.reason }).collect()
+}
+
+/// One line of a batch answer, without the line end.
+///
+/// # Errors
+/// Only when a value cannot be written as JSON, which these can.
+pub fn line(ruleset: &Ruleset, trace: &Trace) -> serde_json::Result<String> {
+    serde_json::to_string(&Answer {
+        verdict: trace.verdict,
+        certain: trace.certain,
+        decided_by: decided_by(ruleset, trace, false),
+        because: because(ruleset, trace, false),
+        may: if trace.certain { &[] } else { &trace.may },
+    })
+}
+
+/// The whole answer as a JSON document (`hepguard/trace/v1`).
+///
+/// # Errors
+/// Only when a value cannot be written as JSON, which these can.
+pub fn document(ruleset: &Ruleset, packet: &Packet, trace: &Trace) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Document {
+        schema: "hepguard/trace/v1",
+        packet: crate::packet::text::to_json(packet),
+        verdict: trace.verdict,
+        certain: trace.certain,
+        decided_by: decided_by(ruleset, trace, true),
+        because: because(ruleset, trace, true),
+        may: &trace.may,
+        notes: &trace.notes,
+        steps: trace.steps.iter().map(|inner| step(ruleset, inner)).collect(),
+    })
+}
+
+fn step<'r>(ruleset: &'r Ruleset, of: &'r TraceStep) -> Step<'r> {
+    let (kind, hook, at, outcome) = match of.kind {
+        StepKind::Hook(hook) => ("hook", Some(hook.name()), None, None),
+        StepKind::Chain(at) => ("chain", None, Some(at), None),
+        StepKind::Rule(at, outcome) => ("rule", None, Some(at), Some(outcome)),
+        StepKind::Policy(at) => ("policy", None, Some(at), None),
+        StepKind::Routing => ("routing", None, None, None),
+    };
+    Step {
+        kind,
+        hook,
+        place: at.and_then(|at| place(ruleset, at, matches!(of.kind, StepKind::Rule(..)))),
+        outcome,
+        why: &of.why,
+        steps: of.inner.iter().map(|inner| step(ruleset, inner)).collect(),
+    }
+}
+
+/// The answer for people: the verdict and who decided it, then the steps.
+#[must_use]
+pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> String {
+    let tone = match trace.verdict {
+        TraceVerdict::Accept => Tone::Good,
+        TraceVerdict::Drop | TraceVerdict::Reject => Tone::Bad,
+        TraceVerdict::Unknown => Tone::Warn,
+    };
+    let verdict = trace.verdict.name();
+    let mut out = style.wrap(&format!("{verdict}: "), &reason(ruleset, trace));
+    // the colour goes on after wrapping, which counts characters
+    out.replace_range(..verdict.len(), &style.paint(tone, verdict));
+    let indent = " ".repeat(verdict.len() + 2);
+    for at in [trace.decided_by, trace.carried_out_by].into_iter().flatten() {
+        let by = if Some(at) == trace.carried_out_by { "carried out by " } else { "" };
+        out.push_str(&style.wrap(&indent, &format!("{by}{}", words(ruleset, at))));
+    }
+    for undecided in &trace.because {
+        let at = undecided.rule.map(|at| format!("{}: ", words(ruleset, at))).unwrap_or_default();
+        out.push_str(&style.wrap("  because ", &format!("{at}{}", undecided.reason)));
+    }
+    for note in &trace.notes {
+        out.push_str(&style.wrap("  note: ", note));
+    }
+    if !trace.steps.is_empty() {
+        out.push('\n');
+        out.push_str(&style.wrap("", &packet.to_string()));
+        for inner in &trace.steps {
+            write_step(&mut out, ruleset, inner, 1, style);
+        }
+    }
+    out
+}
+
+/// Why, in the words of who wrote the rule.
+fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
+    let Some(at) = trace.decided_by else {
+        if trace.certain {
+            return "no rule and no policy stands in the way".to_owned();
+        }
+        let may: Vec<&str> = trace.may.iter().map(|verdict| verdict.name()).collect();
+        return format!("{} possible", may.join(" or "));
+    };
+    if let Some(meaning) = meaning(ruleset, at) {
+        return meaning.to_string();
+    }
+    match ruleset.rule(at) {
+        Some(rule) => match rule.comments.iter().find(|comment| !comment.starts_with("cali:")) {
+            Some(comment) => comment.to_string(),
+            None => short(&rule.text).to_owned(),
+        },
+        None => {
+            let chain = ruleset.tables.get(at.table).and_then(|table| table.chains.get(at.chain));
+            format!("policy of chain {}", chain.map(|chain| &*chain.name).unwrap_or_default())
+        }
+    }
+}
+
+/// A rule's place: `iptables-legacy ipv4 filter cali-failsafe-in rule 1`.
+fn words(ruleset: &Ruleset, at: RuleRef) -> String {
+    let Some(table) = ruleset.tables.get(at.table) else { return String::new() };
+    let chain = table.chains.get(at.chain).map(|chain| &*chain.name).unwrap_or_default();
+    let rule = if at.rule == RuleRef::POLICY { "policy".to_owned() } else { format!("rule {}", at.rule + 1) };
+    let line = ruleset.rule(at).filter(|rule| rule.line > 0);
+    let line = line.map(|rule| format!(" ({}:{})", table.source, rule.line)).unwrap_or_default();
+    format!("{} {} {} {chain} {rule}{line}", table.backend.name(), table.family, table.name)
+}
+
+/// A rule without the words that say where it stands.
+fn short(text: &str) -> &str {
+    let rest = text.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
+    rest.unwrap_or(text).trim_start()
+}
+
+fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize, style: Style) {
+    // deep calls stay readable: the indent stops growing
+    let indent = " ".repeat(2 * level.min(12));
+    let room = style.width.saturating_sub(indent.len());
+    match of.kind {
+        StepKind::Hook(hook) => {
+            let _ = writeln!(out, "{indent}{}", style.paint(Tone::Strong, hook.name()));
+        }
+        StepKind::Chain(at) => {
+            let Some((table, chain)) =
+                ruleset.tables.get(at.table).and_then(|table| Some((table, table.chains.get(at.chain)?)))
+            else {
+                return;
+            };
+            let priority = chain.base.as_ref().map(|base| format!(" (priority {})", base.priority)).unwrap_or_default();
+            let line = format!("{} {} {} {}{priority}", table.backend.name(), table.family, table.name, chain.name);
+            let _ = writeln!(out, "{indent}{}", style.clip(&line, room));
+        }
+        StepKind::Rule(at, outcome) => {
+            let sign = match outcome {
+                RuleOutcome::Matched => "+",
+                RuleOutcome::Possible => "?",
+                RuleOutcome::Failed => "-",
+            };
+            let text = ruleset.rule(at).map(|rule| short(&rule.text)).unwrap_or_default();
+            let text = meaning(ruleset, at).map_or_else(|| text.to_owned(), |meaning| meaning.to_string());
+            let line = style.clip(&format!("{sign} {} {text}", at.rule + 1), room);
+            let tone = if outcome == RuleOutcome::Failed { Tone::Dim } else { Tone::Plain };
+            let _ = writeln!(out, "{indent}{}", style.paint(tone, &line));
+            if !of.why.is_empty() {
+                let why = style.clip(&format!("    {}", of.why), room);
+                let _ = writeln!(out, "{indent}{}", style.paint(Tone::Dim, &why));
+            }
+        }
+        StepKind::Policy(at) => {
+            let chain = ruleset.tables.get(at.table).and_then(|table| table.chains.get(at.chain));
+            let policy = chain.and_then(|chain| chain.base.as_ref()).map(|base| base.policy);
+            let tone = if policy == Some(Policy::Drop) { Tone::Bad } else { Tone::Plain };
+            let _ = writeln!(out, "{indent}{}", style.paint(tone, &format!("policy {}", of.why)));
+        }
+        StepKind::Routing => {
+            let _ =
+                writeln!(out, "{indent}{}", style.paint(Tone::Dim, &style.clip(&format!("route: {}", of.why), room)));
+        }
+    }
+    for inner in &of.inner {
+        write_step(out, ruleset, inner, level + 1, style);
+    }
+}
