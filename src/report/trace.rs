@@ -209,8 +209,8 @@ fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
         let may: Vec<&str> = trace.may.iter().map(|verdict| verdict.name()).collect();
         return format!("{} possible", may.join(" or "));
     };
-    if let Some(meaning) = meaning(ruleset, at) {
-        return meaning.to_string();
+    if let Some(told) = told(ruleset, at) {
+        return told;
     }
     match ruleset.rule(at) {
         Some(rule) => match rule.comments.iter().find(|comment| !comment.starts_with("cali:")) {
@@ -221,6 +221,14 @@ fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
             let chain = ruleset.tables.get(at.table).and_then(|table| table.chains.get(at.chain));
             format!("policy of chain {}", chain.map(|chain| &*chain.name).unwrap_or_default())
         }
+    }
+}
+
+/// What Felix meant by a rule, where that says more than the rule.
+fn told(ruleset: &Ruleset, at: RuleRef) -> Option<String> {
+    match meaning(ruleset, at)? {
+        Meaning::Plumbing { comment: None, .. } => None,
+        meaning => Some(meaning.to_string()),
     }
 }
 
@@ -265,7 +273,7 @@ fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize,
                 RuleOutcome::Failed => "-",
             };
             let text = ruleset.rule(at).map(|rule| short(&rule.text)).unwrap_or_default();
-            let text = meaning(ruleset, at).map_or_else(|| text.to_owned(), |meaning| meaning.to_string());
+            let text = told(ruleset, at).unwrap_or_else(|| text.to_owned());
             let line = style.clip(&format!("{sign} {} {text}", at.rule + 1), room);
             let tone = if outcome == RuleOutcome::Failed { Tone::Dim } else { Tone::Plain };
             let _ = writeln!(out, "{indent}{}", style.paint(tone, &line));
