@@ -81,7 +81,7 @@ impl Live<'_> {
     }
 
     /// Of the files the unit names (without any: of the usual ones) the first that sets a variable of Felix, else the first.
-    fn environment_file(&self, unit: &[u8]) -> FileState {
+    fn environment_file(&mut self, unit: &[u8]) -> FileState {
         let unit = unit::read(&Arc::from("felix/unit.txt"), unit);
         let mut paths: Vec<String> = unit.files.iter().map(|file| file.path.clone()).collect();
         for words in &unit.commands {
@@ -90,11 +90,21 @@ impl Live<'_> {
             paths.extend(words.iter().filter_map(|word| word.strip_prefix("--env-file=").map(str::to_owned)));
         }
         paths.retain(|path| path.starts_with('/'));
-        if paths.is_empty() {
+        let named = !paths.is_empty();
+        if !named {
             paths.extend(ENVIRONMENT_FILES.iter().map(|path| (*path).to_owned()));
         }
-        let states = paths.iter().map(|path| self.file(path, secrets::env_file));
-        let mut states: Vec<FileState> = states.filter(|state| *state != FileState::Absent).collect();
+        let mut states: Vec<FileState> = paths.iter().map(|path| self.file(path, secrets::env_file)).collect();
+        if named && paths.len() > 1 {
+            // each under its own name, too: a later one overrides an earlier one
+            for (path, state) in paths.iter().zip(&states) {
+                let base = path.rsplit('/').next().unwrap_or_default();
+                if !["", ".", "..", "environ", "unit.txt", "felix.cfg", "calico.env"].contains(&base) {
+                    self.put(format!("felix/{base}"), state.clone());
+                }
+            }
+        }
+        states.retain(|state| *state != FileState::Absent);
         let sets_felix = |state: &FileState| matches!(state, FileState::Present(bytes) if names_felix(bytes));
         let best = states.iter().position(sets_felix).unwrap_or(0);
         if best < states.len() { states.swap_remove(best) } else { FileState::Absent }

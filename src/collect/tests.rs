@@ -131,6 +131,7 @@ fn felix_is_found_with_its_unit_and_files_and_without_its_secrets() {
     let files = live(&host);
     assert_eq!(text(&files, "felix/environ"), "FELIX_FAILSAFEINBOUNDHOSTPORTS=tcp:22\0FELIX_ETCDPASSWORD=***\0");
     assert_eq!(text(&files, "felix/calico.env"), "#\nFELIX_FELIXHOSTNAME=b\nCALICO_SECRET=***\n");
+    assert_eq!(text(&files, "felix/two.env"), text(&files, "felix/calico.env"));
     assert_eq!(text(&files, "felix/felix.cfg"), "[global]\nPassword = ***\nLogSeverityScreen = Info\n");
     let unit = text(&files, "felix/unit.txt");
     assert!(

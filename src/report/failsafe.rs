@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::text::{Style, Tone, count};
 use crate::audit::finding::Severity;
 use crate::calico::failsafe::{
-    Direction, DirectionReport, FAMILIES, FailsafeReport, KernelState, ListState, ListView, Problem, Row, Weight,
+    Direction, DirectionReport, FAMILIES, FailsafeReport, KernelState, ListState, ListView, Problem, ProblemKind, Row,
+    Weight,
 };
 use crate::packet::Family;
 
@@ -56,9 +57,13 @@ fn painted(style: Style, tone: Tone, text: &str) -> String {
 fn verdict(report: &FailsafeReport) -> (Tone, String) {
     let changes = Direction::ALL.into_iter().flat_map(|direction| &report.direction(direction).next_restart);
     let removed: usize = changes.map(|change| change.removes.len()).sum();
+    let removals: Vec<&Problem> =
+        report.problems.iter().filter(|problem| problem.kind == ProblemKind::RemovedAtRestart).collect();
     let worst = report.problems.first();
     if report.starts == Some(false) {
         (Tone::Bad, "Felix does not start with the configuration on disk".to_owned())
+    } else if let [only] = removals.as_slice() {
+        (Tone::Bad, only.title.clone())
     } else if removed > 0 {
         (Tone::Bad, format!("the next restart of Felix removes {}", count(removed, "failsafe entry")))
     } else if let Some(worst) = worst.filter(|worst| worst.severity >= Weight::Medium) {
@@ -107,9 +112,10 @@ fn matrix_row(out: &mut String, row: &Row, lists: &DirectionReport, width: usize
     };
     let kernel = |family: Family, present| if row.entry.applies_to(family) { mark(present) } else { "." };
     let datastore = if lists.datastore.state == ListState::NotSet { "" } else { mark(row.datastore) };
+    let running = if lists.running.state == ListState::NotRunning { "" } else { mark(row.running) };
     let cells = [
         mark(row.disk),
-        mark(row.running),
+        running,
         datastore,
         kernel(Family::Ipv4, row.kernel_ipv4),
         kernel(Family::Ipv6, row.kernel_ipv6),
@@ -139,6 +145,7 @@ fn source_words(view: &ListView) -> String {
         ListState::Set | ListState::Default => format!("{}: {}{doubt}", from(view), count(view.entries.len(), "entry")),
         ListState::NotSet => "not set there".to_owned(),
         ListState::Invalid => format!("{}: malformed, Felix does not start", from(view)),
+        ListState::NotRunning => "no Felix runs; the rules stay as they are".to_owned(),
         ListState::Unknown => "not known".to_owned(),
     }
 }
@@ -217,7 +224,8 @@ fn problems(out: &mut String, report: &FailsafeReport, style: Style, quiet: bool
         let indent = " ".repeat(11);
         if let Some(place) = &problem.place {
             let text = problem.text.as_deref().map_or_else(String::new, |text| format!(": {text}"));
-            out.push_str(&style.wrap(&format!("{indent}at "), &format!("{place}{text}")));
+            let room = style.width.saturating_sub(14).max(20);
+            out.push_str(&format!("{indent}at {}\n", style.clip(&format!("{place}{text}"), room)));
         }
         out.push_str(&style.wrap(&format!("{indent}fix: "), &problem.fix));
     }

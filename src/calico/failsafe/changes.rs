@@ -80,7 +80,7 @@ pub(super) fn matrix(report: &DirectionReport) -> Vec<Row> {
     });
     let in_list = |(view, entries): &(&ListView, BTreeSet<Entry>), entry: Entry| match view.state {
         ListState::Set | ListState::Default => Some(entries.contains(&entry)),
-        ListState::NotSet | ListState::Unknown | ListState::Invalid => None,
+        ListState::NotSet | ListState::NotRunning | ListState::Unknown | ListState::Invalid => None,
     };
     let in_kernel = |family: Family, entry: Entry| {
         let rule = in_family(entry, family)?;

@@ -170,6 +170,8 @@ pub enum ListState {
     NotSet,
     /// The value that wins does not parse.
     Invalid,
+    /// No Felix runs.
+    NotRunning,
     /// Nothing is known.
     Unknown,
 }
@@ -291,7 +293,8 @@ pub struct FailsafeReport {
     /// The list for traffic from the host.
     #[serde(rename = "out")]
     pub outbound: DirectionReport,
-    /// Whether Felix starts with what is on disk; `None` when nothing on disk was read.
+    /// Whether Felix starts with what is on disk and in the datastore; `None` when nothing read stops it, but not every
+    /// source was read.
     pub starts: Option<bool>,
     /// Everything wrong or worth knowing, the worst first.
     pub problems: Vec<Problem>,
@@ -338,7 +341,7 @@ pub fn compare(files: &SnapshotFiles, ruleset: &Ruleset) -> FailsafeReport {
     let mut report = FailsafeReport {
         schema: "hepguard/failsafe/v1",
         host: sources.host.clone(),
-        starts: disk_was_read(&sources).then(|| sources.disk.starts()),
+        starts: starts(&sources),
         inbound,
         outbound,
         problems: Vec::new(),
@@ -349,6 +352,15 @@ pub fn compare(files: &SnapshotFiles, ruleset: &Ruleset) -> FailsafeReport {
     report.problems = problems::find(&report);
     report.incomplete = incomplete(&report);
     report
+}
+
+fn starts(sources: &Sources) -> Option<bool> {
+    let World { environment_known, config_known, datastore_known, .. } = sources.disk;
+    match sources.disk.starts() {
+        false => Some(false),
+        true => (environment_known && config_known && datastore_known && sources.disk.settings.unchecked.is_empty())
+            .then_some(true),
+    }
 }
 
 fn disk_was_read(sources: &Sources) -> bool {
@@ -366,7 +378,13 @@ fn direction_report(
 ) -> DirectionReport {
     let chains = kernel::chains(ruleset, direction);
     let disk = if disk_was_read(sources) { view(&sources.disk, direction) } else { ListView::UNKNOWN };
-    let running = sources.running.as_ref().map_or(ListView::UNKNOWN, |world| view(world, direction));
+    let running = match (&sources.running, files.files.get("felix/environ")) {
+        (Some(world), _) => view(world, direction),
+        (None, Some(FileState::Absent)) => {
+            ListView { state: ListState::NotRunning, certain: true, ..ListView::UNKNOWN }
+        }
+        (None, _) => ListView::UNKNOWN,
+    };
     let datastore = sources.datastore.as_ref().map_or(ListView::UNKNOWN, |world| {
         let mut view = view(world, direction);
         if view.state == ListState::Default {

@@ -259,6 +259,11 @@ impl Environment {
         variables = variables.deduplicated();
         variables.variables.retain(|variable| !unit.unsets(variable));
         if let Some(container) = unit.container(&variables) {
+            if files.bytes(CONFIG).is_some() {
+                let place = Place { file: Arc::from(files.label(CONFIG)), line: 0 };
+                let text = "Felix runs in a container: this file counts only if it is mounted there".to_owned();
+                variables.remarks.push(Remark { place, text });
+            }
             variables = here.in_container(files, container, variables, single);
         }
         if unit.files.is_empty() && here.also.is_empty() && files.bytes(ENVIRONMENT).is_some() {
@@ -311,8 +316,15 @@ impl Environment {
     ) -> Option<String> {
         let base = path.rsplit('/').next().unwrap_or(path);
         let own = format!("felix/{base}");
-        let name = if files.files.contains_key(&own) || !single { own } else { ENVIRONMENT.to_owned() };
         self.path.get_or_insert_with(|| path.to_owned());
+        let name = if files.files.contains_key(&own) { own } else { ENVIRONMENT.to_owned() };
+        if name == ENVIRONMENT && base != "calico.env" && !single {
+            // one of several files, and the snapshot does not say which
+            self.known = false;
+            if self.also.contains(&name) {
+                return None;
+            }
+        }
         let state = known(files, &name);
         self.also.push(name.clone());
         match state {
@@ -386,6 +398,18 @@ mod tests {
         let mut files = snapshot(&[("felix/unit.txt", "[Service]\nEnvironmentFile=-/etc/calico/calico.env\n")]);
         files.files.insert("felix/calico.env".to_owned(), FileState::Absent);
         assert!(read(&files).disk.starts() && read(&files).disk.environment_known);
+    }
+
+    #[test]
+    fn several_files_are_told_apart_by_name_or_not_at_all() {
+        let unit = ("felix/unit.txt", "[Service]\nEnvironmentFile=/etc/one.env\nEnvironmentFile=/etc/two.env\n");
+        let own = [("felix/one.env", "FELIX_LOGPREFIX=1\n"), ("felix/two.env", "FELIX_LOGPREFIX=2\n"), unit];
+        let sources = read(&snapshot(&own));
+        assert_eq!(sources.disk.settings.text("LogPrefix").as_deref(), Some("2"), "the later file wins");
+        assert!(sources.disk.environment_known);
+        let sources = read(&snapshot(&[("felix/calico.env", "FELIX_LOGPREFIX=1\n"), unit]));
+        assert_eq!(sources.disk.settings.text("LogPrefix").as_deref(), Some("1"));
+        assert!(!sources.disk.environment_known, "the other file may override it");
     }
 
     #[test]
