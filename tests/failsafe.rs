@@ -145,6 +145,27 @@ fn a_grepped_listing_gives_nine_and_nine() {
 }
 
 #[test]
+fn nft_mode_is_read_from_what_nft_lists() {
+    // listed by nft 1.0.6 from rules written as Felix writes them
+    let folder = folder(&[("nft-ruleset.json", include_str!("fixtures/failsafe/nft-ruleset.json"))]);
+    let report = json(folder.path(), 1);
+    let entries = |index: usize, field: &str| -> Vec<String> {
+        let list = report["in"]["kernel"][index][field].as_array().expect("a list");
+        list.iter().filter_map(|entry| entry["entry"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(
+        entries(0, "entries"),
+        ["tcp:22", "udp:10.0.0.0/8:68", "tcp:10.0.0.1/32:23", "tcp:24", "tcp:10.16.0.0/12:25"]
+    );
+    assert_eq!((entries(1, "entries"), entries(1, "replies")), (vec!["tcp:22".to_owned()], vec!["udp:53".to_owned()]));
+    assert_eq!(entries(2, "entries"), ["tcp:[fd00::/8]:22", "tcp:[fd00::1/128]:23", "tcp:[fd00:1234::/44]:24"]);
+    let chains = report["in"]["kernel"].as_array().expect("chains");
+    assert!(chains.iter().all(|chain| chain["foreign"] == serde_json::json!([])), "{chains:#?}");
+    let references: Vec<&Value> = chains.iter().map(|chain| &chain["references"]).collect();
+    assert_eq!(references, [1, 0, 0]);
+}
+
+#[test]
 fn malformed_values_are_findings_with_their_line() {
     let folder = lab(&LAB.replace("udp:0.0.0.0/0:68", "sctp:0.0.0.0/0:68"));
     let report = json(folder.path(), 1);

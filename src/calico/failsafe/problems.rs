@@ -416,9 +416,16 @@ impl Found<'_> {
             }
             if chain.references == Some(0) {
                 let title = format!("nothing jumps to {}: the list has no effect", chain.title());
-                let fix = "Felix removes unused chains, so this is a leftover or the rule that jumps here was deleted; check \
-                           with: iptables-save | grep -- '-j cali-' and restart Felix if it runs";
-                found.push(base(ProblemKind::Unreferenced, Weight::High, title, fix));
+                let list = match (chain.backend, chain.family) {
+                    (Backend::Nft, _) => "nft list ruleset".to_owned(),
+                    (backend, Family::Ipv6) => format!("{}-save", backend.name().replacen("iptables", "ip6tables", 1)),
+                    (backend, _) => format!("{}-save", backend.name()),
+                };
+                let fix = format!(
+                    "Felix removes unused chains, so this is a leftover or the rule that jumps here was deleted; look \
+                     with: {list} | grep cali-failsafe. Felix, when it runs, repairs this within 180 s by default"
+                );
+                found.push(base(ProblemKind::Unreferenced, Weight::High, title, &fix));
             }
         }
         for family in FAMILIES {
