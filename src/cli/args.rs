@@ -203,6 +203,8 @@ fn ports(text: &str) -> Result<PortRange, String> {
     let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
     let (low, high) = range.ok_or_else(|| format!("expected a port or a range such as 8000-8099, found {text:?}"))?;
     Ok(PortRange { low, high })
+}
+
 const TRACE_EXAMPLES: &str = "\
 Examples:
   hepguard trace in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
