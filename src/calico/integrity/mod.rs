@@ -27,7 +27,7 @@ pub struct Integrity {
     pub rules: usize,
     /// Rules whose hash follows from the live text.
     pub verified: usize,
-    /// Rules of which only a fragment of the chain is known, so that nothing can be said.
+    /// Rules about which nothing can be said: the listing is a fragment, or holds words Felix is not known to write.
     pub not_provable: usize,
     /// Everything that does not fit, in listing order.
     pub mismatches: Vec<Mismatch>,
@@ -47,7 +47,7 @@ pub struct ChainReport {
     pub rules: usize,
     /// Rules verified.
     pub verified: usize,
-    /// Rules of a fragment about which nothing can be said.
+    /// Rules about which nothing can be said.
     pub not_provable: usize,
     /// The first rule that does not fit, 1-based as listed.
     pub first_break: Option<usize>,
@@ -190,6 +190,9 @@ pub fn comment_hash(rule: &Rule) -> Option<ShortHash> {
 fn sequence_of<'a>(table: &'a Table, chain: &'a Chain, table_index: usize, chain_index: usize) -> Option<Sequence<'a>> {
     let own = is_felix_chain(table, &chain.name);
     let owned_hook = is_felix_table(table);
+    if table.backend == Backend::Nft && !owned_hook {
+        return None;
+    }
     let takes_part = |rule: &Rule| own || owned_hook || comment_hash(rule).is_some() || jumps_to_felix(rule);
     let live: Vec<Live<'a>> = chain
         .rules

@@ -243,17 +243,22 @@ impl Sequence<'_> {
     }
 
     /// No cause was found: the first rule that does not fit was edited, or one before it is gone; the others follow it.
+    /// Nothing is said about a filtered listing, nor about a rule whose words are not all known to be Felix's: its original
+    /// may be one this program cannot spell.
     fn give_up(&mut self, pending: &[usize], broken: bool) {
+        let understood = |live: &Live<'_>| {
+            Spelling::of(live.rule, &self.name, self.backend, self.family).is_some_and(|spelling| spelling.understood)
+        };
+        let first = pending.first().and_then(|position| self.live.get(*position));
+        let silent = self.fragment || !first.is_some_and(understood);
         let mut kind = if broken { MismatchKind::Follows } else { MismatchKind::Edited };
         for position in pending.iter().copied() {
-            if self.fragment {
-                if let Some(live) = self.live.get_mut(position) {
-                    live.status = Status::NotProvable;
-                }
-                continue;
+            if !silent {
+                self.fail(position, kind, None, false);
+                kind = MismatchKind::Follows;
+            } else if let Some(live) = self.live.get_mut(position) {
+                live.status = Status::NotProvable;
             }
-            self.fail(position, kind, None, false);
-            kind = MismatchKind::Follows;
         }
     }
 

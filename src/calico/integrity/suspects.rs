@@ -8,12 +8,19 @@ use std::collections::HashMap;
 use super::sequence::Sequence;
 use super::{MismatchKind, plain_name};
 use crate::calico::hash::{ChainHash, ShortHash};
+use crate::calico::render;
 use crate::calico::spelling::Spelling;
 use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
 
 /// Guesses for a whole ruleset; keeps a ruleset full of broken chains from taking minutes.
 const BUDGET: usize = 4_000_000;
+
+/// Guesses that are tried two at a time.
+const MAX_PAIRED: usize = 64;
+
+/// Names that Felix has changed over time.
+const RENAMED: [(&str, &str); 1] = [("network-ip-pools", "all-ipam-pools")];
 
 /// Originals of a live rule that are tried behind a rule thought missing.
 const MAX_FOLLOWERS: usize = 400;
@@ -78,11 +85,21 @@ impl Suspects {
     pub(super) fn new(chain: &str, backend: Backend, family: Family, rule: &Rule, pool: &Pool) -> Self {
         let nft = backend == Backend::Nft;
         let plain = plain_name(chain).trim_end_matches("*appends*");
-        let siblings = pool.texts.get(&(plain.to_owned(), nft)).cloned().unwrap_or_default();
+        let mut siblings = pool.texts.get(&(plain.to_owned(), nft)).cloned().unwrap_or_default();
+        let known = siblings.len();
+        let layer = chain.split_once('-').map(|(layer, _)| layer).filter(|_| nft);
+        let statics = if nft && layer.is_none() { Vec::new() } else { render::known_rules(plain, layer, family) };
+        siblings.extend(statics);
         let live = Spelling::of(rule, chain, backend, family);
         let inbound = plain == "cali-failsafe-in";
-        let failsafe = (inbound || plain == "cali-failsafe-out")
-            .then(|| FailsafeForm::new(nft, family, inbound, siblings.iter().map(String::as_str).chain([&*rule.text])));
+        let failsafe = (inbound || plain == "cali-failsafe-out").then(|| {
+            FailsafeForm::new(
+                nft,
+                family,
+                inbound,
+                siblings.iter().take(known).map(String::as_str).chain([&*rule.text]),
+            )
+        });
         let head = if nft { String::new() } else { format!("-A {chain} HASH ") };
         Self { head, nft, failsafe, siblings, live }
     }
@@ -108,6 +125,9 @@ impl Suspects {
         if let Some(text) = self.near(pool, &mut |text| leads(text, &followers)) {
             return Some((MismatchKind::Missing, text));
         }
+        if let Some(text) = self.two_gone(before, hash, &followers, pool) {
+            return Some((MismatchKind::Missing, text));
+        }
         if let Some(text) = self.any_failsafe(pool, &mut was) {
             return Some((MismatchKind::Edited, text));
         }
@@ -118,12 +138,35 @@ impl Suspects {
         Some((MismatchKind::Missing, text))
     }
 
-    /// Texts that are close at hand.
-    fn near(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
+    /// The first of two neighbours that are both gone.
+    fn two_gone(&self, before: ChainHash, hash: ShortHash, followers: &[String], pool: &mut Pool) -> Option<String> {
+        let guesses: Vec<String> = self.guesses().into_iter().take(MAX_PAIRED).collect();
+        let followers = followers.get(..followers.len().min(MAX_PAIRED / 4))?;
+        if !pool.spend(guesses.len() * guesses.len() * (1 + followers.len())) {
+            return None;
+        }
+        let leads = |first: &&String| {
+            let gone = before.after(first);
+            guesses.iter().any(|second| {
+                let gone = gone.after(second);
+                followers.iter().any(|next| gone.after(next).short() == hash)
+            })
+        };
+        guesses.iter().find(leads).cloned()
+    }
+
+    /// What may stand in such a chain, whatever the live rule.
+    fn guesses(&self) -> Vec<String> {
         let mut guesses: Vec<String> = self.siblings.iter().map(|body| format!("{}{body}", self.head)).collect();
         if let Some(form) = &self.failsafe {
             guesses.extend(form.defaults(self.nft).into_iter().map(|body| format!("{}{body}", self.head)));
         }
+        guesses
+    }
+
+    /// Texts that are close at hand.
+    fn near(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
+        let mut guesses = self.guesses();
         guesses.extend(self.live.as_ref().map(one_change).unwrap_or_default());
         if !pool.spend(guesses.len()) {
             return None;
@@ -241,6 +284,15 @@ fn one_change(live: &Spelling) -> Vec<String> {
         });
     };
     collect(&Spelling { actions: actions.iter().map(|action| (*action).to_owned()).collect(), ..live.clone() });
+    for (one, other) in RENAMED.into_iter().flat_map(|(new, old)| [(new, old), (old, new)]) {
+        let mut renamed = live.clone();
+        for spelling in renamed.parts.iter_mut().flat_map(|part| &mut part.spellings) {
+            *spelling = spelling.replace(one, other);
+        }
+        if renamed != *live {
+            collect(&renamed);
+        }
+    }
     for index in 0..live.parts.len() {
         let mut shorter = live.clone();
         shorter.parts.remove(index);

@@ -183,6 +183,19 @@ fn lone_lines_of_a_grep_are_never_called_edited() {
 }
 
 #[test]
+fn rules_in_words_unknown_to_us_are_not_accused() {
+    let line = "-A cali-x -m comment --comment \"cali:isLh7I8mMajLdhSv\" -m newmatch --thing 3 -j ACCEPT";
+    let integrity = check_lines("*filter\n", &[line.to_owned()]);
+    assert_eq!((integrity.not_provable, integrity.mismatches.len()), (1, 0));
+    // a condition added to a rule of Felix is another matter: without it the hash fits
+    let mut lines = failsafe_lines();
+    lines[0] = lines[0].replace(" -j ACCEPT", " -m newmatch --thing 3 -j ACCEPT");
+    let integrity = check_lines("*filter\n", &lines);
+    assert_eq!(kinds(&integrity)[0], (1, MismatchKind::Edited));
+    assert!(integrity.mismatches[0].proven);
+}
+
+#[test]
 fn hook_rules_are_checked_and_unsigned_jumps_are_foreign() {
     let text = "*filter\n\
         -A INPUT -m comment --comment \"cali:Cz_u1IQiXIMmKD4c\" -j cali-INPUT\n\
@@ -207,4 +220,85 @@ fn every_rule_of_a_given_host_leads_back_to_its_hash() {
     let intact =
         integrity.mismatches.iter().filter(|mismatch| mismatch.intact && mismatch.kind == MismatchKind::Follows);
     assert_eq!(integrity.verified + intact.count(), integrity.rules, "{:#?}", integrity.mismatches);
+}
+
+/// Rules of a node with VXLAN, two of which the listing lacks.
+#[test]
+fn a_static_rule_that_is_gone_is_known_by_heart() {
+    let text = "*filter\n\
+        -A cali-OUTPUT -m comment --comment \"cali:Mq1_rAdXXH3YkrzW\" -m mark --mark 0x10000/0x10000 -j ACCEPT\n\
+        -A cali-OUTPUT -o cali+ -m comment --comment \"cali:69FkRTJDvD5Vu6Vl\" -j RETURN\n\
+        -A cali-OUTPUT -m comment --comment \"cali:6T0hFtymUtXMOfEV\" -j MARK --set-xmark 0x0/0x1b0000\n\
+        -A cali-OUTPUT -m comment --comment \"cali:IpTGXsDHURPUaLjJ\" -m conntrack ! --ctstate DNAT -j cali-to-host-endpoint\n";
+    let integrity = check(&ruleset(text, Backend::IptablesLegacy, Family::Ipv4));
+    assert_eq!(kinds(&integrity), [vec![(3, MismatchKind::Missing)], follows(3..=4)].concat());
+    let gone = integrity.mismatches[0].expected.as_deref().expect("named");
+    assert!(gone.contains("Allow IPv4 VXLAN packets to other allowed hosts"), "{gone}");
+    assert_eq!(integrity.verified, 2);
+}
+
+#[test]
+fn two_neighbours_that_are_gone_are_found() {
+    let mut lines = failsafe_lines();
+    lines.drain(3..5);
+    let integrity = check_lines("*filter\n", &lines);
+    let missing: Vec<&str> = integrity
+        .mismatches
+        .iter()
+        .filter(|mismatch| mismatch.kind == MismatchKind::Missing)
+        .filter_map(|mismatch| mismatch.expected.as_deref())
+        .collect();
+    assert!(matches!(missing.as_slice(), [first, second] if first.contains(" 2379 ") && second.contains(" 2380 ")));
+    assert!(integrity.mismatches.iter().all(|mismatch| mismatch.intact));
+}
+
+#[test]
+fn nft_tables_of_felix_are_checked_and_others_left_alone() {
+    let rule = |text: &str, comment: &str| Rule {
+        text: format!("{text} comment \"{comment}\"").into(),
+        comments: vec![comment.into()],
+        ..Rule::default()
+    };
+    let chain = |name: &str, rules: Vec<Rule>| Chain { name: Arc::from(name), base: None, rules, line: 0 };
+    let mut foreign = rule("tcp dport 8080 counter accept", "mine");
+    foreign.comments.clear();
+    let chains = vec![
+        chain(
+            "filter-FORWARD",
+            vec![
+                rule("counter packets 0 bytes 0 jump filter-cali-FORWARD", "cali:dpfqBgJrpRwlrqw1;"),
+                rule(
+                    "meta mark & 0x00010000 == 0x00010000 counter packets 0 bytes 0 accept",
+                    "cali:yp7iNUYNEhDmKF6E; Policy explicitly accepted packet.",
+                ),
+                rule("counter meta mark set meta mark | 0x00010000", "cali:fXaqbwKfGHq5dvHP;"),
+                foreign,
+            ],
+        ),
+        chain(
+            "filter-cali-failsafe-in",
+            vec![
+                rule("tcp dport 22 counter packets 1 bytes 60 accept", "cali:HlTa1PD_-4eyg5XK;"),
+                rule("udp dport 69 counter packets 1 bytes 60 accept", "cali:-iM2t8TQ--2sZcxe;"),
+                rule("tcp dport 179 counter packets 1 bytes 60 accept", "cali:kOyilmFN_60cWijk;"),
+            ],
+        ),
+    ];
+    let table = |name: &str| Table {
+        backend: Backend::Nft,
+        family: Family::Ipv4,
+        name: Arc::from(name),
+        dormant: false,
+        chains: chains.clone(),
+        sets: Vec::new(),
+        source: Arc::from("test"),
+        other: Vec::new(),
+    };
+    let integrity = check(&Ruleset { tables: vec![table("calico")], ipsets: Vec::new() });
+    assert_eq!((integrity.rules, integrity.verified), (7, 4));
+    assert_eq!(kinds(&integrity), [(4, MismatchKind::Foreign), (2, MismatchKind::Edited), (3, MismatchKind::Follows)]);
+    let expected = integrity.mismatches[1].expected.as_deref();
+    assert_eq!(expected, Some("meta l4proto udp udp dport { 68 } counter accept"));
+    let other = check(&Ruleset { tables: vec![table("other")], ipsets: Vec::new() });
+    assert_eq!(other.chains, 0, "a table of another owner is not Felix's");
 }

@@ -316,6 +316,62 @@ pub fn render(input: &Input, family: Family) -> Result<Vec<RenderedTable>, Unren
     Ok(tables)
 }
 
+/// Rules that Felix is known to write into a static chain or a kernel chain, over versions and settings: their texts as
+/// hashed, behind `-A chain HASH` in iptables mode. `layer` is the table's name in nft mode, `None` in iptables mode.
+#[must_use]
+pub(super) fn known_rules(chain: &str, layer: Option<&str>, family: Family) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for settings in known_settings() {
+        let tables = [
+            statics::raw(&settings),
+            statics::mangle(&settings, family),
+            statics::nat(),
+            statics::filter(&settings, family),
+        ];
+        for table in tables.iter().filter(|table| layer.is_none_or(|layer| layer == table.name)) {
+            let hooks = table.inserts.iter().chain(&table.appends);
+            let hooks = hooks.filter(|(kernel, _)| *kernel == chain).map(|(_, rule)| rule);
+            for rule in table.chains.get(chain).into_iter().flatten().chain(hooks) {
+                let text = match layer {
+                    Some(layer) => rule.nft_text(layer, family),
+                    None => rule.iptables_text("").trim_start_matches("-A  HASH").trim_start().to_owned(),
+                };
+                if !texts.contains(&text) {
+                    texts.push(text);
+                }
+            }
+        }
+    }
+    texts
+}
+
+/// Settings whose static chains differ.
+fn known_settings() -> Vec<Settings> {
+    let mut all = Vec::new();
+    for generation in [Generation::From332, Generation::V329] {
+        for (allow, deny) in [
+            (AllowAction::Accept, DenyAction::Drop),
+            (AllowAction::Return, DenyAction::Drop),
+            (AllowAction::Accept, DenyAction::Reject),
+            (AllowAction::Return, DenyAction::Reject),
+        ] {
+            for endpoint_to_host in [RuleAction::Drop, RuleAction::Accept, RuleAction::Return] {
+                all.push(Settings {
+                    egress_dscp: true,
+                    filter_allow: allow,
+                    mangle_allow: allow,
+                    deny,
+                    ipip: true,
+                    vxlan_port: Some(4789),
+                    endpoint_to_host,
+                    ..Settings::defaults(generation)
+                });
+            }
+        }
+    }
+    all
+}
+
 /// Felix programs a chain only where something jumps to it.
 fn remove_unreferenced(table: &mut RenderedTable) {
     let mut wanted: Vec<String> = Vec::new();
