@@ -2,7 +2,7 @@
 //!
 //! Each hash builds on the full hash before it, of which the comment shows less than half. So after the first rule that
 //! does not fit, nothing later can be proven from the live text alone. The check then looks for the text Felix must have
-//! written (see [`suspects`]): a text whose hash equals the comment is the original, as surely as 96 bits can say, the
+//! written (see `suspects`): a text whose hash equals the comment is the original, as surely as 96 bits can say, the
 //! cause has a name, and the rest of the chain can be judged again.
 
 mod sequence;

@@ -1,6 +1,6 @@
 //! Felix's settings from every source, with Felix's own precedence and grammar.
 //!
-//! Sources give [`Assignment`]s ([`envfile`], [`unit`], [`ini`], [`datastore`]); [`Settings::resolve`] puts them together the
+//! Sources give [`Assignment`]s ([`envfile`], [`mod@unit`], [`ini`], [`datastore`]); [`Settings::resolve`] puts them together the
 //! way Felix does: per parameter the highest source with a non-empty value wins, **every** source is parsed, and a bad value
 //! of a parameter that is "die on fail" stops Felix even where a higher source overrides it.
 
