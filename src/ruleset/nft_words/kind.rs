@@ -94,13 +94,16 @@ impl Kind {
 
     fn parse_one(self, text: &str) -> Option<u128> {
         let named = match self {
-            Self::Ipv4 => return text.parse::<Ipv4Addr>().ok().map(|a| u128::from(u32::from(a))),
+            // masks may be written as numbers
+            Self::Ipv4 => text.parse::<Ipv4Addr>().ok().map(|a| u128::from(u32::from(a))),
             Self::Ipv6 => return text.parse::<Ipv6Addr>().ok().map(u128::from),
             Self::Ether => return parse_ether(text),
             Self::Index if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
             Self::Text | Self::Interface | Self::Index => {
                 return (text.len() <= 16).then(|| interface_number(text.as_bytes()));
             }
+            // nft's own word for ipcomp
+            Self::Protocol if text == "comp" => Some(108),
             Self::Protocol => text.parse::<Protocol>().ok().map(|p| u128::from(p.0)),
             Self::Port => names::SERVICES.number(text),
             Self::Names(names) => names.number(text),
@@ -108,7 +111,8 @@ impl Kind {
             Self::Hour => parse_hour(text),
             Self::Time => parse_time(text),
             Self::TcHandle => parse_handle(text),
-            Self::Mark | Self::Integer(_) | Self::Hex(_) | Self::Seconds | Self::Label => None,
+            Self::Seconds => parse_duration(text),
+            Self::Mark | Self::Integer(_) | Self::Hex(_) | Self::Label => None,
         };
         named.or_else(|| parse_number(text).and_then(|number| self.number_value(number)))
     }
@@ -225,6 +229,30 @@ fn parse_hour(text: &str) -> Option<u128> {
         .then(|| u128::from(hours * 3600 + minutes * 60 + seconds))
 }
 
+/// `1d2h3m4s`; parts of a second are dropped.
+fn parse_duration(text: &str) -> Option<u128> {
+    let (mut total, mut rest) = (0u128, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at_checked(digits)?;
+        let number: u128 = number.parse().ok()?;
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(end)?;
+        let seconds = match unit {
+            "w" => number.checked_mul(604_800)?,
+            "d" => number.checked_mul(86_400)?,
+            "h" => number.checked_mul(3600)?,
+            "m" => number.checked_mul(60)?,
+            "s" => number,
+            "ms" => number / 1000,
+            _ => return None,
+        };
+        total = total.checked_add(seconds)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
 fn parse_time(text: &str) -> Option<u128> {
     let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok()?;
     u128::try_from(time.and_utc().timestamp()).ok()
@@ -334,6 +362,10 @@ mod tests {
             (Kind::Names(&names::ICMP6_TYPE), "nd-neighbor-solicit", 135),
             (Kind::Names(&names::DSCP), "0x3f", 63),
             (Kind::Protocol, "ipv6-icmp", 58),
+            (Kind::Protocol, "comp", 108),
+            (Kind::Ipv4, "0xff", 255),
+            (Kind::Seconds, "4d23h59m59s", 431_999),
+            (Kind::Seconds, "30000ms", 30),
             (Kind::Port, "https", 443),
             (Kind::TcHandle, "1:2", 0x10002),
             (Kind::Hour, "17:30", 63_000),

@@ -90,7 +90,19 @@ pub(crate) fn word_of(field: &Field) -> Option<&'static Word> {
 pub(crate) fn kind_of_field(field: &Field) -> Kind {
     match (word_of(field), field) {
         (Some(word), _) => word.kind,
-        (None, Field::Other(text)) if asks_presence(text) => Kind::Names(&names::BOOLEAN),
+        (None, Field::Other(text)) => kind_of_other(text),
+        _ => Kind::Integer(128),
+    }
+}
+
+/// Kind of the values of a field that is only known by its text.
+fn kind_of_other(text: &str) -> Kind {
+    let ends = |all: [&str; 2]| all.iter().any(|end| text.ends_with(end));
+    match text.split(' ').next() {
+        _ if asks_presence(text) => Kind::Names(&names::BOOLEAN),
+        Some("osf") => Kind::Text,
+        Some("ipsec" | "tunnel") if ends(["ip saddr", "ip daddr"]) => Kind::Ipv4,
+        Some("ipsec" | "tunnel") if ends(["ip6 saddr", "ip6 daddr"]) => Kind::Ipv6,
         _ => Kind::Integer(128),
     }
 }

@@ -129,7 +129,16 @@ pub(crate) static ETHER_TYPE: Names = Names::hex(
 );
 pub(crate) static DEVICE_TYPE: Names = Names::values(
     16,
-    &[(1, "ether"), (512, "ppp"), (769, "ipip6"), (772, "loopback"), (776, "sit"), (778, "ipgre"), (0xfffe, "none")],
+    &[
+        (1, "ether"),
+        (512, "ppp"),
+        (768, "ipip"),
+        (769, "ipip6"),
+        (772, "loopback"),
+        (776, "sit"),
+        (778, "ipgre"),
+        (0xfffe, "none"),
+    ],
 );
 pub(crate) static DEVICE_GROUP: Names =
     Names { list: &[(0, "default")], bits: 32, flags: false, hex: false, quoted: true };

@@ -180,14 +180,18 @@ fn matched(known: &Known, condition: &Match) -> String {
     match condition {
         Match::Compare { left, operator, right } => compare(known, left, *operator, right),
         Match::Lookup { left, negate, set: members } => {
-            let not = if *negate { "!= " } else { "" };
+            let sign = match (negate, is_computed(left)) {
+                (true, _) => "!= ",
+                (false, true) => "== ",
+                (false, false) => "",
+            };
             let kinds = kinds_of(left);
             let members = match (members, kinds.as_slice()) {
                 (SetRef::Anonymous(elements), [kind]) => bare_interval(elements)
                     .map_or_else(|| set(known, members, &kinds, &[]), |interval| kind.print_interval(interval)),
                 _ => set(known, members, &kinds, &[]),
             };
-            format!("{} {not}{members}", expression(known, left))
+            format!("{} {sign}{members}", expression(known, left))
         }
         Match::Opaque { text, .. } => text.to_string(),
         Match::Ipset { name, directions, negate, .. } => {
@@ -224,9 +228,8 @@ fn compare(known: &Known, left: &Expr, operator: Operator, right: &Expr) -> Stri
         let mask = flag_words(known, mask, kind, ",");
         return format!("{} {not}{} / {mask}", expression(known, field), words(","));
     }
-    let computed = matches!(left, Expr::And(..) | Expr::Or(..) | Expr::Xor(..) | Expr::Shl(..) | Expr::Shr(..));
     match operator {
-        Operator::Eq if computed || kind.is_flags() => format!("{key} == {}", words(" | ")),
+        Operator::Eq if is_computed(left) || kind.is_flags() => format!("{key} == {}", words(" | ")),
         Operator::Eq => format!("{key} {}", value(known, right, kind)),
         Operator::Ne => format!("{key} != {}", words(" | ")),
         Operator::Lt => format!("{key} < {}", value(known, right, kind)),
@@ -238,6 +241,10 @@ fn compare(known: &Known, left: &Expr, operator: Operator, right: &Expr) -> Stri
         Operator::AnyBit => format!("{key} & {} != 0", value(known, right, kind)),
         Operator::NoBit => format!("{key} & {} == 0", value(known, right, kind)),
     }
+}
+
+fn is_computed(expr: &Expr) -> bool {
+    matches!(expr, Expr::And(..) | Expr::Or(..) | Expr::Xor(..) | Expr::Shl(..) | Expr::Shr(..))
 }
 
 fn flag_words(known: &Known, right: &Expr, kind: Kind, separator: &str) -> String {

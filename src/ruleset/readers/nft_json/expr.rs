@@ -143,7 +143,18 @@ impl RuleReader {
                 Ok(other(format!("numgen {} mod {modulus}{offset}", text(body, "mode")?)))
             }
             "jhash" | "symhash" => self.hash(name, body),
-            "osf" | "ipsec" | "tunnel" => Ok(other(format!("{name} {body}"))),
+            "osf" => {
+                only(body, name, &["key", "ttl"])?;
+                let ttl = body.text_at("ttl").map(|ttl| format!("ttl {ttl} ")).unwrap_or_default();
+                Ok(other(format!("osf {ttl}{}", text(body, "key")?)))
+            }
+            "ipsec" => {
+                only(body, name, &["key", "family", "dir", "spnum"])?;
+                let number = body.get("spnum").and_then(Json::number).filter(|number| *number != 0);
+                let number = number.map(|number| format!("spnum {number} ")).unwrap_or_default();
+                let family = body.text_at("family").map(|family| format!("{family} ")).unwrap_or_default();
+                Ok(other(format!("ipsec {} {number}{family}{}", text(body, "dir")?, text(body, "key")?)))
+            }
             "concat" => match body.array() {
                 Some([only]) => self.expr(only),
                 Some(parts) if !parts.is_empty() => {
@@ -254,14 +265,14 @@ impl RuleReader {
     }
 
     fn ct(&mut self, body: &Json<'_>) -> Result<Expr, Unknown> {
-        only(body, "ct", &["key", "dir"])?;
+        only(body, "ct", &["key", "dir", "family"])?;
         let key = text(body, "key")?;
         let Some(direction) = body.text_at("dir") else { return self.word("ct", key) };
         let group = format!("ct {direction}");
-        match (key, self.known.ip()) {
-            // before nft 0.9.? the family was the table's
-            ("saddr" | "daddr", Some(Family::Ipv4)) => self.word(&group, &format!("ip {key}")),
-            ("saddr" | "daddr", Some(Family::Ipv6)) => self.word(&group, &format!("ip6 {key}")),
+        // older listings leave the family of addresses to the table or to a key of its own
+        match (key, body.text_at("family"), self.known.ip()) {
+            ("saddr" | "daddr", Some(family), _) => self.word(&group, &format!("{family} {key}")),
+            ("saddr" | "daddr", None, Some(family)) => self.word(&group, &format!("{} {key}", family.nft_name())),
             _ => self.word(&group, key),
         }
     }

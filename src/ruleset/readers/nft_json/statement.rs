@@ -107,6 +107,7 @@ impl RuleReader {
         let key = self.expr(map.get("key").ok_or("a map without key")?)?;
         let data = map.get("data").ok_or("a map without data")?;
         let map = self.set_ref(data, &kinds_of(&key), &DataKinds::Object)?;
+        self.require();
         Ok(nft::expression(&self.known, &Expr::Map { key: Box::new(key), map }))
     }
 
@@ -119,7 +120,9 @@ impl RuleReader {
             (_, Some(("meta", "nftrace") | ("ct", "event"))) | (Some(("tcp option" | "exthdr", _)), _) => {
                 let target = self.expr(target)?;
                 let kind = kind_of(&target);
-                let value = match self.operand(value, kind) {
+                let operand = self.operand(value, kind);
+                self.require();
+                let value = match operand {
                     Ok(value) => nft::value(&self.known, &value, kind),
                     Err(_) => value.to_string(),
                 };
@@ -242,8 +245,10 @@ impl RuleReader {
         self.require();
         let mut text = nft::nat(&self.known, &nat);
         if let NatKind::Netmap = nat.kind {
+            // the model's kind does not say which end
             text = text.replacen("netmap", &format!("{name} prefix"), 1);
         }
+        flags.retain(|flag| *flag != "netmap");
         if !flags.is_empty() {
             text = format!("{text} {}", flags.join(","));
         }
@@ -305,6 +310,7 @@ impl RuleReader {
             _ => (element, None),
         };
         let key = self.expr(key)?;
+        self.require();
         let mut words = vec![nft::expression(&self.known, &key)];
         if let Some(seconds) = timeout {
             words.push(format!("timeout {}", Kind::Seconds.print(seconds)));
@@ -327,7 +333,6 @@ impl RuleReader {
             };
             words.push(format!(": {data}"));
         }
-        self.require();
         let text = format!("{operation} @{name} {{ {} }}", words.join(" "));
         self.push(Step::Effect(Effect::UpdateSet { set: name.into(), text: text.clone().into() }));
         if refuses {
