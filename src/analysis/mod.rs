@@ -1,5 +1,7 @@
 //! Questions about packets, answered from the model: which path a packet takes, what the rules do to it.
 
+pub mod flows;
 pub mod path;
 pub mod route;
 pub mod trace;
+pub mod worlds;

@@ -2,15 +2,24 @@
 
 use std::collections::HashSet;
 
+use super::judged::{Judged, judge};
+use crate::calico::failsafe::{self, FailsafeReport};
+use crate::calico::integrity::{self, Integrity};
 use crate::packet::{Family, Hook};
 use crate::ruleset::{Backend, Chain, Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
 use crate::snapshot::{FileState, Snapshot};
 
 /// Everything a check may look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Context<'a> {
     /// What is known about the host.
     pub snapshot: &'a Snapshot,
+    /// The failsafe lists four ways.
+    pub failsafe: FailsafeReport,
+    /// Felix's rules against their hashes.
+    pub integrity: Integrity,
+    /// The flows that must work, judged.
+    pub judged: Vec<Judged>,
 }
 
 /// A kernel chain (or a base chain of Felix's own nft table) through which packets come to Felix's chains.
@@ -27,6 +36,14 @@ pub struct FelixHook<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// Computes what checks share.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset);
+        let judged = judge(snapshot, &failsafe);
+        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged }
+    }
+
     /// The firewall.
     #[must_use]
     pub fn ruleset(&self) -> &'a Ruleset {

@@ -1,14 +1,123 @@
 //! Judgement: findings, the registry of checks, the calendar.
+//!
+//! ```text
+//! Snapshot ─► Context (failsafe lists, integrity, judged flows) ─► checks ─► findings ─► Audit
+//! ```
 
 pub mod calendar;
 pub mod check;
 pub mod checks;
 pub mod context;
+pub mod dataplane;
 pub mod finding;
+pub mod judged;
 pub mod registry;
 
+use serde::Serialize;
+
+use crate::calico::failsafe::kernel::KernelChain;
+use crate::calico::failsafe::{Direction, FAMILIES, FailsafeReport};
+use crate::calico::integrity::Integrity;
+use crate::files::FileState;
+use crate::snapshot::Snapshot;
+use calendar::{Entry, calendar};
 use context::Context;
-use finding::Finding;
+use dataplane::Dataplane;
+use finding::{Finding, Severity};
+
+/// An audit: what `hepguard audit` prints (schema `hepguard/audit/v1`).
+#[derive(Clone, Debug, Serialize)]
+pub struct Audit {
+    /// `hepguard/audit/v1`.
+    pub schema: &'static str,
+    /// The host's name, when the snapshot tells.
+    pub host: Option<String>,
+    /// What was looked at.
+    pub snapshot: Taken,
+    /// Felix's machinery.
+    pub dataplane: Dataplane,
+    /// The failsafe lists of the kernel.
+    pub failsafe: Lists,
+    /// Felix's rules against their hashes.
+    pub integrity: Integrity,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+    /// Inputs that could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Findings by when they bite.
+    pub calendar: Vec<Entry>,
+    /// Counts.
+    pub summary: Summary,
+}
+
+/// When the snapshot was taken and what is in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Taken {
+    /// RFC 3339, UTC; `null` when the snapshot does not tell.
+    pub time: Option<String>,
+    /// Files that were read.
+    pub files: Vec<String>,
+}
+
+/// The failsafe lists as the kernel has them, both families together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lists {
+    /// Inbound entries in Felix's spelling.
+    #[serde(rename = "in")]
+    pub inbound: Vec<String>,
+    /// Outbound entries.
+    #[serde(rename = "out")]
+    pub outbound: Vec<String>,
+    /// Where Felix's configuration was read.
+    pub sources: Vec<String>,
+}
+
+/// An input that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// Its name in the snapshot.
+    pub input: String,
+    /// Why.
+    pub why: String,
+}
+
+/// How many findings of each severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names are the severities'")]
+pub struct Summary {
+    pub critical: usize,
+    pub high: usize,
+    pub medium: usize,
+    pub low: usize,
+    pub info: usize,
+    /// Worst severity; `null` without findings.
+    pub worst: Option<Severity>,
+    /// Everything the audit needs was readable.
+    pub complete: bool,
+}
+
+/// Audits a host.
+#[must_use]
+pub fn audit(snapshot: &Snapshot) -> Audit {
+    let context = Context::new(snapshot);
+    let findings = findings(&context);
+    let unreadable = unreadable(&context);
+    let summary = summary(&findings, unreadable.is_empty());
+    let meta = Meta::of(snapshot);
+    let files = snapshot.files.files.iter().filter(|(_, state)| matches!(state, FileState::Present(_)));
+    Audit {
+        schema: "hepguard/audit/v1",
+        host: meta.host.or_else(|| context.failsafe.host.clone()),
+        snapshot: Taken { time: meta.time, files: files.map(|(name, _)| name.clone()).collect() },
+        dataplane: Dataplane::of(&context),
+        failsafe: lists(&context.failsafe),
+        calendar: calendar(&findings),
+        findings,
+        unreadable,
+        summary,
+        integrity: context.integrity,
+    }
+}
 
 /// Runs every check. Findings come worst first, then by code and subject: the order is the same on every run.
 #[must_use]
@@ -18,4 +127,70 @@ pub fn findings(context: &Context<'_>) -> Vec<Finding> {
         b.severity.cmp(&a.severity).then_with(|| a.code.cmp(b.code)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
     });
     findings
+}
+
+fn summary(findings: &[Finding], complete: bool) -> Summary {
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    Summary {
+        critical: count(Severity::Critical),
+        high: count(Severity::High),
+        medium: count(Severity::Medium),
+        low: count(Severity::Low),
+        info: count(Severity::Info),
+        worst: findings.iter().map(|finding| finding.severity).max(),
+        complete,
+    }
+}
+
+/// Inputs that could not be read, wholly or in part: each says so once, in its finding HG901.
+fn unreadable(context: &Context<'_>) -> Vec<Unreadable> {
+    use crate::diagnostic::Level;
+    let files = context.snapshot.files.files.iter().filter_map(|(name, state)| match state {
+        FileState::Unreadable(why) => Some(Unreadable { input: name.clone(), why: why.clone() }),
+        FileState::Present(_) => {
+            let mut errors =
+                context.snapshot.diagnostics.iter().filter(|d| d.level == Level::Error && *d.source == **name);
+            let first = errors.next()?;
+            Some(Unreadable { input: name.clone(), why: first.message.clone() })
+        }
+        FileState::Absent => None,
+    });
+    files.collect()
+}
+
+fn lists(failsafe: &FailsafeReport) -> Lists {
+    let of = |direction: Direction| {
+        let mut entries: Vec<String> = Vec::new();
+        let report = failsafe.direction(direction);
+        for entry in FAMILIES.iter().flat_map(|family| report.deciding(*family)).flat_map(KernelChain::list) {
+            let text = entry.to_string();
+            if !entries.contains(&text) {
+                entries.push(text);
+            }
+        }
+        entries
+    };
+    let sources = failsafe.source_files.iter().filter(|source| source.state == "read");
+    Lists {
+        inbound: of(Direction::In),
+        outbound: of(Direction::Out),
+        sources: sources.map(|source| source.file.clone()).collect(),
+    }
+}
+
+/// `meta.json`, as far as it can be read.
+#[derive(Default, serde::Deserialize)]
+struct Meta {
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    time: Option<String>,
+}
+
+impl Meta {
+    fn of(snapshot: &Snapshot) -> Self {
+        let bytes = snapshot.files.bytes("meta.json");
+        // a damaged file is told by its reader
+        bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default()
+    }
 }

@@ -1,13 +1,29 @@
 //! Every check, in the order of its code. A new check is one file and one line here.
 
 use super::check::Check;
-use super::checks::{blindspots, exposure, integrity};
+use super::checks::{access, blindspots, exposure, failsafe, integrity};
 
 /// The checks.
 pub const CHECKS: &[Check] = &[
+    failsafe::missing_in::CHECK,
+    failsafe::list_off::CHECK,
+    failsafe::one_family::CHECK,
+    failsafe::masked::CHECK,
+    failsafe::drift::CHECK,
+    failsafe::malformed::CHECK,
+    failsafe::unreferenced::CHECK,
+    failsafe::trimmed::CHECK,
+    failsafe::setting_without_effect::CHECK,
+    access::flow_denied::CHECK,
+    access::session_not_readmitted::CHECK,
+    access::flow_undecided::CHECK,
+    integrity::edited::CHECK,
+    integrity::foreign::CHECK,
     integrity::rules_ahead_of_felix::CHECK,
     integrity::two_backends_live::CHECK,
     integrity::stale_chains::CHECK,
+    integrity::missing::CHECK,
+    integrity::reordered::CHECK,
     exposure::ipv6_unpoliced::CHECK,
     exposure::accept_before_felix::CHECK,
     blindspots::unreadable_input::CHECK,

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod denies;
+pub mod audit;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
@@ -51,7 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
-        Command::Audit(_) => Err(CliError::Usage("not wired yet".to_owned())),
+        Command::Audit(args) => audit::run(&cli.common, args, out),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
@@ -78,4 +79,9 @@ pub fn style(common: &args::Common) -> crate::report::text::Style {
 #[must_use]
 pub fn unknown_format(found: &str, known: &[&str]) -> CliError {
     CliError::Usage(format!("--format {found:?} is not known here; expected one of {}", known.join(", ")))
+}
+
+/// A remark on standard error, escaped. A closed standard error is nobody's loss.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "hepguard: {}", crate::diagnostic::printable(text));
 }

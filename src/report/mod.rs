@@ -1,6 +1,7 @@
 //! Words for people and machines; each part only formats.
 
 pub mod denies;
+pub mod audit;
 pub mod explain;
 pub mod failsafe;
 pub mod text;

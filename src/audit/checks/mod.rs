@@ -1,5 +1,7 @@
 //! The checks, one a file, by family.
 
+pub mod access;
 pub mod blindspots;
 pub mod exposure;
+pub mod failsafe;
 pub mod integrity;

@@ -1,5 +1,64 @@
 //! HG3xx: what is in the kernel is not what Felix wrote, or not only that.
 
+pub mod edited;
+pub mod foreign;
+pub mod missing;
+pub mod reordered;
 pub mod rules_ahead_of_felix;
 pub mod stale_chains;
 pub mod two_backends_live;
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::audit::check::Check;
+use crate::audit::context::{Context, rules};
+use crate::audit::finding::Finding;
+use crate::calico::integrity::{Mismatch, MismatchKind};
+use crate::ruleset::RuleRef;
+
+/// One finding a chain that has mismatches of `kind`. `what` says in the title what happened to so many rules.
+fn per_chain(
+    context: &Context<'_>,
+    check: &Check,
+    kind: MismatchKind,
+    what: impl Fn(usize) -> String,
+    fix: impl Fn(&Mismatch) -> String,
+) -> Vec<Finding> {
+    let mut chains: BTreeMap<(usize, usize), Vec<&Mismatch>> = BTreeMap::new();
+    for mismatch in &context.integrity.mismatches {
+        let RuleRef { table, chain, .. } = mismatch.place;
+        chains.entry((table, chain)).or_default().push(mismatch);
+    }
+    let mut findings = Vec::new();
+    for mismatches in chains.values() {
+        let told: Vec<&Mismatch> = mismatches.iter().copied().filter(|mismatch| mismatch.kind == kind).collect();
+        let Some(first) = told.first() else { continue };
+        let title = format!("{} of {} {} ({})", what(told.len()), first.table, first.chain, first.family);
+        let subject = json!({
+            "backend": first.backend.name(),
+            "family": first.family.name(),
+            "table": &*first.table,
+            "chain": &*first.chain,
+        });
+        let mut finding = Finding::new(check, subject, title).fix(fix(first));
+        for mismatch in told.iter().take(5) {
+            let place =
+                format!("{} {} {} rule {}", mismatch.backend.name(), mismatch.table, mismatch.chain, mismatch.rule);
+            finding = finding.evidence(place.clone(), &*mismatch.text);
+            if let Some(expected) = &mismatch.expected {
+                let sure = if mismatch.proven { "Felix wrote" } else { "Felix probably wrote" };
+                finding = finding.evidence(place, format!("{sure}: {expected}"));
+            }
+        }
+        let later = mismatches.iter().filter(|mismatch| mismatch.kind == MismatchKind::Follows).count();
+        if later > 0 {
+            let which = format!("{} {}", first.table, first.chain);
+            finding = finding.evidence(which, format!("{} after it cannot be proven from their hashes", rules(later)));
+        }
+        let sure = told.iter().all(|mismatch| mismatch.proven || mismatch.kind == MismatchKind::Foreign);
+        findings.push(if sure { finding } else { finding.bounded() });
+    }
+    findings
+}

@@ -1,0 +1,233 @@
+//! The flows that must work, judged in several worlds.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::{Value, json};
+
+use crate::analysis::flows::{self, Flow, inventory, somebody, towards};
+use crate::analysis::trace::{Engine, Trace, TraceOptions, TraceVerdict};
+use crate::analysis::worlds;
+use crate::calico::failsafe::kernel::KernelChain;
+use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
+use crate::calico::settings::Entry;
+use crate::packet::{Direction, Family, Packet, Protocol};
+use crate::ruleset::{RuleRef, Ruleset};
+use crate::snapshot::Snapshot;
+
+/// Why a packet was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It opens a flow of the inventory.
+    Flow(Box<Flow>),
+    /// It uses a failsafe entry that the next restart of Felix takes away.
+    RemovedEntry(Entry),
+}
+
+/// A packet with its verdicts.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Why it was judged.
+    pub reason: Reason,
+    /// The packet.
+    pub packet: Packet,
+    /// As a new connection now.
+    pub now: Trace,
+    /// With policy alone; `None` when there are no failsafe chains, so nothing could differ.
+    pub no_failsafe: Option<Trace>,
+    /// The failsafe entry it uses, when its port is on the list in the kernel.
+    pub entry: Option<Entry>,
+    /// That entry goes at the next restart of Felix.
+    pub removed_at_restart: bool,
+    /// Where the packet is decided with policy alone, in words with the rule's text.
+    pub no_failsafe_decided: Option<(String, String)>,
+    /// Where the packet is decided now.
+    pub decided: Option<(String, String)>,
+}
+
+/// Addresses tried for an entry that goes, besides "somebody": those rules and sets speak of.
+const MAX_PROBES: usize = 48;
+
+impl Judged {
+    /// Accepted now, refused without the failsafe.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.now.verdict == TraceVerdict::Accept
+            && self.no_failsafe.as_ref().is_some_and(|trace| refused(trace.verdict))
+    }
+
+    /// Refused now.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        refused(self.now.verdict)
+    }
+
+    /// The packet in the form of `trace --batch`.
+    #[must_use]
+    pub fn witness(&self) -> Value {
+        witness(&self.packet)
+    }
+}
+
+/// A packet in the form of `trace --batch`.
+#[must_use]
+pub fn witness(packet: &Packet) -> Value {
+    let direction = match packet.direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+        Direction::Forward => "forward",
+    };
+    let mut value = json!({
+        "dir": direction,
+        "proto": packet.protocol.to_string(),
+        "src": packet.src,
+        "dst": packet.dst,
+        "state": packet.state.to_string(),
+    });
+    let mut put = |key: &str, field: Option<Value>| {
+        if let (Some(object), Some(field)) = (value.as_object_mut(), field) {
+            object.insert(key.to_owned(), field);
+        }
+    };
+    put("sport", packet.sport.map(Value::from));
+    put("dport", packet.dport.map(Value::from));
+    put("iif", packet.iif.as_deref().map(Value::from));
+    put("oif", packet.oif.as_deref().map(Value::from));
+    value
+}
+
+fn refused(verdict: TraceVerdict) -> bool {
+    matches!(verdict, TraceVerdict::Drop | TraceVerdict::Reject)
+}
+
+/// Judges the inventory, and the entries that the next restart of Felix takes away.
+#[must_use]
+pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
+    let ruleset = &snapshot.ruleset;
+    let mut questions: Vec<(Reason, Packet)> = inventory(snapshot)
+        .flows
+        .into_iter()
+        .map(|flow| {
+            let packet = flow.packet.clone();
+            (Reason::Flow(Box::new(flow)), packet)
+        })
+        .collect();
+    questions.extend(removed_entries(snapshot, failsafe));
+    if questions.is_empty() || ruleset.tables.is_empty() {
+        return Vec::new();
+    }
+    let has_failsafes = ruleset
+        .tables
+        .iter()
+        .flat_map(|table| &table.chains)
+        .any(|chain| worlds::failsafe_direction(&chain.name).is_some() && !chain.rules.is_empty());
+    let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
+    let engine = Engine::new(ruleset, &snapshot.host);
+    let policy_engine = policy_alone.as_ref().map(|world| Engine::new(world, &snapshot.host));
+    let options = TraceOptions::default();
+    let judge_one = |(reason, packet): (Reason, Packet)| {
+        let now = engine.trace(&packet, &options);
+        let no_failsafe = policy_engine.as_ref().map(|engine| engine.trace(&packet, &options));
+        let entry = listed(failsafe, &packet);
+        let removed_at_restart = entry.is_some_and(|entry| is_removed(failsafe, &packet, &entry));
+        let decided = now.decided_by.map(|place| in_words(ruleset, place));
+        let no_failsafe_decided = policy_alone
+            .as_ref()
+            .zip(no_failsafe.as_ref().and_then(|trace| trace.decided_by))
+            .map(|(world, place)| in_words(world, place));
+        Judged { reason, packet, now, no_failsafe, entry, removed_at_restart, no_failsafe_decided, decided }
+    };
+    questions.into_iter().map(judge_one).collect()
+}
+
+/// Where a verdict falls, with the meaning of Felix's rules, and the rule's text.
+fn in_words(ruleset: &Ruleset, place: RuleRef) -> (String, String) {
+    let Some(table) = ruleset.tables.get(place.table) else { return Default::default() };
+    let Some(chain) = table.chains.get(place.chain) else { return Default::default() };
+    let words = crate::audit::context::place_text(table, chain, place.rule);
+    let text = ruleset.rule(place).map_or("the chain's policy", |rule| &*rule.text);
+    match crate::calico::names::meaning(ruleset, place) {
+        Some(meaning) => (words, format!("{meaning}: {text}")),
+        None => (words, text.to_owned()),
+    }
+}
+
+fn list_direction(packet: &Packet) -> ListDirection {
+    if packet.direction == Direction::Out { ListDirection::Out } else { ListDirection::In }
+}
+
+fn uses(entry: &Entry, packet: &Packet) -> bool {
+    let peer = if packet.direction == Direction::Out { packet.dst } else { packet.src };
+    entry.protocol == packet.protocol
+        && Some(entry.port) == packet.dport
+        && entry.net.is_none_or(|net| net.contains(peer))
+}
+
+/// The failsafe entry of the kernel that `packet` uses.
+fn listed(failsafe: &FailsafeReport, packet: &Packet) -> Option<Entry> {
+    let report = failsafe.direction(list_direction(packet));
+    report.deciding(packet.family()).flat_map(KernelChain::list).find(|entry| uses(entry, packet))
+}
+
+fn is_removed(failsafe: &FailsafeReport, packet: &Packet, entry: &Entry) -> bool {
+    let report = failsafe.direction(list_direction(packet));
+    let goes = |change: &&crate::calico::failsafe::Change| change.family == packet.family() && change.frozen.is_none();
+    report.next_restart.iter().filter(goes).any(|change| change.removes.contains(entry))
+}
+
+/// For each entry that the next restart takes away: packets that use it, to or from peers that rules speak of.
+fn removed_entries(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<(Reason, Packet)> {
+    let mut packets = Vec::new();
+    for direction in ListDirection::ALL {
+        for family in FAMILIES {
+            let changes = &failsafe.direction(direction).next_restart;
+            let removed: BTreeSet<Entry> = changes
+                .iter()
+                .filter(|change| change.family == family && change.frozen.is_none())
+                .flat_map(|change| change.removes.iter().copied())
+                .collect();
+            if removed.is_empty() {
+                continue;
+            }
+            let mut peers = vec![somebody(family)];
+            peers.extend(
+                worlds::spoken_of(&snapshot.ruleset, family, MAX_PROBES)
+                    .into_iter()
+                    .filter_map(|bits| address(family, bits)),
+            );
+            for entry in removed {
+                for peer in peers.iter().filter(|peer| snapshot.host.is_local(**peer) != Some(true)) {
+                    let Some(packet) = probe(snapshot, direction, entry, *peer) else { continue };
+                    if uses(&entry, &packet) {
+                        packets.push((Reason::RemovedEntry(entry), packet));
+                    }
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn address(family: Family, bits: u128) -> Option<IpAddr> {
+    let address = match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(u32::try_from(bits).ok()?)),
+        _ => IpAddr::V6(Ipv6Addr::from(bits)),
+    };
+    let usable = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+    usable.then_some(address)
+}
+
+fn probe(snapshot: &Snapshot, direction: ListDirection, entry: Entry, peer: IpAddr) -> Option<Packet> {
+    let (interface, own) = towards(&snapshot.host, peer)?;
+    let (sport, dport) = (51_522, entry.port);
+    let sport = if entry.protocol == Protocol::UDP && dport == 67 { 68 } else { sport };
+    let mut packet = match direction {
+        ListDirection::In => flows::first_packet(Direction::In, entry.protocol, (peer, sport), (own, dport)),
+        ListDirection::Out => flows::first_packet(Direction::Out, entry.protocol, (own, sport), (peer, dport)),
+    };
+    match direction {
+        ListDirection::In => packet.iif = Some(interface.name.clone()),
+        ListDirection::Out => packet.oif = Some(interface.name.clone()),
+    }
+    Some(packet)
+}

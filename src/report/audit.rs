@@ -1,0 +1,150 @@
+//! An audit for the terminal: verdict first, findings with what to do, then what was looked at, the calendar last.
+
+use super::text::{Style, Tone, count};
+use crate::audit::Audit;
+use crate::audit::finding::{Finding, Severity};
+
+/// The audit as text.
+#[must_use]
+pub fn text(audit: &Audit, style: Style, verbose: bool) -> String {
+    let mut out = headline(audit, style);
+    let (told, quiet): (Vec<&Finding>, Vec<&Finding>) =
+        audit.findings.iter().partition(|finding| verbose || finding.severity > Severity::Info);
+    for finding in told {
+        out.push('\n');
+        out.push_str(&one(finding, style));
+    }
+    if !quiet.is_empty() {
+        let codes: Vec<&str> = quiet.iter().map(|finding| finding.code).collect();
+        out.push('\n');
+        out.push_str(
+            &style.wrap("", &format!("{} not shown ({}); -v shows them", count(quiet.len(), "note"), codes.join(", "))),
+        );
+    }
+    out.push('\n');
+    out.push_str(&looked_at(audit, style));
+    out.push('\n');
+    out.push_str(&calendar(audit, style));
+    out
+}
+
+/// Verdict and calendar only.
+#[must_use]
+pub fn brief(audit: &Audit, style: Style) -> String {
+    headline(audit, style) + &calendar(audit, style)
+}
+
+fn headline(audit: &Audit, style: Style) -> String {
+    let worst = audit.findings.first().map(|finding| finding.severity).filter(|worst| *worst > Severity::Info);
+    let (tone, word) = match worst {
+        Some(severity) => (Tone::of(severity), severity.name().to_uppercase()),
+        None if audit.unreadable.is_empty() => (Tone::Good, "CLEAN".to_owned()),
+        None => (Tone::Warn, "INCOMPLETE".to_owned()),
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for severity in Severity::ALL {
+        let number = audit.findings.iter().filter(|finding| finding.severity == severity).count();
+        if number > 0 && severity > Severity::Info {
+            parts.push(format!("{number} {}", severity.name()));
+        }
+    }
+    let found = if parts.is_empty() { "no findings".to_owned() } else { parts.join(", ") };
+    let host = audit.host.as_deref().unwrap_or("this host");
+    let blind = match audit.unreadable.len() {
+        0 => String::new(),
+        number => format!("; {} unreadable", count(number, "input")),
+    };
+    style.paint(tone, &word) + &style.wrap("  ", &format!("{host}: {found}{blind}"))
+}
+
+/// One finding, ready to act on.
+#[must_use]
+pub fn one(finding: &Finding, style: Style) -> String {
+    let mut out = style.paint(Tone::of(finding.severity), &format!("{} {}", finding.code, finding.severity.name()));
+    let when = match &finding.bites_at {
+        Some(at) => format!(" bites {} ({at})", finding.bites.name()),
+        None => format!(" bites {}", finding.bites.name()),
+    };
+    out.push_str(&style.paint(Tone::Dim, &format!(" · {} ·{when}", finding.name)));
+    out.push('\n');
+    out.push_str(&style.wrap("  ", &finding.title));
+    for evidence in &finding.evidence {
+        out.push_str(&style.wrap("    seen  ", &format!("{}: {}", evidence.source, evidence.text)));
+    }
+    if let Some(packet) = &finding.witness {
+        out.push_str(&style.wrap("    try   ", &witness_command(packet)));
+    }
+    if !finding.fix.is_empty() {
+        out.push_str(&style.wrap("    fix   ", &finding.fix));
+    }
+    out
+}
+
+/// The `trace` command that shows a witness packet.
+fn witness_command(packet: &serde_json::Value) -> String {
+    let word = |key: &str| match packet.get(key) {
+        Some(serde_json::Value::String(text)) => Some(text.clone()),
+        Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let end = |address: &str, port: &str| {
+        let address = word(address).unwrap_or_default();
+        match word(port) {
+            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+            Some(port) => format!("{address}:{port}"),
+            None => address,
+        }
+    };
+    let mut text = format!(
+        "hepguard trace {} {} {} {}",
+        word("dir").unwrap_or_default(),
+        word("proto").unwrap_or_default(),
+        end("src", "sport"),
+        end("dst", "dport")
+    );
+    for (key, option) in [("iif", "-i"), ("oif", "-o"), ("icmp_type", "--icmp-type"), ("uid", "--uid")] {
+        if let Some(value) = word(key) {
+            text.push_str(&format!(" {option} {value}"));
+        }
+    }
+    match word("state") {
+        Some(state) if state != "new" => text + " --state " + &state,
+        _ => text,
+    }
+}
+
+fn looked_at(audit: &Audit, style: Style) -> String {
+    let mut out = style.paint(Tone::Strong, "Looked at");
+    out.push('\n');
+    let line = |name: &str, text: &str| style.wrap(&format!("  {name:<12} "), text);
+    out.push_str(&line("dataplane", &audit.dataplane.describe()));
+    for (direction, list) in [("in", &audit.failsafe.inbound), ("out", &audit.failsafe.outbound)] {
+        let text = if list.is_empty() { "none in the kernel".to_owned() } else { list.join(" ") };
+        out.push_str(&line(&format!("failsafe-{direction}"), &text));
+    }
+    let integrity = &audit.integrity;
+    out.push_str(&line(
+        "integrity",
+        &format!("{} of {} Felix rules verified in {} chains", integrity.verified, integrity.rules, integrity.chains),
+    ));
+    for missing in &audit.unreadable {
+        out.push_str(&line("unread", &format!("{}: {}", missing.input, missing.why)));
+    }
+    out
+}
+
+fn calendar(audit: &Audit, style: Style) -> String {
+    let mut out = style.paint(Tone::Strong, "Calendar");
+    out.push('\n');
+    if audit.calendar.is_empty() {
+        out.push_str("  nothing is known to bite\n");
+    }
+    for entry in &audit.calendar {
+        let when = entry.bites.name();
+        let at = entry.at.as_deref().map(|at| format!(" at {at}")).unwrap_or_default();
+        let text =
+            format!("{}{at}: {} ({})", count(entry.findings, "finding"), entry.codes.join(", "), entry.severity.name());
+        out.push_str(&style.wrap(&format!("  {when:<14}"), &text));
+    }
+    out
+}
