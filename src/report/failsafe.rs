@@ -204,8 +204,17 @@ fn restart(out: &mut String, report: &FailsafeReport, style: Style) {
         }
     }
     if nothing {
-        let known = Direction::ALL.iter().any(|direction| !report.direction(*direction).next_restart.is_empty());
-        out.push_str(if known { "  nothing\n" } else { "  not known: the list on disk or the chains were not read\n" });
+        let any = |test: &dyn Fn(&DirectionReport) -> bool| Direction::ALL.iter().any(|d| test(report.direction(*d)));
+        let listed = |lists: &DirectionReport| {
+            FAMILIES.into_iter().any(|family| lists.kernel_state(family) == KernelState::NotProgrammed)
+        };
+        out.push_str(if any(&|lists| !lists.next_restart.is_empty()) {
+            "  nothing\n"
+        } else if any(&|lists| lists.disk.is_known()) && any(&listed) {
+            "  nothing now: no failsafe chain is programmed\n"
+        } else {
+            "  not known: the list on disk or the chains were not read\n"
+        });
     }
 }
 

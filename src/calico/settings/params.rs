@@ -3,6 +3,9 @@
 //!
 //! As of Felix in August 2026 (v3.34 development); older versions lack some and Calico Enterprise knows more.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::value::Kind;
 use Kind::*;
 
@@ -48,7 +51,13 @@ impl Param {
 /// The parameter called `name`, in any letter case.
 #[must_use]
 pub fn param(name: &str) -> Option<&'static Param> {
-    PARAMS.iter().find(|param| param.name.eq_ignore_ascii_case(name))
+    static INDEX: LazyLock<HashMap<String, &'static Param>> =
+        LazyLock::new(|| PARAMS.iter().map(|param| (param.name.to_ascii_lowercase(), param)).collect());
+    // no name is longer; hostile ones are not worth a copy
+    if name.len() > 64 {
+        return None;
+    }
+    INDEX.get(&name.to_ascii_lowercase()).copied()
 }
 
 /// The parameter whose name is nearest to one that Felix does not know: the same letters but for underscores, hyphens and
@@ -331,6 +340,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_found_in_any_case() {
         for (index, one) in PARAMS.iter().enumerate() {
+            assert_eq!(param(one.name), Some(one), "found by its own name");
             assert!(PARAMS.iter().skip(index + 1).all(|two| !two.name.eq_ignore_ascii_case(one.name)), "{}", one.name);
         }
         let found = param("FAILSAFEinboundHOSTPORTS").expect("a known name");
