@@ -147,8 +147,13 @@ fn file(path: &Path, cannot: &dyn Fn(&io::Error) -> CollectError) -> Result<Snap
 /// At most `limit` bytes of a file or pipe; more is an error.
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
+    let file = File::open(path)?;
+    // a pipe tells no length
+    let told = file.metadata()?.len();
+    if told <= limit {
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    if told > limit || bytes.len() as u64 > limit {
         let message = format!("larger than the {} MiB this program reads", limit / (1024 * 1024));
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
