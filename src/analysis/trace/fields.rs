@@ -72,6 +72,8 @@ impl View<'_, '_> {
             Field::IcmpCode => self.icmp(Protocol::ICMP, |icmp| icmp.1),
             Field::Icmp6Type => self.icmp(Protocol::ICMPV6, |icmp| icmp.0),
             Field::Icmp6Code => self.icmp(Protocol::ICMPV6, |icmp| icmp.1),
+            // what egress hooks are told about it differs between kernels
+            Field::Iifname | Field::Iif if self.site.hook == Hook::Egress => Value::Unknown(0),
             Field::Iifname | Field::Iif => flow.iif,
             Field::Oifname | Field::Oif => flow.oif,
             Field::Mark => flow.mark,
@@ -306,12 +308,14 @@ impl View<'_, '_> {
             let kind = self.engine.router.address_type(wanted, device);
             return Value::from_option(kind.and_then(route_type));
         }
-        // reverse path questions on loopback are answered with the interface itself
-        if self.site.hook == Hook::Prerouting && flow.iif == Value::Known(interface_number(b"lo")) {
-            return match fib.result {
-                FibResult::Present => Value::Known(1),
-                _ => flow.iif,
-            };
+        // on loopback the answer is the interface itself; at input older kernels look the route up all the same
+        if flow.iif == Value::Known(interface_number(b"lo")) {
+            match self.site.hook {
+                Hook::Prerouting if fib.result == FibResult::Present => return Value::Known(1),
+                Hook::Prerouting => return flow.iif,
+                Hook::Input => return Value::Unknown(0),
+                _ => {}
+            }
         }
         let query = RouteQuery {
             destination: wanted,
