@@ -216,7 +216,7 @@ fn only_iptables_steps(rule: &Rule) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::readers::nft_json;
+    use crate::ruleset::readers::{iptables_save, nft_json};
 
     fn fixture(name: &str) -> String {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nft-json").join(name);
@@ -295,6 +295,31 @@ mod tests {
                 }
             }
             assert_eq!(from_json, clear, "{base}");
+        }
+    }
+
+    #[test]
+    fn real_listings_of_iptables_nft_leave_nothing_hidden() {
+        for (base, family) in [
+            ("30-iptables-basic", Family::Ipv4),
+            ("31-calico-iptables-like", Family::Ipv4),
+            ("32-ip6tables-basic", Family::Ipv6),
+        ] {
+            let name = format!("{base}.nft-save.txt");
+            let source: Arc<str> = Arc::from(name.as_str());
+            let save = iptables_save::read(&source, fixture(&name).as_bytes(), Backend::IptablesNft, family).value;
+            let merged = merge(listed(&format!("{base}.json")), save);
+            assert_eq!(merged.diagnostics, [], "{base}");
+            let rules = || merged.value.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+            assert!(rules().all(|rule| !hides(rule)), "{base}");
+            if base.starts_with("30") {
+                let set = rules().find(|rule| rule.text.contains("--match-set trusted src")).expect("the set rule");
+                assert!(
+                    matches!(set.steps.first(), Some(Step::Match(Match::Ipset { name, .. })) if &**name == "trusted")
+                );
+                let web = rules().find(|rule| rule.text.contains("8000:8010")).expect("the commented rule");
+                assert_eq!(web.comments, ["web from lan".into()]);
+            }
         }
     }
 

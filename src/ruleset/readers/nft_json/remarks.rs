@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Level, MAX_DIAGNOSTICS, Parsed};
 
+/// Longest remark in characters.
+const LONGEST: usize = 600;
+
 /// Where an object starts.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Place {
@@ -23,8 +26,13 @@ impl Remarks {
         Self { all: crate::diagnostic::Remarks::new(source), once: HashSet::new() }
     }
 
-    /// Adds a remark.
+    /// Adds a remark; what it quotes of the listing is cut when long.
     pub(super) fn add(&mut self, level: Level, place: Place, message: impl Into<String>) {
+        let mut message: String = message.into();
+        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(end);
+            message.push('…');
+        }
         self.all.add(level, place.line, place.column, message);
     }
 

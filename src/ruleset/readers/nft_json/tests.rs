@@ -491,6 +491,19 @@ fn mangled_listings_never_panic_and_remarks_stay_few() {
 }
 
 #[test]
+fn a_remark_on_a_huge_statement_stays_short() {
+    let parsed = steps_in("ip", &format!(r#"{{"frobnicate":"{}"}}"#, "x".repeat(100_000)));
+    assert!(parsed.diagnostics.iter().all(|remark| remark.message.len() < 1000));
+    let names = parsed.diagnostics.first().expect("a remark").message.clone();
+    assert!(names.contains("frobnicate"), "{names}");
+    let parsed = steps_in(
+        "ip",
+        &format!(r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"mark"}}}},"right":"{}"}}}}"#, "x".repeat(100_000)),
+    );
+    assert!(parsed.diagnostics.iter().all(|remark| remark.message.len() < 1000));
+}
+
+#[test]
 fn bytes_that_are_no_text_are_said_and_survived() {
     let text =
         br#"{"nftables":[{"metainfo":{"version":"1.1.3","json_schema_version":1}},{"table":{"family":"ip","name":"t"}},
