@@ -78,11 +78,62 @@ pub fn caller(message: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// Reads a report line's message; `None` when it is not one.
 #[must_use]
 pub fn read(message: &[u8]) -> Option<Flow<'_>> {
+    // what nearly every line begins with
+    if let Some(pairs) = message.strip_prefix(b"INFO <nil> <nil>:  ")
+        && pairs.starts_with(b"action=\"")
+    {
+        return Some(read_pairs(pairs));
+    }
     let (_, _, rest) = caller(message)?;
     let pairs = rest.trim_ascii_start();
     // the message proper is empty, so that the first pair follows the colon at once
     pairs.starts_with(b"action=\"").then(|| read_pairs(pairs))
 }
+
+/// Keys that matter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Action,
+    Bytes,
+    DstIp,
+    DstPort,
+    InBytes,
+    InPackets,
+    OutBytes,
+    OutPackets,
+    Packets,
+    Policy,
+    Proto,
+    Rule,
+    RuleDir,
+    SrcIp,
+    SrcPort,
+    Tier,
+    UpdateType,
+    Other,
+}
+
+/// Keys in the order they are written, so that the next one is mostly known before it is read.
+const KEYS: [(&[u8], Key); 18] = [
+    (b"action=", Key::Action),
+    (b"dstIP=", Key::DstIp),
+    (b"dstPort=", Key::DstPort),
+    (b"inBytes=", Key::InBytes),
+    (b"inPackets=", Key::InPackets),
+    (b"outBytes=", Key::OutBytes),
+    (b"outPackets=", Key::OutPackets),
+    (b"policy=", Key::Policy),
+    (b"proto=", Key::Proto),
+    (b"rule=", Key::Rule),
+    (b"ruleDir=", Key::RuleDir),
+    (b"srcIP=", Key::SrcIp),
+    (b"srcPort=", Key::SrcPort),
+    (b"tier=", Key::Tier),
+    (b"trafficDir=", Key::Other),
+    (b"updateType=", Key::UpdateType),
+    (b"bytes=", Key::Bytes),
+    (b"packets=", Key::Packets),
+];
 
 fn read_pairs(pairs: &[u8]) -> Flow<'_> {
     let mut flow = Flow {
@@ -106,8 +157,9 @@ fn read_pairs(pairs: &[u8]) -> Flow<'_> {
         flaw: None,
     };
     let mut rest = pairs;
+    let mut expected = 0;
     loop {
-        match pair(rest) {
+        match pair(rest, &mut expected) {
             Next::Pair { key, value, escaped, after } => {
                 if set(&mut flow, key, value, escaped).is_none() {
                     flow.flaw = Some(Flaw::Value);
@@ -139,7 +191,7 @@ fn read_pairs(pairs: &[u8]) -> Flow<'_> {
 
 enum Next<'a> {
     Pair {
-        key: &'a [u8],
+        key: Key,
         value: &'a [u8],
         escaped: bool,
         after: &'a [u8],
@@ -152,14 +204,30 @@ enum Next<'a> {
     End,
 }
 
-/// The next `key=value`.
-fn pair(text: &[u8]) -> Next<'_> {
-    let text = text.trim_ascii_start();
-    let key_length = text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-    let (key, rest) = text.split_at(key_length);
-    let Some(rest) = rest.strip_prefix(b"=") else {
-        // what follows the last pair: `]`, `#012`, an escape sequence; a word without `=` is the start of a key
-        return if key.is_empty() || !rest.is_empty() { Next::End } else { Next::Cut };
+/// The next `key=value`; `expected` is the place in [`KEYS`] where its key is looked for first.
+fn pair<'a>(text: &'a [u8], expected: &mut usize) -> Next<'a> {
+    let text = match text.split_first() {
+        Some((b' ', rest)) => rest,
+        _ => text,
+    };
+    let guess = KEYS.get(*expected).and_then(|(name, key)| Some((*key, text.strip_prefix(*name)?)));
+    let (key, rest) = match guess {
+        Some(read) => {
+            *expected += 1;
+            read
+        }
+        None => {
+            let text = text.trim_ascii_start();
+            let length = text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            if text.get(length) != Some(&b'=') {
+                // what follows the last pair: `]`, `#012`, an escape sequence; a word that ends the line is a key cut short
+                return if length == 0 || length < text.len() { Next::End } else { Next::Cut };
+            }
+            let (name, rest) = text.split_at(length + 1);
+            let place = KEYS.iter().position(|(known, _)| *known == name);
+            *expected = place.map_or(*expected, |place| place + 1);
+            (place.and_then(|place| KEYS.get(place)).map_or(Key::Other, |(_, key)| *key), rest)
+        }
     };
     let Some(quoted) = rest.strip_prefix(b"\"") else {
         let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
@@ -191,9 +259,9 @@ fn pair(text: &[u8]) -> Next<'_> {
 }
 
 /// Stores one pair; `None` when the value cannot be read. Unknown keys are fine.
-fn set<'a>(flow: &mut Flow<'a>, key: &[u8], value: &'a [u8], escaped: bool) -> Option<()> {
+fn set<'a>(flow: &mut Flow<'a>, key: Key, value: &'a [u8], escaped: bool) -> Option<()> {
     match key {
-        b"action" => {
+        Key::Action => {
             flow.action = match value {
                 b"allow" => Action::Allow,
                 b"deny" => Action::Deny,
@@ -201,34 +269,34 @@ fn set<'a>(flow: &mut Flow<'a>, key: &[u8], value: &'a [u8], escaped: bool) -> O
                 _ => return None,
             }
         }
-        b"dstIP" => flow.dst_ip = Some(address(value)?),
-        b"srcIP" => flow.src_ip = Some(address(value)?),
-        b"dstPort" => flow.dst_port = Some(u16::try_from(decimal(value)?).ok()?),
-        b"srcPort" => flow.src_port = Some(u16::try_from(decimal(value)?).ok()?),
-        b"inBytes" => flow.in_bytes = counter(value)?,
-        b"inPackets" => flow.in_packets = counter(value)?,
-        b"outBytes" => flow.out_bytes = counter(value)?,
-        b"outPackets" => flow.out_packets = counter(value)?,
-        b"bytes" => flow.bytes = Some(counter(value)?),
-        b"packets" => flow.packets = Some(counter(value)?),
-        b"policy" => flow.policy = Some(text(value, escaped)),
-        b"tier" => flow.tier = Some(text(value, escaped)),
-        b"proto" => flow.proto = Some(u8::try_from(decimal(value)?).ok()?),
-        b"rule" => {
+        Key::DstIp => flow.dst_ip = Some(address(value)?),
+        Key::SrcIp => flow.src_ip = Some(address(value)?),
+        Key::DstPort => flow.dst_port = Some(u16::try_from(decimal(value)?).ok()?),
+        Key::SrcPort => flow.src_port = Some(u16::try_from(decimal(value)?).ok()?),
+        Key::InBytes => flow.in_bytes = counter(value)?,
+        Key::InPackets => flow.in_packets = counter(value)?,
+        Key::OutBytes => flow.out_bytes = counter(value)?,
+        Key::OutPackets => flow.out_packets = counter(value)?,
+        Key::Bytes => flow.bytes = Some(counter(value)?),
+        Key::Packets => flow.packets = Some(counter(value)?),
+        Key::Policy => flow.policy = Some(text(value, escaped)),
+        Key::Tier => flow.tier = Some(text(value, escaped)),
+        Key::Proto => flow.proto = Some(u8::try_from(decimal(value)?).ok()?),
+        Key::Rule => {
             flow.rule = Some(match value.strip_prefix(b"-") {
                 Some(digits) => -i32::try_from(decimal(digits)?).ok()?,
                 None => i32::try_from(decimal(value)?).ok()?,
             });
         }
-        b"ruleDir" => {
+        Key::RuleDir => {
             flow.direction = Some(match value {
                 b"ingress" => Direction::Ingress,
                 b"egress" => Direction::Egress,
                 _ => return None,
             });
         }
-        b"updateType" => flow.update = Some(value),
-        _ => {}
+        Key::UpdateType => flow.update = Some(value),
+        Key::Other => {}
     }
     Some(())
 }

@@ -4,6 +4,7 @@
 //! A line proves that a packet reached the rule, no more; only the prefix may tell the verdict.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use memchr::memmem;
 
@@ -97,15 +98,19 @@ pub struct Packet<'a> {
 /// TCP flag words in the order the kernel writes them.
 pub const FLAGS: [&str; 9] = ["AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
 
+static OUT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b" OUT="));
+
 /// Reads a packet line's message; `None` when it is not one: `IN=`, then ` OUT=`, then an address must occur.
 #[must_use]
 pub fn read(message: &[u8]) -> Option<Packet<'_>> {
-    let out = memmem::find(message, b" OUT=")?;
+    let out = OUT.find(message)?;
     let before = message.get(..out)?;
-    let start = memmem::rfind(before, b"IN=")?;
-    // an interface name is all that may stand between the two
+    // an interface name of at most fifteen bytes is all that may stand between the two
+    let from = before.len().saturating_sub(18);
+    let near = before.get(from..)?;
+    let start = from + near.windows(3).rposition(|word| word == b"IN=")?;
     let in_iface = before.get(start + 3..)?;
-    if in_iface.len() > 15 || in_iface.contains(&b' ') {
+    if in_iface.contains(&b' ') {
         return None;
     }
     let (uptime, prefix) = uptime(before.get(..start)?);
@@ -127,7 +132,9 @@ pub fn read(message: &[u8]) -> Option<Packet<'_>> {
 
 /// The packet quoted in brackets, without them. `INCOMPLETE [8 bytes]` inside has brackets too.
 fn quotation(rest: &[u8]) -> Option<(usize, usize)> {
-    let from = memmem::find(rest, b"[SRC=")? + 1;
+    let from = memchr::memchr_iter(b'[', rest)
+        .map(|at| at + 1)
+        .find(|at| rest.get(*at..).is_some_and(|text| text.starts_with(b"SRC=")))?;
     let mut depth = 1usize;
     for (at, byte) in rest.iter().enumerate().skip(from) {
         match byte {

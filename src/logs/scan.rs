@@ -2,6 +2,8 @@
 //!
 //! A block is searched with vector instructions for what every such line must contain; the other lines are only counted.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::event::{Event, Source};
@@ -225,12 +227,18 @@ fn may_hold_event(line: &[u8], only_denies: bool) -> bool {
         || (!only_denies && (has(b"action")))
 }
 
+/// Longest line that is looked at for a repeat notice.
+const NOTICE: usize = 192;
+
+static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"last message repeated "));
+
 /// `last message repeated N times` of the same host as the next line.
 fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
-    let head = following.get(..256).unwrap_or(following);
-    let end = memchr(b'\n', head).unwrap_or(head.len());
+    // a stamp, a host name and the notice: nearly every other line is longer
+    let head = following.get(..NOTICE).unwrap_or(following);
+    let end = memchr(b'\n', head).or((head.len() < NOTICE).then_some(head.len()))?;
     let next = head.get(..end)?;
-    memmem::find(next, b"last message repeated ")?;
+    REPEATED.find(next)?;
     let mut scratch = Scratch::default();
     let read = read(next, &mut scratch, stamper);
     match read.what {
