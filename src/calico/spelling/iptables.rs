@@ -141,7 +141,7 @@ impl Reader<'_> {
             return;
         }
         for (option, rank) in [("--source", 1), ("--destination", 5)] {
-            if !self.parts.iter().any(|part| mentions(part, option)) {
+            if !self.parts.iter().any(|part| mentions(part, &format!("{option} "))) {
                 self.parts.push(Part::free(rank, vec![String::new(), format!("{option} {any}")]));
             }
         }
@@ -289,6 +289,7 @@ fn nflog_spellings(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::spelling as spelling_of;
     use super::*;
     use crate::calico::hash::ChainHash;
 
@@ -327,6 +328,14 @@ mod tests {
             spelling.likeliest(),
             "-A c HASH -p udp --source 10.0.0.0/8 -m multiport --destination-ports 4789 -m addrtype --dst-type LOCAL --jump DROP"
         );
+        // a net of everything is lost in the kernel, on either side
+        for (ports, net) in [("--dports", "--destination"), ("--sports", "--source"), ("--dports", "--source")] {
+            let line = format!("-A c -p tcp -m multiport {ports} 22 -j ACCEPT");
+            let spelling = spelling_of(&line, "c", Family::Ipv4).expect("an -A line");
+            let long = if ports == "--dports" { "--destination-ports" } else { "--source-ports" };
+            let text = format!("-A c HASH -p tcp -m multiport {long} 22 {net} 0.0.0.0/0 --jump ACCEPT");
+            assert!(spelling.find(|candidate| candidate == text).is_some(), "{text}");
+        }
         let failsafe = "-A c HASH -p 17 -m multiport --destination-ports 4789 --source 10.0.0.0/8 -m addrtype --dst-type LOCAL --jump DROP";
         assert!(spelling.find(|text| text == failsafe).is_some());
     }
