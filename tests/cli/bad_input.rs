@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::lab::{Answer, HEPGUARD, hepguard, unable};
 
 /// Commands that judge a snapshot.
-const JUDGES: [&str; 1] = ["failsafe"];
+const JUDGES: [&str; 2] = ["failsafe", "audit"];
 
 /// The lab bastion as a folder that may be damaged.
 fn bastion() -> TempDir {
@@ -45,6 +45,12 @@ fn still_judged(snapshot: &Path) {
         assert!(matches!(answer.code, Some(1 | 3)), "{command}: {answer:?}");
         assert!(answer.out.contains("22"), "{command}: the rest is still judged: {answer:?}");
     }
+}
+
+/// The audit says in a finding of its own that `name` was read only in part.
+fn audit_names(snapshot: &Path, name: &str) {
+    let answer = judge("audit", snapshot);
+    assert!(answer.out.contains("HG901") && answer.out.contains(name), "{name} should be in a finding: {answer:?}");
 }
 
 fn nothing_to_judge(snapshot: &Path, says: &[&str]) {
@@ -103,6 +109,7 @@ fn a_listing_cut_off_is_judged_up_to_the_cut() {
             text
         });
         still_judged(folder.path());
+        audit_names(folder.path(), "iptables-legacy-save.txt");
     }
 }
 
