@@ -1,3 +1,4 @@
 //! Canonical text of the model: `parse(print(x)) == x`.
 
+pub mod iptables;
 pub mod nft;

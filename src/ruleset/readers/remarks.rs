@@ -11,13 +11,15 @@ const EXCERPT: usize = 80;
 pub(crate) struct Remarks {
     source: Arc<str>,
     kept: Vec<Diagnostic>,
+    /// Kept ones that are not errors.
+    lesser: usize,
     left_out: usize,
 }
 
 impl Remarks {
     /// No remarks on `source` yet.
     pub(crate) fn new(source: &Arc<str>) -> Self {
-        Self { source: Arc::clone(source), kept: Vec::new(), left_out: 0 }
+        Self { source: Arc::clone(source), kept: Vec::new(), lesser: 0, left_out: 0 }
     }
 
     /// Adds a remark at `place`: line and column, 1-based.
@@ -25,12 +27,15 @@ impl Remarks {
         let room = MAX_DIAGNOSTICS - 1;
         if self.kept.len() >= room {
             self.left_out = self.left_out.saturating_add(1);
-            let lesser = self.kept.iter().rposition(|known| known.level < level);
-            match lesser {
-                Some(at) if level == Level::Error => drop(self.kept.remove(at)),
-                _ => return,
+            if level != Level::Error || self.lesser == 0 {
+                return;
+            }
+            if let Some(at) = self.kept.iter().rposition(|known| known.level != Level::Error) {
+                self.kept.remove(at);
+                self.lesser -= 1;
             }
         }
+        self.lesser += usize::from(level != Level::Error);
         self.kept.push(Diagnostic::new(level, &self.source, place.0, place.1, message));
     }
 

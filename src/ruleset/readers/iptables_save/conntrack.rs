@@ -14,23 +14,28 @@ const WITHOUT_CONNECTION: u32 = CtState::INVALID.0 | CtState::UNTRACKED.0;
 /// A quirk of the kernel is kept: a packet without a connection that passes `--ctstate` passes the match's other
 /// conditions unasked; without `--ctstate` it fails.
 pub(crate) fn lower(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Result<(), Trouble> {
-    let mut without_connection = false;
+    let mut may_lack_connection = false;
     let mut others = Vec::new();
     for arg in &group.args {
         if arg.name == "ctstate" {
             let wanted = context.read(arg, states)?;
-            without_connection = arg.negate || wanted.state & WITHOUT_CONNECTION != 0;
+            may_lack_connection = arg.negate || wanted.state & WITHOUT_CONNECTION != 0;
             out.push(state_match(wanted, arg.negate));
         } else {
             others.push(other(context, arg)?);
         }
     }
-    if without_connection && !others.is_empty() {
-        out.push(Match::Any(vec![bits(Field::CtState, WITHOUT_CONNECTION, false), Match::All(others)]));
+    if may_lack_connection && !others.is_empty() {
+        out.push(Match::Any(vec![without_connection(), Match::All(others)]));
     } else {
         out.append(&mut others);
     }
     Ok(())
+}
+
+/// The packet has no connection.
+pub(crate) fn without_connection() -> Match {
+    bits(Field::CtState, WITHOUT_CONNECTION, false)
 }
 
 /// States of `--ctstate`: real ones, and the two that are status bits.
@@ -126,10 +131,11 @@ fn statuses(text: &[u8]) -> Result<u32, Expected> {
     let mut bits = 0;
     for name in text.split(|byte| *byte == b',') {
         let name = std::str::from_utf8(name).unwrap_or_default();
+        let known = [CtStatus::EXPECTED, CtStatus::SEEN_REPLY, CtStatus::ASSURED, CtStatus::CONFIRMED];
         bits |= match CtStatus::from_name(name) {
-            Some(status) => status.0,
-            None if name.eq_ignore_ascii_case("NONE") => 0,
-            None => return Err("statuses: NONE, EXPECTED, SEEN_REPLY, ASSURED, CONFIRMED"),
+            Some(status) if known.contains(&status) => status.0,
+            _ if name.eq_ignore_ascii_case("NONE") => 0,
+            _ => return Err("statuses: NONE, EXPECTED, SEEN_REPLY, ASSURED, CONFIRMED"),
         };
     }
     Ok(bits)

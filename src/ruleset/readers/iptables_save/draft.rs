@@ -4,7 +4,7 @@
 //! brings tcp's options along, `!` may stand before the option (new style) or before the value (old style), long options may
 //! be cut short or carry their value after `=`.
 
-use super::extensions::{Extension, Resolved, match_named, target_named};
+use super::extensions::{Extension, OPTIONAL, Resolved, match_named, target_named};
 use super::tokens::Token;
 
 /// A range of words, by index.
@@ -237,10 +237,15 @@ impl Sorter<'_, '_> {
             negate = true;
             self.at += 1;
         }
-        let end = self.words.len().min(self.at + usize::from(option.values));
+        let wanted = match option.values {
+            OPTIONAL if matches!(self.raw(self.at), [] | [b'!'] | [b'-', _, ..]) => 0,
+            OPTIONAL => 1,
+            number => usize::from(number),
+        };
+        let end = self.words.len().min(self.at + wanted);
         let values = self.at..end;
         self.at = end;
-        let cut_short = values.len() < usize::from(option.values);
+        let cut_short = values.len() < wanted;
         let arg = Arg { name: option.name, negate, word, values };
         let span = first..end;
         let group = match owner {
@@ -278,7 +283,9 @@ impl Sorter<'_, '_> {
             }
             Generic::Ignored => return,
             Generic::Counters => {
-                let end = self.words.len().min(self.at + 2);
+                // older tools also take both numbers in one word
+                let together = self.raw(self.at).contains(&b',');
+                let end = self.words.len().min(self.at + if together { 1 } else { 2 });
                 self.draft.counters = Some(self.at..end);
                 self.at = end;
                 return;

@@ -88,6 +88,14 @@ const fn one(name: &'static str) -> Opt {
     (name, name, 1)
 }
 
+/// In [`Resolved::values`]: one value, or none when another option follows.
+pub(crate) const OPTIONAL: u8 = u8::MAX;
+
+/// An option whose value may be left out.
+const fn maybe(name: &'static str) -> Opt {
+    (name, name, OPTIONAL)
+}
+
 /// An option without values.
 const fn flag(name: &'static str) -> Opt {
     (name, name, 0)
@@ -231,12 +239,12 @@ static MATCHES: &[Extension] = &[
             one("rateest"),
             one("rateest1"),
             one("rateest2"),
-            one("rateest-bps"),
-            one("rateest-bps1"),
-            one("rateest-bps2"),
-            one("rateest-pps"),
-            one("rateest-pps1"),
-            one("rateest-pps2"),
+            maybe("rateest-bps"),
+            maybe("rateest-bps1"),
+            maybe("rateest-bps2"),
+            maybe("rateest-pps"),
+            maybe("rateest-pps1"),
+            maybe("rateest-pps2"),
             flag("rateest-delta"),
             flag("rateest-lt"),
             flag("rateest-gt"),

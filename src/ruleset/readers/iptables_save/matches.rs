@@ -162,7 +162,7 @@ pub(crate) fn group(context: &Context<'_, '_>, group: &Group) -> Result<Vec<Matc
 }
 
 /// Protocols a match insists on; empty when any will do.
-pub(crate) fn needs(name: &str) -> &'static [Protocol] {
+pub(crate) fn needs(name: &str, family: Family) -> &'static [Protocol] {
     const ESP: Protocol = Protocol(50);
     const AH: Protocol = Protocol(51);
     const IPCOMP: Protocol = Protocol(108);
@@ -175,7 +175,7 @@ pub(crate) fn needs(name: &str) -> &'static [Protocol] {
         "icmp" => &[Protocol::ICMP],
         "icmp6" => &[Protocol::ICMPV6],
         "esp" => &[ESP],
-        "ah" => &[AH],
+        "ah" if family == Family::Ipv4 => &[AH],
         "ipcomp" => &[IPCOMP],
         "multiport" => &[Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP, Protocol::DCCP],
         _ => &[],
@@ -309,8 +309,8 @@ fn owner(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Resu
     for arg in &group.args {
         let max = u64::from(u32::MAX);
         let (field, range) = match arg.name {
-            "uid-owner" => (Field::Skuid, context.read(arg, |text| number_range(text, b'-', max))?),
-            "gid-owner" => (Field::Skgid, context.read(arg, |text| number_range(text, b'-', max))?),
+            "uid-owner" => (Field::Skuid, context.read(arg, ids)?),
+            "gid-owner" => (Field::Skgid, context.read(arg, ids)?),
             _ => (Field::Skuid, Interval { low: 0, high: max.into() }),
         };
         let owned = interval_match(field, range, false);
@@ -318,6 +318,14 @@ fn owner(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Resu
         out.push(if arg.negate { Match::Not(Box::new(owned)) } else { owned });
     }
     Ok(())
+}
+
+/// Users or groups by number; of names only root has the same number everywhere.
+fn ids(text: &[u8]) -> Result<Interval, Expected> {
+    if text == b"root" {
+        return Ok(Interval::single(0));
+    }
+    number_range(text, b'-', u32::MAX.into()).map_err(|_| "a numeric id or a range of ids (names are not looked up)")
 }
 
 /// `-m rpfilter`: a route back to the source, by the incoming interface unless loose.

@@ -5,16 +5,16 @@
 //! a file that was cut off, a line that makes no sense become a rule that may do anything ([`Effect::Opaque`], its text a `#`
 //! comment), and the table's [`Table::other`] says so with a line that starts with [`UNREAD`].
 
-mod addrtype;
+pub(crate) mod addrtype;
 mod builtin;
-mod conntrack;
+pub(crate) mod conntrack;
 mod draft;
 mod extensions;
 mod header;
-mod matches;
+pub(crate) mod matches;
 mod open;
 mod rule;
-mod targets;
+pub(crate) mod targets;
 mod tokens;
 pub(crate) mod values;
 
@@ -68,7 +68,6 @@ enum Command {
     Insert,
     NewChain,
     Policy,
-    Zero,
 }
 
 impl<'a> Reader<'a> {
@@ -226,12 +225,15 @@ impl<'a> Reader<'a> {
             }
             return;
         }
+        if self.is_cut_off(span.1) {
+            return;
+        }
         let what = match command {
             b"-A" | b"--append" => Some(Command::Append),
             b"-I" | b"--insert" => Some(Command::Insert),
             b"-N" | b"--new-chain" => Some(Command::NewChain),
             b"-P" | b"--policy" => Some(Command::Policy),
-            b"-Z" | b"--zero" => Some(Command::Zero),
+            b"-Z" | b"--zero" => return,
             _ => None,
         };
         let chain = words.get(first + 1).map(|word| word.text.to_vec());
@@ -246,7 +248,6 @@ impl<'a> Reader<'a> {
             return;
         };
         match what {
-            Command::Zero => {}
             Command::NewChain => self.declare(&chain, b"-", place),
             Command::Policy => {
                 let policy = words.get(first + 2).map_or(Vec::new(), |word| word.text.to_vec());
@@ -267,6 +268,13 @@ impl<'a> Reader<'a> {
                 self.add(&chain, rule, insert.then_some(at), place);
             }
         }
+    }
+
+    /// Whether a line of a table ends with the input instead of a newline: any word may be the start of a longer one. It is
+    /// left to the unknown rules that stand for the rest of the table.
+    fn is_cut_off(&self, end: usize) -> bool {
+        let in_table = self.open.as_ref().is_some_and(|open| !open.is_fragment());
+        in_table && end >= self.input.len() && !self.input.ends_with(b"\n")
     }
 
     /// The rule, and for `-I` its number from 0.

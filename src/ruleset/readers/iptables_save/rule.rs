@@ -5,6 +5,7 @@ use super::extensions::Meaning;
 use super::matches::{self, Context, Trouble};
 use super::targets;
 use super::tokens::Token;
+use super::values;
 use crate::diagnostic::Level;
 use crate::packet::Family;
 use crate::ruleset::readers::remarks::{Remarks, excerpt};
@@ -57,8 +58,12 @@ pub(crate) fn read(
 
 /// Packets and bytes of `-c`.
 fn counters(words: &[Token<'_>]) -> Option<Counters> {
-    let [packets, bytes] = words else { return None };
-    let number = |word: &Token<'_>| std::str::from_utf8(&word.text).ok()?.parse().ok();
+    let (packets, bytes) = match words {
+        [both] => values::split_once(&both.text, b',')?,
+        [packets, bytes] => (&*packets.text, &*bytes.text),
+        _ => return None,
+    };
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
     Some(Counters { packets: number(packets)?, bytes: number(bytes)? })
 }
 
@@ -108,7 +113,7 @@ impl Reader<'_, '_, '_, '_> {
             let text = text_of(&self.context, group);
             return self.opaque_match(OpaqueKind::Stateful, text);
         };
-        let needed = matches::needs(extension.name);
+        let needed = matches::needs(extension.name, self.context.family);
         if !needed.is_empty() && !self.context.protocol.is_some_and(|protocol| needed.contains(&protocol)) {
             self.warn_group(group, "this match needs -p with its protocol, without ! in front");
             let text = text_of(&self.context, group);
@@ -121,6 +126,10 @@ impl Reader<'_, '_, '_, '_> {
         }
         if let Meaning::Opaque(kind) = extension.meaning {
             let text = text_of(&self.context, group);
+            if extension.name == "recent" && group.args.iter().any(|arg| arg.name == "set" && !arg.negate) {
+                // it writes the address down and always matches
+                return self.rule.steps.push(Step::Effect(Effect::Harmless(text)));
+            }
             return self.opaque_match(kind, text);
         }
         match matches::group(&self.context, group) {

@@ -64,6 +64,10 @@ pub(crate) fn ports(text: &[u8], separator: u8) -> Result<Interval, Expected> {
         Some(n) => u16::try_from(n).ok().map(u128::from),
         None => service(text).map(u128::from),
     };
+    // names may hold a hyphen, which also separates ports
+    if let Some(port) = service(text) {
+        return Ok(Interval::single(port.into()));
+    }
     range_by(text, separator, 65535, read).ok_or("a port from 0 to 65535 or a range, low first")
 }
 

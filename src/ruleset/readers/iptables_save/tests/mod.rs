@@ -1,3 +1,6 @@
+mod hostile;
+mod meaning;
+
 use super::*;
 use crate::packet::Hook;
 use crate::ruleset::{Chain, ChainKind, Match, Verdict};
@@ -105,7 +108,7 @@ fn counters_of_every_style_are_read() {
 
 #[test]
 fn grepped_failsafe_lines_become_one_table_each() {
-    let text = include_bytes!("../../../../tests/fixtures/nft-json/fragment-grep-failsafe.txt");
+    let text = include_bytes!("../../../../../tests/fixtures/nft-json/fragment-grep-failsafe.txt");
     let parsed = read_text(text);
     assert_eq!(parsed.value.len(), 2);
     assert!(parsed.value.iter().all(|table| &*table.name == "?"));
