@@ -10,6 +10,9 @@ use crate::ruleset::{Backend, Rule};
 /// How far ahead a rule is looked for that was moved.
 const WINDOW: usize = 64;
 
+/// How often rules that others overtook are tried again, in one chain.
+const RETRIES: usize = 2048;
+
 /// A live rule on its way through the check.
 pub(super) struct Live<'a> {
     /// Index in the chain.
@@ -161,8 +164,11 @@ impl Sequence<'_> {
             let hashed = self.live.get(position).is_some_and(|live| live.hash.is_some());
             if hashed { pending.push(position) } else { self.fail(position, MismatchKind::Foreign, None, true) }
         }
+        let mut retries = RETRIES;
         while !pending.is_empty() {
-            if let Some((slot, next, text)) = self.first_fit(state, &overtaken) {
+            let again = overtaken.get(..overtaken.len().min(retries)).unwrap_or_default();
+            retries -= again.len();
+            if let Some((slot, next, text)) = self.first_fit(state, again) {
                 let position = overtaken.remove(slot);
                 self.fail(position, MismatchKind::OutOfOrder, Some(text), true);
                 (state, broken) = (next, true);

@@ -13,8 +13,11 @@ use crate::calico::spelling::Spelling;
 use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
 
-/// Guesses for a whole ruleset; keeps a ruleset full of broken chains from taking minutes.
-const BUDGET: usize = 4_000_000;
+/// Guesses close at hand for a whole ruleset; with [`SEARCH`] it keeps a ruleset full of broken chains from taking minutes.
+const NEAR: usize = 2_000_000;
+
+/// Guesses of the search among all ports, for a whole ruleset: enough for one chain of unusual entries.
+const SEARCH: usize = 3_200_000;
 
 /// Guesses that are tried two at a time.
 const MAX_PAIRED: usize = 64;
@@ -29,12 +32,13 @@ const MAX_FOLLOWERS: usize = 400;
 pub(super) struct Pool {
     /// Proven texts, without their `-A chain`, by plain chain name and dialect.
     texts: HashMap<(String, bool), Vec<String>>,
-    budget: usize,
+    near: usize,
+    search: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { texts: HashMap::new(), budget: BUDGET }
+        Self { texts: HashMap::new(), near: NEAR, search: SEARCH }
     }
 }
 
@@ -50,12 +54,13 @@ impl Pool {
             }
         }
     }
+}
 
-    fn spend(&mut self, guesses: usize) -> bool {
-        let enough = self.budget >= guesses;
-        self.budget = self.budget.saturating_sub(guesses);
-        enough
-    }
+/// Takes `guesses` out of a budget, if there are that many.
+fn spend(budget: &mut usize, guesses: usize) -> bool {
+    let left = budget.checked_sub(guesses);
+    *budget = left.unwrap_or(*budget);
+    left.is_some()
 }
 
 /// A rule's text behind `-A chain HASH`.
@@ -142,7 +147,7 @@ impl Suspects {
     fn two_gone(&self, before: ChainHash, hash: ShortHash, followers: &[String], pool: &mut Pool) -> Option<String> {
         let guesses: Vec<String> = self.guesses().into_iter().take(MAX_PAIRED).collect();
         let followers = followers.get(..followers.len().min(MAX_PAIRED / 4))?;
-        if !pool.spend(guesses.len() * guesses.len() * (1 + followers.len())) {
+        if !spend(&mut pool.near, guesses.len() * guesses.len() * (1 + followers.len())) {
             return None;
         }
         let leads = |first: &&String| {
@@ -168,7 +173,7 @@ impl Suspects {
     fn near(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
         let mut guesses = self.guesses();
         guesses.extend(self.live.as_ref().map(one_change).unwrap_or_default());
-        if !pool.spend(guesses.len()) {
+        if !spend(&mut pool.near, guesses.len()) {
             return None;
         }
         guesses.into_iter().find(|text| accept(text))
@@ -177,22 +182,33 @@ impl Suspects {
     /// Every protocol and port, in the chain's own form.
     fn any_failsafe(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
         let form = self.failsafe.as_ref()?;
-        let mut text = String::new();
         for side in form.sides {
             for net in &form.nets {
                 for protocol in ["tcp", "udp"] {
-                    if !pool.spend(1 << 16) {
+                    if !spend(&mut pool.search, 1 << 16) {
                         return None;
                     }
-                    for port in 0..=u16::MAX {
-                        text.clear();
-                        text.push_str(&self.head);
-                        form.write(self.nft, &mut text, protocol, side, port, net);
-                        if accept(&text) {
-                            return Some(text);
-                        }
+                    let found = self.any_port(&form.around_port(self.nft, protocol, side, net), accept);
+                    if found.is_some() {
+                        return found;
                     }
                 }
+            }
+        }
+        None
+    }
+
+    fn any_port(&self, (before, behind): &(String, String), accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
+        use std::fmt::Write as _;
+        let start = format!("{}{before}", self.head);
+        let mut text = start.clone();
+        for port in 0..=u16::MAX {
+            text.truncate(start.len());
+            // writing to a String cannot fail
+            let _ = write!(text, "{port}");
+            text.push_str(behind);
+            if accept(&text) {
+                return Some(text);
             }
         }
         None
@@ -212,30 +228,30 @@ impl FailsafeForm {
             (true, false, true) => "ip6 daddr",
         };
         let short = if inbound { "-s" } else { "-d" };
-        let mut nets = vec![String::new(), format!("{side} {any}")];
+        let mut nets: Vec<String> = Vec::new();
         for text in texts {
             let net =
                 [side, short].iter().find_map(|option| text.split_once(&format!("{option} "))).map(|(_, rest)| rest);
             if let Some(net) = net.and_then(|rest| rest.split_ascii_whitespace().next()) {
                 let net = format!("{side} {net}");
-                if nets.len() < 6 && !nets.contains(&net) {
+                if nets.len() < 4 && !nets.contains(&net) {
                     nets.push(net);
                 }
             }
         }
+        nets.extend([String::new(), format!("{side} {any}")]);
         let sides = if nft { ["dport", "sport"] } else { ["--destination-ports", "--source-ports"] };
         Self { nets, sides }
     }
 
-    fn write(&self, nft: bool, text: &mut String, protocol: &str, side: &str, port: u16, net: &str) {
-        use std::fmt::Write as _;
+    /// An entry's text before and behind its port.
+    fn around_port(&self, nft: bool, protocol: &str, side: &str, net: &str) -> (String, String) {
         let gap = if net.is_empty() { "" } else { " " };
-        // writing to a String cannot fail
-        let _ = if nft {
-            write!(text, "meta l4proto {protocol} {protocol} {side} {{ {port} }}{gap}{net} counter accept")
+        if nft {
+            (format!("meta l4proto {protocol} {protocol} {side} {{ "), format!(" }}{gap}{net} counter accept"))
         } else {
-            write!(text, "-p {protocol} -m multiport {side} {port}{gap}{net} --jump ACCEPT")
-        };
+            (format!("-p {protocol} -m multiport {side} "), format!("{gap}{net} --jump ACCEPT"))
+        }
     }
 
     /// Entries of the default lists, in and out.
@@ -246,9 +262,8 @@ impl FailsafeForm {
                 for (protocol, port) in
                     [("udp", 53), ("udp", 67), ("udp", 68)].into_iter().chain(DEFAULT_TCP.map(|port| ("tcp", port)))
                 {
-                    let mut body = String::new();
-                    self.write(nft, &mut body, protocol, side, port, net);
-                    bodies.push(body);
+                    let (before, behind) = self.around_port(nft, protocol, side, net);
+                    bodies.push(format!("{before}{port}{behind}"));
                 }
             }
         }
