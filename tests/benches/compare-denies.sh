@@ -1,0 +1,27 @@
+#!/bin/sh
+# Times `hepguard denies` against the admin's three greps on a generated log, and checks its counts against the generator's.
+#
+#   tests/benches/compare-denies.sh [SIZE] [SHARE...]      default: 1GiB, deny shares 0.01 0.10 0.90
+#
+# Needs python3, grep and a release build (made when missing). Works in a folder of its own below TMPDIR, removed at the end
+# unless KEEP=1. Each command runs once to warm the page cache and five times for the clock; the best time counts.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+size=${1:-1GiB}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- 0.01 0.10 0.90
+
+program=${HEPGUARD:-$root/target/release/hepguard}
+[ -x "$program" ] || (cd "$root" && cargo build --release)
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/hepguard-denies.XXXXXX")
+[ "${KEEP:-0}" = 1 ] || trap 'rm -rf "$folder"' EXIT INT TERM
+
+for share in "$@"; do
+    log=$folder/syslog-$share
+    python3 "$here/gen_syslog.py" --size "$size" --seed 1 --deny-ratio "$share" --out "$log" --truth "$log.json"
+    python3 "$here/compare_denies.py" "$program" "$log" "$log.json" "$share"
+    rm -f "$log"
+done
