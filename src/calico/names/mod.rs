@@ -1,6 +1,7 @@
 //! Names in the dataplane: how Felix makes chain, set and log names, and what they say about their authors.
 
 mod meaning;
+mod units;
 
 pub use meaning::{Action, Direction, Meaning, meaning};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::calico::integrity::tests::ruleset;
 use crate::packet::Family;
-use crate::ruleset::Backend;
+use crate::ruleset::{Backend, Effect};
 
 const BASTION: &str = "*filter\n\
     -A INPUT -m comment --comment \"cali:Cz_u1IQiXIMmKD4c\" -j cali-INPUT\n\
