@@ -20,6 +20,7 @@ pub mod host;
 pub mod calico;
 pub mod logs;
 pub mod snapshot;
+pub mod demo;
 pub mod analysis;
 pub mod audit;
 pub mod report;

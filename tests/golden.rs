@@ -149,3 +149,14 @@ fn every_check_has_a_firing_case_and_a_silent_twin() {
         }
     }
 }
+
+#[test]
+fn the_embedded_lab_is_the_folder() {
+    for world in hepguard::demo::World::ALL {
+        let folder = lab(world.name());
+        let embedded = world.files();
+        let names = |files: &SnapshotFiles| files.files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&folder), names(&embedded), "add new files of the lab to src/demo/mod.rs");
+        assert_eq!(folder.files, embedded.files);
+    }
+}

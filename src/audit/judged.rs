@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::analysis::flows::{self, Flow, inventory, somebody, towards};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, TraceVerdict};
 use crate::analysis::worlds;
+use crate::audit::context::{place_text, without_comments};
 use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
 use crate::calico::settings::Entry;
@@ -144,11 +145,11 @@ pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
 fn in_words(ruleset: &Ruleset, place: RuleRef) -> (String, String) {
     let Some(table) = ruleset.tables.get(place.table) else { return Default::default() };
     let Some(chain) = table.chains.get(place.chain) else { return Default::default() };
-    let words = crate::audit::context::place_text(table, chain, place.rule);
-    let text = ruleset.rule(place).map_or("the chain's policy", |rule| &*rule.text);
+    let words = place_text(table, chain, place.rule);
+    let Some(rule) = ruleset.rule(place) else { return (words, "the chain's policy".to_owned()) };
     match crate::calico::names::meaning(ruleset, place) {
-        Some(meaning) => (words, format!("{meaning}: {text}")),
-        None => (words, text.to_owned()),
+        Some(meaning) => (words, format!("{meaning}: {}", without_comments(&rule.text))),
+        None => (words, rule.text.to_string()),
     }
 }
 

@@ -86,6 +86,8 @@ pub enum Command {
     Failsafe(FailsafeArgs),
     /// Query deny lines: who was denied what, by which policy
     Denies(Box<DeniesArgs>),
+    /// The lab bastion, embedded: denies and audits, one step before its lockout and after; no root needed
+    Demo(DemoArgs),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
     /// One packet, rule by rule: verdict and reasons
@@ -256,4 +258,12 @@ pub struct TraceArgs {
         "direction", "protocol", "source", "destination", "iif", "oif", "state", "mark", "flags", "icmp_type", "uid", "at",
     ])]
     pub batch: Option<std::path::PathBuf>,
+}
+
+/// `hepguard demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Write the lab's snapshots and its syslog into this new folder instead, to try every command on them
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<std::path::PathBuf>,
 }

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod denies;
 pub mod audit;
+pub mod demo;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
@@ -55,6 +56,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Audit(args) => audit::run(&cli.common, args, out),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
+        Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),

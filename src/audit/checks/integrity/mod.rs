@@ -43,14 +43,15 @@ fn per_chain(
             "chain": &*first.chain,
         });
         let mut finding = Finding::new(check, subject, title).fix(fix(first));
-        for mismatch in told.iter().take(5) {
+        for mismatch in told.iter().take(3) {
             let place =
                 format!("{} {} {} rule {}", mismatch.backend.name(), mismatch.table, mismatch.chain, mismatch.rule);
-            finding = finding.evidence(place.clone(), &*mismatch.text);
-            if let Some(expected) = &mismatch.expected {
-                let sure = if mismatch.proven { "Felix wrote" } else { "Felix probably wrote" };
-                finding = finding.evidence(place, format!("{sure}: {expected}"));
-            }
+            let wrote = match &mismatch.expected {
+                Some(expected) if mismatch.proven => format!("; Felix wrote: {expected}"),
+                Some(expected) => format!("; Felix probably wrote: {expected}"),
+                None => String::new(),
+            };
+            finding = finding.evidence(place, format!("{}{wrote}", mismatch.text));
         }
         let later = mismatches.iter().filter(|mismatch| mismatch.kind == MismatchKind::Follows).count();
         if later > 0 {
