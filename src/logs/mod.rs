@@ -1,7 +1,7 @@
 //! Log lines into deny events, and queries over them, at memory speed.
 //!
 //! A line is taken apart in two steps: what stands around it ([`header`], JSON included), then what it says ([`felix`],
-//! [`kernel`], [`flowlog`]); [`line`] does both. [`scan`] finds the few lines worth that in large blocks of text, [`query`]
+//! [`kernel`], [`flowlog`]); [`mod@line`] does both. [`scan`] finds the few lines worth that in large blocks of text, [`query`]
 //! says which events are wanted, [`tally`] counts them by key.
 //!
 //! Everything is bytes: logs hold invalid UTF-8, NUL bytes and escape sequences, and none of them ends a run.
