@@ -323,9 +323,13 @@ fn entry(protocol: Protocol, original: Tuple, answered: bool, mark: u32) -> Stri
     let name = if protocol == Protocol::TCP { "tcp" } else { "udp" };
     let Tuple { src, dst, sport, dport } = original;
     let (sport, dport) = (sport.unwrap_or(0), dport.unwrap_or(0));
-    let mut line = format!("-I -p {name} -s {src} -d {dst} --sport {sport} --dport {dport} -t 600 -m {mark}");
+    let mut line = format!("-I -p {name} -s {src} -d {dst} --sport {sport} --dport {dport} -t 600");
     if protocol == Protocol::TCP {
         line += " --state ESTABLISHED";
     }
-    if answered { line + " -u ASSURED,SEEN_REPLY" } else { line }
+    if answered {
+        line += " -u ASSURED,SEEN_REPLY";
+    }
+    // last: conntrack-tools 1.4.7 lets the status overwrite a mark given before it
+    format!("{line} -m {mark}")
 }

@@ -211,6 +211,8 @@ impl<'e> Walk<'e, '_> {
                 None => Value::from_option(routed.device_number()),
             };
             state.flow.oif = oif;
+            // forwarding takes one off before the rules of the hook see the packet
+            state.flow.ttl = state.flow.ttl.map(|ttl| ttl.saturating_sub(1));
             self.explain_route(&routed, oif);
         }
         if !to_host.is_empty() {

@@ -124,12 +124,17 @@ impl View<'_, '_> {
         let address = self.packet.dst;
         let multicast = address.is_multicast();
         let incoming = !matches!(self.site.hook, Hook::Output | Hook::Postrouting | Hook::Egress);
+        // the link layer says it; a device without one (TUN, WireGuard) hands everything over as meant for the host
+        let told = |kind| match self.interface_type(flow.iif) {
+            Value::Known(1) if incoming => Value::Known(kind),
+            Value::Known(0xfffe) if incoming => Value::Known(0),
+            _ => Value::Unknown(0),
+        };
         if multicast {
-            return if incoming { Value::Known(2) } else { Value::Unknown(0) };
+            return told(2);
         }
         match self.engine.router.address_type(address, None) {
-            Some(RouteKind::Broadcast) if incoming => Value::Known(1),
-            Some(RouteKind::Broadcast) => Value::Unknown(0),
+            Some(RouteKind::Broadcast) => told(1),
             _ if address.is_ipv4() && address_bits(address) == 0xffff_ffff => Value::Unknown(0),
             _ => Value::Known(0),
         }

@@ -1,6 +1,8 @@
 //! Address translation: what nat chains do to the first packet of a connection, and what the connection does to later ones.
 
-use super::fields::{Site, View};
+use std::net::IpAddr;
+
+use super::fields::Site;
 use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, merge};
 use super::walk::{Place, Walk};
 use crate::analysis::path::BaseRef;
@@ -13,6 +15,8 @@ pub(super) enum Translated {
     Done,
     /// A map had nothing for it; the next rule follows.
     RuleEnds,
+    /// A redirect found no address on the interface: the kernel drops the packet.
+    Nowhere,
 }
 
 /// New address and port; `None` leaves it.
@@ -64,6 +68,12 @@ impl<'e> Walk<'e, '_> {
             NatKind::Snat | NatKind::Masquerade => false,
             NatKind::Netmap => destination_at(place.site.hook),
         };
+        if nat.kind == NatKind::Redirect && place.site.hook != Hook::Output {
+            let here = self.addresses_of(state.flow.iif);
+            if here.is_some_and(|mut addresses| addresses.next().is_none()) {
+                return Translated::Nowhere;
+            }
+        }
         let unknown = format!("nat:{:?}:{}", place.rule, state.clock);
         let Some((address, port)) = self.target(place, nat, state, &unknown) else { return Translated::RuleEnds };
         let has_ports = self.packet.protocol.has_ports();
@@ -191,18 +201,27 @@ impl<'e> Walk<'e, '_> {
         if kind == NatKind::Redirect && site.hook == Hook::Output {
             return Some(Value::Known(if v6 { 1 } else { 0x7f00_0001 }));
         }
-        let view = View { engine: self.engine, packet: self.packet, state, site };
-        let interface = if kind == NatKind::Redirect { view.state.flow.iif } else { view.state.flow.oif };
-        let number = interface.known()?;
-        let all = self.engine.router.host().interfaces.as_deref()?;
-        let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number)?;
-        if kind == NatKind::Masquerade && found.loopback {
+        let interface = if kind == NatKind::Redirect { state.flow.iif } else { state.flow.oif };
+        if kind == NatKind::Masquerade && interface == Value::Known(interface_number(b"lo")) {
             // an address of scope host never goes out: the kernel borrows one of another interface
             return None;
         }
-        let mut addresses = found.addresses.iter().filter(|address| address.address.is_ipv6() == v6);
+        let mut addresses = self.addresses_of(interface)?;
         let one = addresses.next()?;
-        addresses.next().is_none().then(|| Value::Known(address_bits(one.address)))
+        addresses.next().is_none().then_some(one)
+    }
+
+    /// Addresses of an interface that fit the packet: its family, and in IPv6 its scope. `None` when not known.
+    fn addresses_of(&self, interface: Value) -> Option<impl Iterator<Item = Value>> {
+        let destination = self.packet.dst;
+        let link = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let fits =
+            move |address: IpAddr| address.is_ipv6() == destination.is_ipv6() && link(address) == link(destination);
+        let number = interface.known()?;
+        let all = self.engine.router.host().interfaces.as_deref()?;
+        let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number)?;
+        let addresses = found.addresses.iter().map(|address| address.address);
+        Some(addresses.filter(move |address| fits(*address)).map(|address| Value::Known(address_bits(address))))
     }
 
     /// Applies the mapping of a connection that exists.

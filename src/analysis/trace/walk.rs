@@ -327,6 +327,7 @@ impl<'e, 'w> Walk<'e, 'w> {
                 Step::Verdict(Verdict::Nat(nat)) => match self.translate(place, nat, state) {
                     Translated::Done => return Ended::Verdict(&Verdict::Accept),
                     Translated::RuleEnds => return Ended::Next,
+                    Translated::Nowhere => return Ended::Verdict(&Verdict::Drop),
                 },
                 Step::Verdict(verdict) => return Ended::Verdict(verdict),
             }
