@@ -8,7 +8,7 @@ use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
 
 /// How far ahead a rule is looked for that was moved.
-const WINDOW: usize = 64;
+const WINDOW: usize = 16;
 
 /// How often rules that others overtook are tried again, in one chain.
 const RETRIES: usize = 2048;

@@ -11,7 +11,7 @@ use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
 
 /// Possible texts tried for one rule before giving up; far more than any rule of Felix has.
-const MAX_TEXTS: usize = 20_000;
+const MAX_TEXTS: usize = 4_000;
 
 /// A part of a rule's text.
 #[derive(Clone, PartialEq, Eq, Debug)]
