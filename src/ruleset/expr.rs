@@ -280,7 +280,7 @@ pub enum Match {
     Ipset {
         /// The set's name.
         name: Name,
-        /// One direction a dimension; missing ones repeat nothing: the kernel then takes `dst`.
+        /// One direction a dimension. A set with more dimensions than directions never matches.
         directions: Vec<SetDirection>,
         /// Holds when it is *not* in the set.
         negate: bool,

@@ -35,7 +35,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
         context,
         check,
         MismatchKind::Edited,
-        |count| format!("{} edited behind Felix's back in", rules(count)),
+        |count| format!("{} edited behind Felix's back", rules(count)),
         |mismatch| {
             format!(
                 "wait for Felix's refresh (180 s) or restart Felix, then check `hepguard audit` again; {} is rewritten as a whole, which is safe over SSH when `hepguard failsafe` shows no removed entry",

@@ -33,7 +33,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
         context,
         check,
         MismatchKind::Foreign,
-        |count| format!("{} not by Felix in a chain", rules(count)),
+        |count| format!("{} not by Felix", rules(count)),
         |mismatch| {
             format!(
                 "move what the rule does out of {} into Calico policy or a chain of its own before Felix removes it; check your own way in with `hepguard trace` first",

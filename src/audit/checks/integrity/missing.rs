@@ -33,7 +33,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
         context,
         check,
         MismatchKind::Missing,
-        |count| format!("{} missing before rules", rules(count)),
+        |count| format!("{} after a gap: Felix wrote more before", rules(count)),
         |mismatch| {
             format!(
                 "restart Felix or wait for its refresh (180 s); {} is then written anew, which is safe over SSH when `hepguard failsafe` shows no removed entry",

@@ -35,7 +35,9 @@ fn per_chain(
     for mismatches in chains.values() {
         let told: Vec<&Mismatch> = mismatches.iter().copied().filter(|mismatch| mismatch.kind == kind).collect();
         let Some(first) = told.first() else { continue };
-        let title = format!("{} of {} {} ({})", what(told.len()), first.table, first.chain, first.family);
+        // a fragment of a listing does not say which table it is of
+        let table = if &*first.table == "?" { String::new() } else { format!("{} ", first.table) };
+        let title = format!("{table}{} ({}): {}", first.chain, first.family, what(told.len()));
         let subject = json!({
             "backend": first.backend.name(),
             "family": first.family.name(),
@@ -44,8 +46,7 @@ fn per_chain(
         });
         let mut finding = Finding::new(check, subject, title).fix(fix(first));
         for mismatch in told.iter().take(3) {
-            let place =
-                format!("{} {} {} rule {}", mismatch.backend.name(), mismatch.table, mismatch.chain, mismatch.rule);
+            let place = format!("{} {table}{} rule {}", mismatch.backend.name(), mismatch.chain, mismatch.rule);
             let wrote = match &mismatch.expected {
                 Some(expected) if mismatch.proven => format!("; Felix wrote: {expected}"),
                 Some(expected) => format!("; Felix probably wrote: {expected}"),
@@ -55,7 +56,7 @@ fn per_chain(
         }
         let later = mismatches.iter().filter(|mismatch| mismatch.kind == MismatchKind::Follows).count();
         if later > 0 {
-            let which = format!("{} {}", first.table, first.chain);
+            let which = format!("{table}{}", first.chain);
             finding = finding.evidence(which, format!("{} after it cannot be proven from their hashes", rules(later)));
         }
         let sure = told.iter().all(|mismatch| mismatch.proven || mismatch.kind == MismatchKind::Foreign);

@@ -33,7 +33,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
         context,
         check,
         MismatchKind::OutOfOrder,
-        |count| format!("{} out of order in a chain", rules(count)),
+        |count| format!("{} out of order", rules(count)),
         |mismatch| {
             format!("wait for Felix's refresh (180 s) or restart Felix; {} is then written anew", mismatch.chain)
         },
