@@ -87,7 +87,7 @@ pub fn spoken_of(ruleset: &Ruleset, family: Family, most: usize) -> Vec<u128> {
         .collect();
     sets.sort_by_key(|set| set.elements.len());
     for set in sets {
-        found.extend(set.elements.keys().filter_map(|key| key.first()).take(4).map(|interval| interval.low));
+        found.extend(set.elements.keys().filter_map(|key| key.first()).take(4).map(a_host));
         if found.len() >= most {
             break;
         }
@@ -103,7 +103,7 @@ pub fn spoken_of(ruleset: &Ruleset, family: Family, most: usize) -> Vec<u128> {
                 _ => matches!(field, Field::Ip6Saddr | Field::Ip6Daddr),
             };
             if let (true, crate::ruleset::SetRef::Anonymous(elements)) = (address, set) {
-                found.extend(elements.keys().filter_map(|key| key.first()).take(2).map(|interval| interval.low));
+                found.extend(elements.keys().filter_map(|key| key.first()).take(2).map(a_host));
             }
         }
     }
@@ -111,4 +111,9 @@ pub fn spoken_of(ruleset: &Ruleset, family: Family, most: usize) -> Vec<u128> {
     found.dedup();
     found.truncate(most);
     found
+}
+
+/// An address of an interval that a host may have: not the network's own when it is one.
+fn a_host(interval: &Interval) -> u128 {
+    if interval.high - interval.low > 1 { interval.low + 1 } else { interval.low }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::judged::{Judged, judge};
 use crate::calico::failsafe::{self, FailsafeReport};
 use crate::calico::integrity::{self, Integrity};
+use crate::diagnostic::Level;
 use crate::packet::{Family, Hook};
 use crate::ruleset::{Backend, Chain, Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
 use crate::snapshot::{FileState, Snapshot};
@@ -83,6 +84,22 @@ impl<'a> Context<'a> {
             _ => ["iptables-save.txt", "iptables-legacy-save.txt", "iptables-nft-save.txt", "nft-ruleset.json"],
         };
         names.iter().any(|name| matches!(self.file(name), Some(FileState::Present(_) | FileState::Absent)))
+    }
+
+    /// Whether some listing of `family`'s rules could not be read, wholly or in part, so that what is missing in the model
+    /// may be in the kernel.
+    #[must_use]
+    pub fn is_blind(&self, family: Family) -> bool {
+        let of_family =
+            |name: &str| name.starts_with("ip6tables") == (family == Family::Ipv6) && name.contains("tables");
+        let listing = |name: &str| name == "nft-ruleset.json" || of_family(name);
+        self.snapshot.files.files.iter().any(|(name, state)| {
+            let damaged = || {
+                let label = self.snapshot.files.label(name);
+                self.snapshot.diagnostics.iter().any(|d| d.level == Level::Error && *d.source == *label)
+            };
+            listing(name) && (matches!(state, FileState::Unreadable(_)) || damaged())
+        })
     }
 }
 

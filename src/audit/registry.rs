@@ -26,6 +26,7 @@ pub const CHECKS: &[Check] = &[
     integrity::reordered::CHECK,
     exposure::ipv6_unpoliced::CHECK,
     exposure::accept_before_felix::CHECK,
+    exposure::host_unpoliced::CHECK,
     blindspots::unreadable_input::CHECK,
     blindspots::undecidable_rules::CHECK,
     blindspots::ruleset_not_listed::CHECK,

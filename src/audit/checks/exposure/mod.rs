@@ -1,4 +1,5 @@
 //! HG6xx: more open than intended.
 
 pub mod accept_before_felix;
+pub mod host_unpoliced;
 pub mod ipv6_unpoliced;
