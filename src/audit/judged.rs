@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::analysis::flows::{self, Flow, inventory, somebody, towards};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, TraceVerdict};
 use crate::analysis::worlds;
-use crate::audit::context::{place_text, without_comments};
+use crate::audit::context::place_text;
 use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
 use crate::calico::settings::Entry;
 use crate::packet::{Direction, Family, Packet, Protocol};
-use crate::ruleset::{RuleRef, Ruleset};
+use crate::ruleset::{RuleRef, Ruleset, without_comments};
 use crate::snapshot::Snapshot;
 
 /// Why a packet was judged.

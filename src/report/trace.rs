@@ -9,7 +9,7 @@ use super::text::{Style, Tone};
 use crate::analysis::trace::{RuleOutcome, StepKind, Trace, TraceStep, TraceVerdict};
 use crate::calico::names::{Meaning, meaning};
 use crate::packet::{Family, Packet};
-use crate::ruleset::{Backend, Policy, RuleRef, Ruleset};
+use crate::ruleset::{Backend, Policy, Rule, RuleRef, Ruleset, without_comments};
 
 /// The schema of [`document`], as shipped.
 pub const SCHEMA: &str = include_str!("schemas/trace.v1.json");
@@ -215,7 +215,7 @@ fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
     match ruleset.rule(at) {
         Some(rule) => match rule.comments.iter().find(|comment| !comment.starts_with("cali:")) {
             Some(comment) => comment.to_string(),
-            None => short(&rule.text).to_owned(),
+            None => short(rule),
         },
         None => {
             let chain = ruleset.tables.get(at.table).and_then(|table| table.chains.get(at.chain));
@@ -243,9 +243,14 @@ fn words(ruleset: &Ruleset, at: RuleRef) -> String {
 }
 
 /// A rule without the words that say where it stands.
-fn short(text: &str) -> &str {
-    let rest = text.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
-    rest.unwrap_or(text).trim_start()
+fn short(rule: &Rule) -> String {
+    let rest = rule.text.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
+    let mut text = without_comments(rest.unwrap_or(&rule.text).trim_start());
+    // Felix's hash says nothing to people; what somebody else wrote does
+    for comment in rule.comments.iter().filter(|comment| !comment.starts_with("cali:") && rest.is_some()) {
+        let _ = write!(text, " /* {comment} */");
+    }
+    text
 }
 
 fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize, style: Style) {
@@ -272,8 +277,7 @@ fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize,
                 RuleOutcome::Possible => "?",
                 RuleOutcome::Failed => "-",
             };
-            let text = ruleset.rule(at).map(|rule| short(&rule.text)).unwrap_or_default();
-            let text = told(ruleset, at).unwrap_or_else(|| text.to_owned());
+            let text = told(ruleset, at).or_else(|| ruleset.rule(at).map(short)).unwrap_or_default();
             let line = style.clip(&format!("{sign} {} {text}", at.rule + 1), room);
             let tone = if outcome == RuleOutcome::Failed { Tone::Dim } else { Tone::Plain };
             let _ = writeln!(out, "{indent}{}", style.paint(tone, &line));

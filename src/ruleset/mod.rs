@@ -25,6 +25,7 @@ pub use expr::{
     DataType, Expr, FibField, FibResult, Field, Match, OpaqueKind, Operator, PayloadBase, SetDirection, SetRef,
 };
 pub use expr::{interface_interval, interface_number};
+pub use query::without_comments;
 pub use set::{Data, ElementExtra, Elements, Interval, Set, SetKind};
 
 use crate::packet::{Family, Hook};

@@ -78,3 +78,44 @@ fn opaque_in_expr<'a>(expr: &'a Expr, parts: &mut Vec<&'a str>) {
         Expr::Field(_) | Expr::Number(_) | Expr::Fib(_) | Expr::Payload { .. } => {}
     }
 }
+
+/// A rule's text without the `-m comment --comment "…"` parts: those are told in words beside it.
+#[must_use]
+pub fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("-m comment --comment ") {
+        let (head, tail) = rest.split_at(at);
+        let value = tail.trim_start_matches("-m comment --comment ");
+        let length = match value.strip_prefix('"') {
+            Some(quoted) => {
+                let mut escaped = false;
+                let end = quoted.bytes().position(|byte| {
+                    let ends = byte == b'"' && !escaped;
+                    escaped = byte == b'\\' && !escaped;
+                    ends
+                });
+                end.map_or(value.len(), |end| end + 2)
+            }
+            None => value.find(' ').unwrap_or(value.len()),
+        };
+        out.push_str(head);
+        rest = value.get(length..).unwrap_or_default().trim_start_matches(' ');
+    }
+    out.push_str(rest);
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_cut_out_whole() {
+        let text = r#"-A c -p tcp -m comment --comment "cali:x" -m comment --comment "a \" -j ACCEPT" -j DROP"#;
+        assert_eq!(without_comments(text), "-A c -p tcp -j DROP");
+        assert_eq!(without_comments("-A c -m comment --comment plain -j DROP"), "-A c -j DROP");
+        assert_eq!(without_comments("-A c -m comment --comment \"never closed"), "-A c");
+        assert_eq!(without_comments("-A c -j DROP"), "-A c -j DROP");
+    }
+}
