@@ -10,7 +10,7 @@ use crate::packet::{CtState, Direction, Hook, Packet, address_bits};
 use crate::ruleset::interface_number;
 
 /// Chains of equal priority are tried in every order up to this many; then nobody knows.
-const MAX_PERMUTED: usize = 4;
+pub(super) const MAX_PERMUTED: usize = 4;
 
 fn lo() -> Value {
     Value::Known(interface_number(b"lo"))
@@ -55,7 +55,7 @@ impl<'e> Walk<'e, '_> {
         }
     }
 
-    fn note(&mut self, text: String) {
+    pub(super) fn note(&mut self, text: String) {
         if !self.notes.contains(&text) {
             self.notes.push(text);
         }
@@ -416,7 +416,7 @@ fn route<'e>(engine: &Engine<'e>, packet: &Packet, flow: &Flow) -> Routed<'e> {
 }
 
 /// Every order of `0..count`.
-fn orders(count: usize) -> Vec<Vec<usize>> {
+pub(super) fn orders(count: usize) -> Vec<Vec<usize>> {
     let mut orders = vec![Vec::new()];
     for _ in 0..count {
         orders = orders

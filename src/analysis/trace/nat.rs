@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::drive::{MAX_PERMUTED, orders};
 use super::fields::Site;
 use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, merge};
 use super::walk::{Place, Walk};
@@ -43,13 +44,29 @@ impl<'e> Walk<'e, '_> {
             return done;
         }
         let mut pending = open;
-        for base in bases {
+        for equals in bases.chunk_by(|one, next| one.priority == next.priority) {
             if pending.is_empty() {
                 break;
             }
-            let passed = self.base(*base, hook, pending);
-            let (settled, rest): (Vec<State>, Vec<State>) = passed.into_iter().partition(settled);
-            done.extend(settled);
+            if equals.len() > MAX_PERMUTED {
+                self.lose(None, format!("{} nat chains of one priority hang at {hook}", equals.len()));
+                return done;
+            }
+            if equals.len() > 1 {
+                self.note(format!("nat chains of one priority hang at {hook}; every order was followed"));
+            }
+            let mut rest = Vec::new();
+            for order in orders(equals.len()) {
+                let mut open = pending.clone();
+                for base in order.iter().filter_map(|&at| equals.get(at)) {
+                    let passed = self.base(*base, hook, open);
+                    let (settled, unsettled): (Vec<State>, Vec<State>) = passed.into_iter().partition(settled);
+                    done.extend(settled);
+                    open = unsettled;
+                }
+                rest.append(&mut open);
+            }
+            merge(&mut rest);
             pending = rest;
         }
         // the kernel settles what no rule translated

@@ -229,6 +229,20 @@ fn chains_of_one_priority_are_followed_in_every_order() {
 }
 
 #[test]
+fn nat_chains_of_one_priority_are_followed_in_every_order() {
+    let to = |address| table([nat_base(Hook::Prerouting, [rule([nat(NatKind::Dnat, Some(address), None)])])]);
+    let guard = || {
+        let own = on(Match::equals(Field::Ip4Daddr, number("10.8.0.8")));
+        table([base(Hook::Forward, 0, AcceptPolicy, [rule([own, drop()])])])
+    };
+    let trace = with_host(&ruleset([to("10.8.0.8"), guard()]), &tcp_in(22));
+    assert_eq!(trace.may, vec![Drop]);
+    let trace = with_host(&ruleset([to("10.8.0.8"), to("10.8.0.9"), guard()]), &tcp_in(22));
+    assert_eq!((trace.verdict, trace.may), (Unknown, vec![Accept, Drop]));
+    assert!(trace.notes[0].contains("every order"), "{:?}", trace.notes);
+}
+
+#[test]
 fn device_chains_are_met_on_their_device() {
     let mut guard = table([base(Hook::Ingress, 0, Policy::Drop, [])]);
     guard.family = Family::Netdev;
