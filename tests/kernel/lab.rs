@@ -100,6 +100,8 @@ impl Shot {
 pub(crate) enum Outcome {
     /// Everything let it through.
     Passed(Seen),
+    /// Seen twice: what goes out to a broadcast address also comes back to the host, as a copy without its socket.
+    Doubled,
     /// It did not get through.
     Stopped,
     /// The kernel refused to send it for a reason that is not the firewall's (no route, bad address).
@@ -195,7 +197,11 @@ impl Lab {
         let is_ours = |seen: &Seen| {
             seen.tag == self.tag && seen.protocol == shot.packet.protocol && usize::from(seen.length) == length
         };
-        let seen = self.log.drain()?.into_iter().find(is_ours);
+        let mut ours = self.log.drain()?.into_iter().filter(is_ours);
+        let seen = ours.next();
+        if ours.next().is_some() {
+            return Ok(Outcome::Doubled);
+        }
         Ok(match (seen, sent) {
             (Some(seen), _) => Outcome::Passed(seen),
             (None, Ok(()) | Err(nix::Error::EPERM)) => Outcome::Stopped,

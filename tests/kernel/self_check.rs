@@ -123,7 +123,7 @@ fn the_probe_sees_exactly_what_each_backend_lets_through() {
             let mut passes = |shot: &Shot| match lab.shoot(shot).expect("the probe works") {
                 Outcome::Passed(_) => true,
                 Outcome::Stopped => false,
-                Outcome::Refused(error) => panic!("{error}: {:?}", shot.packet),
+                other => panic!("{other:?}: {:?}", shot.packet),
             };
             let tcp = |direction, src, dst, dport| shot(direction, Protocol::TCP, src, dst, 40_000, dport);
             for (dport, expected) in [(21, true), (22, false), (23, false), (24, true)] {
