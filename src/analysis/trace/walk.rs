@@ -378,8 +378,8 @@ impl<'e, 'w> Walk<'e, 'w> {
             Effect::Log { .. } | Effect::Count | Effect::Harmless(_) => Done::Yes,
             Effect::Opaque(text) => Done::Lost(format!("cannot be decided: {text}")),
             Effect::NoTrack => {
-                // only before tracking has seen the packet
-                if state.flow.ct == Ct::Before {
+                // a packet that belongs to a connection keeps it; one that tracking called invalid has none
+                if matches!(state.flow.ct, Ct::Before | Ct::Invalid) {
                     state.flow.ct = Ct::Untracked;
                 }
                 Done::Yes

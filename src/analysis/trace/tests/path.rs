@@ -81,7 +81,7 @@ fn a_packet_in_for_another_host_is_remarked() {
 }
 
 #[test]
-fn notrack_counts_only_before_tracking() {
+fn notrack_counts_only_for_packets_without_a_connection() {
     let notrack = || rule([Step::Effect(Effect::NoTrack)]);
     let at = |priority| {
         ruleset([table([
@@ -91,6 +91,8 @@ fn notrack_counts_only_before_tracking() {
     };
     expect(&at(-300), &tcp_in(22), Accept);
     expect(&at(-150), &tcp_in(22), Drop);
+    // an invalid packet has no connection to keep
+    expect(&at(-150), &Packet { state: CtState::INVALID, ..tcp_in(22) }, Accept);
 }
 
 #[test]
