@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::host::{Host, Interface, RouteKind, Socket};
-use crate::packet::{ConntrackView, CtState, Direction, Family, Packet, Protocol, TcpFlags, address_bits};
+use super::route::{RouteQuery, Routed, Router};
+use crate::host::{Host, Interface, InterfaceAddress, RouteKind, Socket};
+use crate::packet::{Direction, Family, Packet, Prefix, Protocol, address_bits};
+use crate::ruleset::interface_number;
 use crate::snapshot::Snapshot;
 
 /// Most flows an inventory holds; what is left out is counted.
@@ -69,9 +71,12 @@ pub fn sshd_ports(host: &Host) -> BTreeSet<u16> {
 #[must_use]
 pub fn inventory(snapshot: &Snapshot) -> Inventory {
     let host = &snapshot.host;
-    let mut flows = ssh_in(host);
-    flows.extend(sessions(host));
-    flows.extend(resolvers(snapshot));
+    let links = Links::new(host);
+    let mut flows = ssh_in(host, &links);
+    let resolvers = resolvers(snapshot, &links);
+    // a tracked query is a session, too; the resolver says more
+    flows.extend(sessions(host, &links).into_iter().filter(|one| resolvers.iter().all(|dns| dns.packet != one.packet)));
+    flows.extend(resolvers);
     flows.extend(dhcp(host));
     let mut seen: BTreeSet<String> = BTreeSet::new();
     flows.retain(|flow| seen.insert(flow.name.clone()));
@@ -81,50 +86,70 @@ pub fn inventory(snapshot: &Snapshot) -> Inventory {
     Inventory { flows, left_out }
 }
 
-/// A first packet: TCP SYN, or a datagram.
-#[must_use]
-pub fn first_packet(direction: Direction, protocol: Protocol, src: (IpAddr, u16), dst: (IpAddr, u16)) -> Packet {
-    Packet {
-        direction,
-        src: src.0,
-        dst: dst.0,
-        protocol,
-        sport: Some(src.1),
-        dport: Some(dst.1),
-        tcp_flags: if protocol == Protocol::TCP { TcpFlags::SYN } else { TcpFlags(0) },
-        icmp: None,
-        iif: None,
-        oif: None,
-        state: CtState::NEW,
-        ct: ConntrackView::default(),
-        mark: 0,
-        uid: None,
-        gid: None,
-        ttl: None,
-        tos: None,
-        length: None,
-        packet_type: None,
-    }
+/// Source port of example packets; any port of the ephemeral range would do.
+pub const EPHEMERAL: u16 = 51_522;
+
+/// Where this host's packets leave, and with which address.
+#[derive(Debug)]
+pub struct Links<'a> {
+    router: Router<'a>,
 }
 
-/// Source port of example packets; any port of the ephemeral range would do.
-const EPHEMERAL: u16 = 51_522;
+impl<'a> Links<'a> {
+    /// Of this host.
+    #[must_use]
+    pub fn new(host: &'a Host) -> Self {
+        Self { router: Router::new(host) }
+    }
 
-/// The interface towards `peer` by the longest matching route of the main table, and the address this host uses there.
-#[must_use]
-pub fn towards(host: &Host, peer: IpAddr) -> Option<(&Interface, IpAddr)> {
-    let routes = host.routes.as_ref()?;
-    let route = routes
-        .iter()
-        .filter(|route| route.kind == RouteKind::Unicast && route.table == 254 && route.destination.contains(peer))
-        .max_by_key(|route| (route.destination.length(), std::cmp::Reverse(route.metric)))?;
-    let interface = host.interface(route.device.as_deref()?)?;
-    let usable = |address: IpAddr| address.is_ipv4() == peer.is_ipv4();
-    let own = route.source.filter(|source| usable(*source)).or_else(|| {
-        let global = interface.addresses.iter().filter(|a| usable(a.address));
-        global.clone().find(|a| &*a.scope == "global").or_else(|| global.clone().next()).map(|a| a.address)
-    })?;
-    Some((interface, own))
+    /// The interface towards `peer`, and an address of this host there; `None` where routes do not tell, or `peer` is this
+    /// host.
+    #[must_use]
+    pub fn towards(&self, peer: IpAddr) -> Option<(&'a Interface, IpAddr)> {
+        let iif = Some(interface_number(b"lo"));
+        let query = RouteQuery { destination: peer, source: None, mark: Some(0), iif };
+        let Routed::Route { kind: RouteKind::Unicast, device: Some(device) } = self.router.lookup(&query) else {
+            return None;
+        };
+        let interface = self.router.host().interface(device)?;
+        let own = interface.addresses.iter().filter(|own| own.address.is_ipv4() == peer.is_ipv4());
+        let on_link = |own: &&InterfaceAddress| {
+            Prefix::new(own.address, own.prefix_length).is_some_and(|network| network.contains(peer))
+        };
+        let global = |own: &&InterfaceAddress| &*own.scope == "global";
+        let best = own.clone().find(on_link).or_else(|| own.clone().find(global)).or_else(|| own.clone().next())?;
+        Some((interface, best.address))
+    }
+
+    /// The first packet from `peer` to a port of this host.
+    #[must_use]
+    pub fn incoming(
+        &self,
+        protocol: Protocol,
+        peer: (IpAddr, u16),
+        local: Option<IpAddr>,
+        port: u16,
+    ) -> Option<Packet> {
+        let (interface, own) = self.towards(peer.0)?;
+        let mut packet = Packet::first(Direction::In, protocol, peer, (local.unwrap_or(own), port));
+        packet.iif = Some(interface.name.clone());
+        Some(packet)
+    }
+
+    /// The first packet from this host to a port of `peer`.
+    #[must_use]
+    pub fn outgoing(
+        &self,
+        protocol: Protocol,
+        local: Option<IpAddr>,
+        sport: u16,
+        peer: (IpAddr, u16),
+    ) -> Option<Packet> {
+        let (interface, own) = self.towards(peer.0)?;
+        let mut packet = Packet::first(Direction::Out, protocol, (local.unwrap_or(own), sport), peer);
+        packet.oif = Some(interface.name.clone());
+        Some(packet)
+    }
 }
 
 /// A peer that stands for "some address out there" (documentation ranges, RFC 5737 and RFC 3849).
@@ -136,21 +161,7 @@ pub fn somebody(family: Family) -> IpAddr {
     }
 }
 
-fn incoming(host: &Host, protocol: Protocol, peer: IpAddr, local: Option<IpAddr>, port: u16) -> Option<Packet> {
-    let (interface, own) = towards(host, peer)?;
-    let mut packet = first_packet(Direction::In, protocol, (peer, EPHEMERAL), (local.unwrap_or(own), port));
-    packet.iif = Some(interface.name.clone());
-    Some(packet)
-}
-
-fn outgoing(host: &Host, protocol: Protocol, peer: IpAddr, ports: (u16, u16), local: Option<IpAddr>) -> Option<Packet> {
-    let (interface, own) = towards(host, peer)?;
-    let mut packet = first_packet(Direction::Out, protocol, (local.unwrap_or(own), ports.0), (peer, ports.1));
-    packet.oif = Some(interface.name.clone());
-    Some(packet)
-}
-
-fn ssh_in(host: &Host) -> Vec<Flow> {
+fn ssh_in(host: &Host, links: &Links<'_>) -> Vec<Flow> {
     let mut flows = Vec::new();
     for port in sshd_ports(host) {
         let listens = |family: Family| {
@@ -161,7 +172,9 @@ fn ssh_in(host: &Host) -> Vec<Flow> {
             })
         };
         for family in [Family::Ipv4, Family::Ipv6].into_iter().filter(|family| listens(*family)) {
-            let Some(packet) = incoming(host, Protocol::TCP, somebody(family), None, port) else { continue };
+            let Some(packet) = links.incoming(Protocol::TCP, (somebody(family), EPHEMERAL), None, port) else {
+                continue;
+            };
             if packet.dst.is_ipv6() && is_link_local(packet.dst) {
                 continue;
             }
@@ -181,7 +194,7 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-fn sessions(host: &Host) -> Vec<Flow> {
+fn sessions(host: &Host, links: &Links<'_>) -> Vec<Flow> {
     let sockets = || host.sockets.iter().flatten();
     let listening: BTreeSet<(u8, u16)> =
         sockets().filter(|s| s.listening).map(|s| (s.protocol.0, s.local_port)).collect();
@@ -189,7 +202,7 @@ fn sessions(host: &Host) -> Vec<Flow> {
     for socket in sockets().filter(|socket| !socket.local.is_loopback()) {
         let Some((peer, peer_port)) = socket.peer else { continue };
         flows.extend(session(
-            host,
+            links,
             &listening,
             socket.protocol,
             (socket.local, socket.local_port),
@@ -206,13 +219,13 @@ fn sessions(host: &Host) -> Vec<Flow> {
             [false, true] => (ends[1], ends[0]),
             _ => continue,
         };
-        flows.extend(session(host, &listening, tracked.protocol, mine, theirs, None));
+        flows.extend(session(links, &listening, tracked.protocol, mine, theirs, None));
     }
     flows
 }
 
 fn session(
-    host: &Host,
+    links: &Links<'_>,
     listening: &BTreeSet<(u8, u16)>,
     protocol: Protocol,
     (local, local_port): (IpAddr, u16),
@@ -224,15 +237,15 @@ fn session(
     let evidence = format!("live session{who} {local}:{local_port} with {peer}:{peer_port}");
     let (name, packet) = if listening.contains(&(protocol.0, local_port)) {
         let name = format!("{protocol}/{local_port} in from {peer}");
-        (name, incoming(host, protocol, peer, Some(local), local_port)?)
+        (name, links.incoming(protocol, (peer, EPHEMERAL), Some(local), local_port)?)
     } else {
         let name = format!("{protocol}/{peer_port} out to {peer}");
-        (name, outgoing(host, protocol, peer, (EPHEMERAL, peer_port), Some(local))?)
+        (name, links.outgoing(protocol, Some(local), EPHEMERAL, (peer, peer_port))?)
     };
     Some(Flow { kind: FlowKind::Session, name, source, evidence, packet })
 }
 
-fn resolvers(snapshot: &Snapshot) -> Vec<Flow> {
+fn resolvers(snapshot: &Snapshot, links: &Links<'_>) -> Vec<Flow> {
     let Some(bytes) = snapshot.files.bytes("resolv.conf") else { return Vec::new() };
     let text = String::from_utf8_lossy(bytes);
     let servers = text
@@ -243,7 +256,7 @@ fn resolvers(snapshot: &Snapshot) -> Vec<Flow> {
     let mut flows = Vec::new();
     for server in servers.take(8) {
         for protocol in [Protocol::UDP, Protocol::TCP] {
-            let Some(packet) = outgoing(&snapshot.host, protocol, server, (EPHEMERAL, 53), None) else { continue };
+            let Some(packet) = links.outgoing(protocol, None, EPHEMERAL, (server, 53)) else { continue };
             flows.push(Flow {
                 kind: FlowKind::Resolver,
                 name: format!("DNS out ({protocol}/53) to {server}"),
@@ -263,7 +276,7 @@ fn dhcp(host: &Host) -> Vec<Flow> {
         let Some(lease) = lease else { continue };
         // the server is not known here; renewals go to it by unicast, rebinding to everybody
         let mut packet =
-            first_packet(Direction::Out, Protocol::UDP, (lease.address, 68), (IpAddr::V4(Ipv4Addr::BROADCAST), 67));
+            Packet::first(Direction::Out, Protocol::UDP, (lease.address, 68), (IpAddr::V4(Ipv4Addr::BROADCAST), 67));
         packet.oif = Some(interface.name.clone());
         flows.push(Flow {
             kind: FlowKind::Dhcp,
@@ -275,4 +288,38 @@ fn dhcp(host: &Host) -> Vec<Flow> {
     }
     flows.sort_by_key(|flow| address_bits(flow.packet.src));
     flows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::World;
+    use crate::snapshot;
+
+    #[test]
+    fn the_labs_inventory_is_what_its_files_point_to() {
+        let inventory = inventory(&snapshot::read(World::Before.files()));
+        let names: Vec<&str> = inventory.flows.iter().map(|flow| flow.name.as_str()).collect();
+        let expected = [
+            "SSH in (tcp/22, ipv4)",
+            "tcp/22 in from 203.0.113.7",
+            "tcp/6443 out to 10.0.1.20",
+            "tcp/179 in from 10.0.1.20",
+            "tcp/179 in from 10.0.1.30",
+            "tcp/179 in from 10.0.1.31",
+            "tcp/22 out to 10.0.1.30",
+            "DNS out (udp/53) to 10.0.0.2",
+            "DNS out (tcp/53) to 10.0.0.2",
+            "DHCP out (udp/67) on ens5",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(inventory.left_out, 0);
+        let ssh = &inventory.flows[0].packet;
+        assert_eq!((ssh.iif.as_deref(), ssh.dst.to_string().as_str()), (Some("ens5"), "10.0.1.10"));
+    }
+
+    #[test]
+    fn without_facts_there_are_no_flows() {
+        assert_eq!(inventory(&Snapshot::default()), Inventory::default());
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
-use crate::analysis::flows::{self, Flow, inventory, somebody, towards};
+use crate::analysis::flows::{EPHEMERAL, Flow, Links, inventory, somebody};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, TraceVerdict};
 use crate::analysis::worlds;
 use crate::audit::context::place_text;
@@ -178,6 +178,7 @@ fn is_removed(failsafe: &FailsafeReport, packet: &Packet, entry: &Entry) -> bool
 
 /// For each entry that the next restart takes away: packets that use it, to or from peers that rules speak of.
 fn removed_entries(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<(Reason, Packet)> {
+    let links = Links::new(&snapshot.host);
     let mut packets = Vec::new();
     for direction in ListDirection::ALL {
         for family in FAMILIES {
@@ -198,7 +199,7 @@ fn removed_entries(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<(Reaso
             );
             for entry in removed {
                 for peer in peers.iter().filter(|peer| snapshot.host.is_local(**peer) != Some(true)) {
-                    let Some(packet) = probe(snapshot, direction, entry, *peer) else { continue };
+                    let Some(packet) = probe(&links, direction, entry, *peer) else { continue };
                     if uses(&entry, &packet) {
                         packets.push((Reason::RemovedEntry(entry), packet));
                     }
@@ -218,17 +219,10 @@ fn address(family: Family, bits: u128) -> Option<IpAddr> {
     usable.then_some(address)
 }
 
-fn probe(snapshot: &Snapshot, direction: ListDirection, entry: Entry, peer: IpAddr) -> Option<Packet> {
-    let (interface, own) = towards(&snapshot.host, peer)?;
-    let (sport, dport) = (51_522, entry.port);
-    let sport = if entry.protocol == Protocol::UDP && dport == 67 { 68 } else { sport };
-    let mut packet = match direction {
-        ListDirection::In => flows::first_packet(Direction::In, entry.protocol, (peer, sport), (own, dport)),
-        ListDirection::Out => flows::first_packet(Direction::Out, entry.protocol, (own, sport), (peer, dport)),
-    };
+fn probe(links: &Links<'_>, direction: ListDirection, entry: Entry, peer: IpAddr) -> Option<Packet> {
+    let sport = if entry.protocol == Protocol::UDP && entry.port == 67 { 68 } else { EPHEMERAL };
     match direction {
-        ListDirection::In => packet.iif = Some(interface.name.clone()),
-        ListDirection::Out => packet.oif = Some(interface.name.clone()),
+        ListDirection::In => links.incoming(entry.protocol, (peer, sport), None, entry.port),
+        ListDirection::Out => links.outgoing(entry.protocol, None, sport, (peer, entry.port)),
     }
-    Some(packet)
 }

@@ -100,6 +100,33 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// The first packet of a conversation: a SYN for TCP, state NEW, everything else unknown. ICMP takes no ports.
+    #[must_use]
+    pub fn first(direction: Direction, protocol: Protocol, src: (IpAddr, u16), dst: (IpAddr, u16)) -> Self {
+        let ports = protocol.has_ports();
+        Self {
+            direction,
+            src: src.0,
+            dst: dst.0,
+            protocol,
+            sport: ports.then_some(src.1),
+            dport: ports.then_some(dst.1),
+            tcp_flags: if protocol == Protocol::TCP { TcpFlags::SYN } else { TcpFlags(0) },
+            icmp: None,
+            iif: None,
+            oif: None,
+            state: CtState::NEW,
+            ct: ConntrackView::default(),
+            mark: 0,
+            uid: None,
+            gid: None,
+            ttl: None,
+            tos: None,
+            length: None,
+            packet_type: None,
+        }
+    }
+
     /// The packet's family, `Ipv4` or `Ipv6`.
     #[must_use]
     pub fn family(&self) -> Family {
