@@ -52,3 +52,32 @@ fn the_opening_commands_are_there_and_the_script_is_sound() {
         assert!(checked.success(), "{script} has no syntax errors");
     }
 }
+
+/// What the README shows of a command's output is what the command prints about the lab; `…` stands for what is left out.
+#[test]
+fn the_outputs_shown_are_real() {
+    let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
+    let before = format!("{lab}/before");
+    let syslog = format!("{lab}/syslog");
+    let calls: [(&str, Vec<&str>); 4] = [
+        ("audit", vec!["audit", "--snapshot", &before]),
+        ("failsafe", vec!["failsafe", "--snapshot", &before]),
+        ("trace", vec!["trace", "out", "tcp", "10.0.1.10:51522", "10.0.1.30:22", "-o", "ens5", "--snapshot", &before]),
+        ("denies", vec!["denies", &syslog, "--src-ip", "10.0.1.10", "--dst-port", "443"]),
+    ];
+    for (command, arguments) in calls {
+        let heading = format!("### `hepguard {command}`");
+        let section = README.split(&heading).nth(1).unwrap_or_else(|| panic!("README has {heading}"));
+        let block =
+            section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of text");
+        let output = Command::new(env!("CARGO_BIN_EXE_hepguard")).args(arguments).output().expect("starts");
+        let real = String::from_utf8(output.stdout).expect("text");
+        let real: Vec<&str> = real.lines().map(str::trim_end).collect();
+        // the year of a syslog line is the one its file was written in
+        let told = |line: &&str| !line.starts_with("$ ") && line.trim() != "…" && !line.contains("T16:14:");
+        for line in block.lines().map(str::trim_end).filter(told) {
+            let known = line.strip_suffix('…').unwrap_or(line);
+            assert!(real.iter().any(|real| real.starts_with(known)), "{command} does not print {line:?}");
+        }
+    }
+}
