@@ -124,7 +124,7 @@ pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
         .any(|chain| worlds::failsafe_direction(&chain.name).is_some() && !chain.rules.is_empty());
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
-    let policy_engine = policy_alone.as_ref().map(|world| Engine::new(world, &snapshot.host));
+    let policy_engine = policy_alone.as_ref().map(|world| engine.beside(world, &snapshot.host));
     let options = TraceOptions::default();
     let judge_one = |(reason, packet): (Reason, Packet)| {
         let now = engine.trace(&packet, &options);

@@ -1,6 +1,7 @@
 //! Sets and maps: ipsets, nft sets, anonymous sets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{DataType, Name, Verdict};
 use crate::packet::Family;
@@ -55,11 +56,13 @@ pub struct ElementExtra {
 }
 
 /// Keys, each `dimensions` intervals wide, and what hangs on them. Elements may overlap (ipset nests prefixes).
+///
+/// A clone shares the keys, so that a ruleset in another world costs no second copy of a large set.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Elements {
     dimensions: usize,
     /// Flat: element `i` is `keys[i * dimensions..][..dimensions]`.
-    keys: Vec<Interval>,
+    keys: Arc<Vec<Interval>>,
     /// One a key for maps, else empty.
     data: Vec<Data>,
     /// Sparse.
@@ -79,7 +82,7 @@ impl Elements {
     #[must_use]
     pub fn from_intervals(intervals: impl IntoIterator<Item = Interval>) -> Self {
         let mut elements = Self::new(1);
-        elements.keys = intervals.into_iter().collect();
+        elements.keys = Arc::new(intervals.into_iter().collect());
         elements
     }
 
@@ -97,7 +100,7 @@ impl Elements {
         if let Some(extra) = extra {
             self.extras.insert(self.len(), extra);
         }
-        self.keys.extend_from_slice(key);
+        Arc::make_mut(&mut self.keys).extend_from_slice(key);
         self.data.extend(data);
         true
     }
@@ -117,6 +120,12 @@ impl Elements {
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len() / self.dimensions()
+    }
+
+    /// Whether the keys are the very same in memory, as a clone's are.
+    #[must_use]
+    pub fn shares_keys(&self, other: &Self) -> bool {
+        self.dimensions() == other.dimensions() && Arc::ptr_eq(&self.keys, &other.keys)
     }
 
     /// Whether there is none (`*` not counted).

@@ -61,7 +61,7 @@ impl SetIndex {
         if elements.len() <= SCAN {
             Self::Scan
         } else if elements.dimensions() == 1 {
-            Self::Line(segments(elements))
+            Self::Line(disjoint(elements).unwrap_or_else(|| segments(elements)))
         } else {
             Self::Shapes(shapes(elements))
         }
@@ -141,6 +141,18 @@ fn scan(elements: &Elements, key: &[u128]) -> Option<usize> {
         .filter(|(_, element)| holds(element, key))
         .min_by_key(|(_, element)| width(element))
         .map(|(index, _)| index)
+}
+
+/// The elements in order of their lowest value. `None` when some overlap.
+fn disjoint(elements: &Elements) -> Option<Vec<Segment>> {
+    let intervals = elements.keys().filter_map(|key| key.first().copied()).enumerate();
+    let mut segments: Vec<Segment> = intervals
+        .filter(|(_, interval)| interval.low <= interval.high)
+        .map(|(element, interval)| Segment { interval, element })
+        .collect();
+    segments.sort_unstable_by_key(|segment| segment.interval.low);
+    let apart = segments.iter().zip(segments.iter().skip(1)).all(|(one, next)| one.interval.high < next.interval.low);
+    apart.then_some(segments)
 }
 
 /// Cuts the line at every border; between two borders the narrowest open interval owns the values.
@@ -261,6 +273,22 @@ mod tests {
                 assert_eq!(widths(fast), widths(slow), "{key:?} in {elements:?}");
             }
         }
+    }
+
+    #[test]
+    fn elements_that_do_not_overlap_need_no_cutting() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        let mut intervals: Vec<Interval> =
+            (0u128..500).map(|n| Interval { low: n * 10, high: n * 10 + rng.u128(0..10) }).collect();
+        rng.shuffle(&mut intervals);
+        let mut elements = Elements::from_intervals(intervals);
+        let short = SetIndex::Line(disjoint(&elements).expect("none overlap"));
+        let long = SetIndex::Line(segments(&elements));
+        for value in 0..5_010 {
+            assert_eq!(short.find(&elements, &[value]), long.find(&elements, &[value]), "{value}");
+        }
+        assert!(elements.push(&[Interval { low: 9, high: 10 }], None, None));
+        assert!(disjoint(&elements).is_none(), "10 is in two elements");
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use blind::blind_spots;
 pub use record::{RuleOutcome, StepKind, TraceStep};
@@ -137,7 +137,7 @@ pub struct Engine<'a> {
 #[derive(Debug)]
 struct Prepared<'a> {
     set: &'a Set,
-    index: OnceLock<SetIndex>,
+    index: Arc<OnceLock<SetIndex>>,
 }
 
 /// Sets written in a rule get an index from this size on.
@@ -149,7 +149,7 @@ impl<'a> Engine<'a> {
     pub fn new(ruleset: &'a Ruleset, host: &'a Host) -> Self {
         let prepared = |sets: &'a [Set]| -> HashMap<&'a str, Prepared<'a>> {
             // of equal names the first counts, as everywhere
-            sets.iter().rev().map(|set| (&*set.name, Prepared { set, index: OnceLock::new() })).collect()
+            sets.iter().rev().map(|set| (&*set.name, Prepared { set, index: Arc::default() })).collect()
         };
         let names = |table: &'a crate::ruleset::Table| {
             table.chains.iter().enumerate().rev().map(|(index, chain)| (&*chain.name, index)).collect()
@@ -182,6 +182,23 @@ impl<'a> Engine<'a> {
             bridge: path::bridge_chains(ruleset),
             reroutes: path::any_reroutes(ruleset),
         }
+    }
+
+    /// Like [`Engine::new`] for the same firewall in another world: indexes of sets that both have are built once.
+    #[must_use]
+    pub fn beside<'b>(&self, world: &'b Ruleset, host: &'b Host) -> Engine<'b> {
+        let mut other = Engine::new(world, host);
+        let tables = other.sets.iter_mut().zip(&self.sets);
+        for (theirs, ours) in tables.chain(std::iter::once((&mut other.ipsets, &self.ipsets))) {
+            for (name, prepared) in theirs {
+                if let Some(known) = ours.get(name)
+                    && known.set.elements.shares_keys(&prepared.set.elements)
+                {
+                    prepared.index = Arc::clone(&known.index);
+                }
+            }
+        }
+        other
     }
 
     /// The ruleset packets are traced through.

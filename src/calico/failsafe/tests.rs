@@ -322,11 +322,11 @@ fn unreadable_sources_leave_no_clean_bill() {
 
 #[test]
 fn hostile_sources_are_survived_in_bounded_time() {
-    let mut garbage: Vec<u8> = (0..=255u8).cycle().take(300_000).collect();
+    let mut garbage: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
     garbage.extend(b"\nFELIX_FAILSAFEINBOUNDHOSTPORTS=\xff\xfe\n");
-    let list = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={}\n", "tcp:22,".repeat(100_000));
-    let names: String = (0..100_000).map(|n| format!("FELIX_FAILSAFE{n}=x\n")).collect();
-    let long = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={}", "x".repeat(10_000_000));
+    let list = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={}\n", "tcp:22,".repeat(30_000));
+    let names: String = (0..30_000).map(|n| format!("FELIX_FAILSAFE{n}=x\n")).collect();
+    let long = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={}", "x".repeat(3_000_000));
     for bytes in [garbage.as_slice(), list.as_bytes(), names.as_bytes(), long.as_bytes()] {
         for name in
             ["felix/calico.env", "felix/felix.cfg", "felix/unit.txt", "felix/environ", "calico/x.yaml", "meta.json"]
@@ -336,12 +336,12 @@ fn hostile_sources_are_survived_in_bounded_time() {
             assert!(json.len() < 20_000_000, "{name}");
         }
     }
-    let distinct: String = (1..=60_000).map(|port| format!("tcp:{port},udp:{port},")).collect();
+    let distinct: String = (1..=20_000).map(|port| format!("tcp:{port},udp:{port},")).collect();
     let environ = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={distinct}\0");
     let kernel = distinct.trim_end_matches(',').to_owned();
     let rules = ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, &kernel, "udp:53")]);
     let report = compare(&snapshot(&[("felix/environ", environ.as_bytes())]), &rules);
-    assert_eq!(report.inbound.entries.len(), 120_000);
+    assert_eq!(report.inbound.entries.len(), 40_000);
 }
 
 #[test]

@@ -71,9 +71,12 @@ pub fn nearest(name: &str) -> Option<&'static Param> {
     if wanted.is_empty() {
         return None;
     }
+    let most = 3.min(wanted.len() / 3);
     let distance = |param: &&Param| edit_distance(wanted.as_bytes(), param.name.to_ascii_lowercase().as_bytes());
-    let best = PARAMS.iter().min_by_key(distance)?;
-    (distance(&best) <= 3.min(wanted.len() / 3)).then_some(best)
+    // texts of too different lengths are further apart than that
+    let candidates = PARAMS.iter().filter(|param| param.name.len().abs_diff(wanted.len()) <= most);
+    let best = candidates.min_by_key(distance)?;
+    (distance(&best) <= most).then_some(best)
 }
 
 /// Levenshtein's distance; both texts are short.
