@@ -4,6 +4,10 @@
 
 use std::collections::BTreeMap;
 
+/// Ends the reason of an input that more rights would have opened.
+pub const RIGHTS_HINT: &str =
+    "; run as root, or with the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE";
+
 /// One file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::context::Context;
+use crate::packet::Family;
 use crate::ruleset::Backend;
 use crate::snapshot::FileState;
 
@@ -31,6 +32,8 @@ pub struct Dataplane {
     pub felix: Vec<String>,
     /// Whether a Felix process was found; `None` when nobody looked.
     pub running: Option<bool>,
+    /// Some listing of rules could not be read: there may be more than this.
+    pub partial: bool,
 }
 
 impl Dataplane {
@@ -68,7 +71,8 @@ impl Dataplane {
             Some(FileState::Absent) => Some(false),
             Some(FileState::Unreadable(_)) | None => None,
         };
-        Self { mode, backends, felix, running }
+        let partial = [Family::Ipv4, Family::Ipv6].into_iter().any(|family| context.is_blind(family));
+        Self { mode, backends, felix, running, partial }
     }
 
     /// In a line for people.
@@ -86,6 +90,7 @@ impl Dataplane {
             Some(false) => ", not running",
             None => "",
         };
-        format!("{mode}{place}{running}")
+        let partial = if self.partial { "; some rules could not be read" } else { "" };
+        format!("{mode}{place}{running}{partial}")
     }
 }

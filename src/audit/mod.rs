@@ -148,8 +148,9 @@ fn unreadable(context: &Context<'_>) -> Vec<Unreadable> {
     let files = context.snapshot.files.files.iter().filter_map(|(name, state)| match state {
         FileState::Unreadable(why) => Some(Unreadable { input: name.clone(), why: why.clone() }),
         FileState::Present(_) => {
+            let label = context.snapshot.files.label(name);
             let mut errors =
-                context.snapshot.diagnostics.iter().filter(|d| d.level == Level::Error && *d.source == **name);
+                context.snapshot.diagnostics.iter().filter(|d| d.level == Level::Error && *d.source == *label);
             let first = errors.next()?;
             Some(Unreadable { input: name.clone(), why: first.message.clone() })
         }

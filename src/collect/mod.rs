@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use saved::{CollectError, MAX_FILE, save, saved};
 
-use crate::files::{FileState, SnapshotFiles};
+use crate::files::{FileState, RIGHTS_HINT, SnapshotFiles};
 use crate::snapshot::meta::{Meta, SCHEMA};
 use crate::system::System;
 
@@ -122,11 +122,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 fn hint(why: &str) -> &'static str {
     let lower = why.to_ascii_lowercase();
     let rights = ["not permitted", "permission denied", "must be root", "need to be root"];
-    if rights.iter().any(|words| lower.contains(words)) {
-        "; run as root, or with the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
-    } else {
-        ""
-    }
+    if rights.iter().any(|words| lower.contains(words)) { RIGHTS_HINT } else { "" }
 }
 
 #[cfg(test)]

@@ -127,8 +127,9 @@ fn looked_at(audit: &Audit, style: Style) -> String {
         "integrity",
         &format!("{} of {} Felix rules verified in {} chains", integrity.verified, integrity.rules, integrity.chains),
     ));
-    for missing in &audit.unreadable {
-        out.push_str(&line("unread", &format!("{}: {}", missing.input, missing.why)));
+    if !audit.unreadable.is_empty() {
+        let names: Vec<&str> = audit.unreadable.iter().map(|missing| missing.input.as_str()).collect();
+        out.push_str(&line("not read", &format!("{} (see HG901)", names.join(", "))));
     }
     out
 }

@@ -20,7 +20,7 @@ use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
 use crate::diagnostic::{Diagnostic, Level};
-use crate::snapshot::FileState;
+use crate::files::{FileState, RIGHTS_HINT};
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -34,38 +34,59 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut closed: Vec<(&str, &str)> = Vec::new();
     for (name, state) in &context.snapshot.files.files {
-        let mut remarks: Vec<&Diagnostic> = Vec::new();
-        if matches!(state, FileState::Present(_)) {
-            let of_file = |d: &&Diagnostic| d.level == Level::Error && *d.source == *context.snapshot.files.label(name);
-            remarks.extend(context.snapshot.diagnostics.iter().filter(of_file));
-            if remarks.is_empty() {
-                continue;
-            }
+        match state {
+            FileState::Absent => {}
+            FileState::Present(_) => findings.extend(damaged(context, check, name)),
+            FileState::Unreadable(why) => match why.strip_suffix(RIGHTS_HINT) {
+                Some(why) => closed.push((name, why)),
+                None => {
+                    let title = format!("{name} could not be read");
+                    let finding = Finding::new(check, json!({ "input": name }), title).evidence(name, why);
+                    findings.push(finish(finding, is_minor(name)));
+                }
+            },
         }
-        let title = match state {
-            FileState::Absent => continue,
-            FileState::Present(_) => format!("{name} was read only in part"),
-            FileState::Unreadable(_) => format!("{name} could not be read"),
-        };
-        let mut finding = Finding::new(check, json!({ "input": name }), title);
-        if let FileState::Unreadable(why) = state {
-            finding = finding.evidence(name, why);
-        }
-        for remark in remarks.iter().take(5) {
-            let place =
-                if remark.line > 0 { format!("{name}:{}:{}", remark.line, remark.column) } else { name.clone() };
-            finding = finding.evidence(place, &*remark.message);
-        }
-        if is_minor(name) {
-            finding = finding.severity(Severity::Low);
-        }
-        findings.push(
-            finding
-                .fix("repair the cause above and run the audit again; what rests on this input is unknown until then"),
-        );
     }
+    findings.extend(without_rights(check, &closed));
     findings
+}
+
+/// A file that its reader had to complain about.
+fn damaged(context: &Context<'_>, check: &Check, name: &str) -> Option<Finding> {
+    let label = context.snapshot.files.label(name);
+    let of_file = |d: &&Diagnostic| d.level == Level::Error && *d.source == *label;
+    let remarks: Vec<&Diagnostic> = context.snapshot.diagnostics.iter().filter(of_file).take(5).collect();
+    let mut finding = Finding::new(check, json!({ "input": name }), format!("{name} was read only in part"));
+    for remark in &remarks {
+        let place = if remark.line > 0 { format!("{name}:{}:{}", remark.line, remark.column) } else { name.to_owned() };
+        finding = finding.evidence(place, &*remark.message);
+    }
+    (!remarks.is_empty()).then(|| finish(finding, is_minor(name)))
+}
+
+/// All inputs that only lacked rights, in one finding: the cause is one.
+fn without_rights(check: &Check, closed: &[(&str, &str)]) -> Option<Finding> {
+    let title = match closed {
+        [] => return None,
+        [(name, _)] => format!("{name} could not be read: not allowed"),
+        all => format!("{} inputs could not be read: not allowed", all.len()),
+    };
+    let mut finding = Finding::new(check, json!({ "cause": "rights" }), title);
+    for (name, why) in closed {
+        finding = finding.evidence(*name, *why);
+    }
+    let minor = closed.iter().all(|(name, _)| is_minor(name));
+    let finding = finish(finding, minor);
+    let how = RIGHTS_HINT.trim_start_matches("; ");
+    Some(finding.fix(format!("{how}; what rests on these inputs is unknown until then")))
+}
+
+fn finish(finding: Finding, minor: bool) -> Finding {
+    let finding =
+        finding.fix("repair the cause above and run the audit again; what rests on this input is unknown until then");
+    if minor { finding.severity(Severity::Low) } else { finding }
 }
 
 /// Inputs that only add detail.
