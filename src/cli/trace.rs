@@ -67,7 +67,8 @@ fn packet(args: &TraceArgs) -> Result<AskedPacket, PacketError> {
 
 fn single(common: &Common, asked: &AskedPacket, out: &mut dyn Write) -> Result<Outcome, CliError> {
     let snapshot = super::load::snapshot(common)?;
-    let options = TraceOptions { at: asked.at, record: !common.quiet, verbose: common.verbose };
+    let options =
+        TraceOptions { at: asked.at, record: !common.quiet, verbose: common.verbose, ..TraceOptions::default() };
     let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
     let spots = blind_spots(&snapshot, asked.packet.family());
     let trace = engine.trace(&asked.packet, &options).blinded(&spots);

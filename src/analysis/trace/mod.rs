@@ -74,7 +74,7 @@ pub struct Undecided {
 }
 
 /// How to trace.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TraceOptions {
     /// Only this hook, instead of the packet's whole path.
     pub at: Option<Hook>,
@@ -82,6 +82,14 @@ pub struct TraceOptions {
     pub record: bool,
     /// Keep the rules that did not match too.
     pub verbose: bool,
+    /// Rules looked at for one packet, over all paths; beyond it the answer is *unknown*.
+    pub max_rules: u32,
+}
+
+impl Default for TraceOptions {
+    fn default() -> Self {
+        Self { at: None, record: false, verbose: false, max_rules: 4_000_000 }
+    }
 }
 
 /// The answer.

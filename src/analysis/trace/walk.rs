@@ -16,8 +16,6 @@ use crate::ruleset::{
 const MAX_DEPTH: u32 = 100;
 /// Paths followed side by side.
 const MAX_STATES: usize = 512;
-/// Rules looked at for one packet, over all paths. Unit tests reach the end of a smaller budget: they are built unoptimised.
-const MAX_RULES: u32 = if cfg!(test) { 400_000 } else { 4_000_000 };
 /// Different verdicts of a verdict map followed when its key is not known.
 const MAX_CHOICES: usize = 64;
 
@@ -82,7 +80,7 @@ impl<'e, 'w> Walk<'e, 'w> {
             because: Vec::new(),
             notes: Vec::new(),
             recorder: Recorder::new(options.record, options.verbose),
-            rules_left: MAX_RULES,
+            rules_left: options.max_rules,
         }
     }
 

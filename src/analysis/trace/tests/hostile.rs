@@ -2,6 +2,8 @@
 
 use super::build::*;
 use crate::analysis::trace::TraceVerdict::Unknown;
+use crate::analysis::trace::{TraceOptions, trace};
+use crate::host::Host;
 use crate::packet::Hook;
 use crate::ruleset::{
     DataType, Elements, Expr, Field, Interval, Match, Operator, Policy, Rule, SetDirection, SetRef, Step, Verdict,
@@ -33,7 +35,10 @@ fn doubling_jumps_run_out_of_budget_and_not_of_time() {
     });
     let first = base(Hook::Input, 0, Policy::Accept, [rule([jump("c0")])]);
     let rules = ruleset([table([first].into_iter().chain(chains).chain([chain("c60", [Rule::default()])]))]);
-    assert!(reasons(&rules).contains("too many paths"));
+    let options = TraceOptions { max_rules: 100_000, ..TraceOptions::default() };
+    let trace = trace(&rules, &Host::default(), &tcp_in(22), &options);
+    assert_eq!(trace.verdict, Unknown);
+    assert!(trace.because.iter().any(|undecided| undecided.reason.contains("too many paths")), "{trace:?}");
 }
 
 #[test]
