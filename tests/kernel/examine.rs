@@ -80,7 +80,11 @@ pub(crate) fn examine(lab: &mut Lab, firewall: &Firewall, seed: u64, count: usiz
         let judgement = judge.judge(&shot.packet);
         tally.packets += 1;
         tally.passed += usize::from(passed);
-        let possible = if passed { judgement.may_pass } else { judgement.may_stop };
+        let possible = match outcome {
+            _ if passed => judgement.may_pass,
+            Outcome::Stopped(Some(_)) => judgement.may_reject,
+            _ => judgement.may_stop,
+        };
         match (possible, judgement.may_pass && judgement.may_stop) {
             (false, _) => disagreements.push(describe(shot, outcome, &judge)),
             (true, true) => tally.unknown += 1,

@@ -1,7 +1,6 @@
 //! What the oracle needs of the machine: a private network namespace, and the standard tools inside it.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -71,12 +70,14 @@ pub(crate) fn in_namespace(name: &str, body: impl FnOnce() + Send) {
 /// Runs a tool in the calling thread's namespace. `Err` holds the command, its status and what it said.
 pub(crate) fn tool(program: &str, arguments: &[&str], input: &str) -> Result<Vec<u8>, String> {
     let describe = || format!("{program} {}", arguments.join(" "));
+    // a lock of its own, away from the host's: nobody else is in this namespace
+    let lock = tempfile::NamedTempFile::new().map_err(|error| format!("lock file: {error}"))?;
     let mut child = Command::new("timeout")
         .args([TOOL_SECONDS, program])
         .args(arguments)
         .env("LC_ALL", "C")
         .env("TZ", "UTC")
-        .env("XTABLES_LOCKFILE", lock_file())
+        .env("XTABLES_LOCKFILE", lock.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -93,11 +94,6 @@ pub(crate) fn tool(program: &str, arguments: &[&str], input: &str) -> Result<Vec
         return Ok(output.stdout);
     }
     Err(format!("{}: {}\n{}", describe(), output.status, String::from_utf8_lossy(&output.stderr)))
-}
-
-/// The lock of the legacy tools, away from the host's own.
-fn lock_file() -> PathBuf {
-    std::env::temp_dir().join(format!("hepguard-oracle-{}.xtables.lock", std::process::id()))
 }
 
 /// Writes a sysctl of the calling thread's namespace, by its path below `/proc/sys`.

@@ -6,7 +6,7 @@ use hepguard::analysis::trace::{Engine, StepKind, Trace, TraceOptions, TraceStep
 use hepguard::diagnostic::Level;
 use hepguard::files::SnapshotFiles;
 use hepguard::packet::Packet;
-use hepguard::ruleset::{RuleRef, Ruleset};
+use hepguard::ruleset::{RuleRef, Ruleset, Step, Verdict};
 use hepguard::snapshot::{self, Snapshot};
 
 /// What the library says of one packet.
@@ -15,6 +15,8 @@ pub(crate) struct Judgement {
     pub(crate) may_pass: bool,
     /// It may be stopped.
     pub(crate) may_stop: bool,
+    /// Its sender may be told.
+    pub(crate) may_reject: bool,
 }
 
 /// The listings, read.
@@ -51,7 +53,21 @@ impl Judge<'_> {
         assert_eq!(certain, verdict != TraceVerdict::Unknown, "certain and unknown at once: {packet:?}");
         let may_pass = may.contains(&TraceVerdict::Accept);
         let may_stop = may.iter().any(|verdict| *verdict != TraceVerdict::Accept);
-        Judgement { may_pass, may_stop }
+        Judgement { may_pass, may_stop, may_reject: may.contains(&TraceVerdict::Reject) }
+    }
+
+    /// The verdict alone.
+    pub(crate) fn verdict(&self, packet: &Packet) -> TraceVerdict {
+        self.engine.trace(packet, &TraceOptions::default()).verdict
+    }
+
+    /// How the deciding rule refuses, in the model's words.
+    pub(crate) fn refusal(&self, packet: &Packet) -> Option<&str> {
+        let decided = self.engine.trace(packet, &TraceOptions::default()).decided_by?;
+        self.engine.ruleset().rule(decided)?.steps.iter().find_map(|step| match step {
+            Step::Verdict(Verdict::Reject(how)) => Some(&**how),
+            _ => None,
+        })
     }
 
     /// The whole walk, for a person.

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use crate::harness::{sysctl, tool};
-use crate::nflog::{self, Log, PROBE_TABLE, Seen};
+use crate::nflog::{self, Log, PROBE_TABLE, Refusal, Seen};
 use crate::tun::Tun;
 use crate::wire::{self, Extra, Tag};
 
@@ -49,7 +49,7 @@ route add default dev ens5
 ";
 
 /// Sysctls of the namespace before devices are made, by path below `/proc/sys/net`: packets are judged by the firewall alone.
-const SYSCTLS: [(&str, &str); 13] = [
+const SYSCTLS: [(&str, &str); 14] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
@@ -63,7 +63,9 @@ const SYSCTLS: [(&str, &str); 13] = [
     ("ipv6/conf/default/router_solicitations", "0"),
     // no link-local addresses of chance
     ("ipv6/conf/default/addr_gen_mode", "1"),
-    ("ipv4/icmp_ratelimit", "0"),
+    // every refusal is answered: neither each peer's limit nor the one for all applies to "unreachable"
+    ("ipv4/icmp_ratemask", "0"),
+    ("ipv6/icmp/ratemask", "3"),
 ];
 
 /// A conntrack entry that must exist before a packet is sent: a line of `conntrack -R`.
@@ -102,8 +104,8 @@ pub(crate) enum Outcome {
     Passed(Seen),
     /// Seen twice: what goes out to a broadcast address also comes back to the host, as a copy without its socket.
     Doubled,
-    /// It did not get through.
-    Stopped,
+    /// It did not get through; what its sender was told, if anything.
+    Stopped(Option<Refusal>),
     /// The kernel refused to send it for a reason that is not the firewall's (no route, bad address).
     Refused(nix::Error),
 }
@@ -197,15 +199,13 @@ impl Lab {
         let is_ours = |seen: &Seen| {
             seen.tag == self.tag && seen.protocol == shot.packet.protocol && usize::from(seen.length) == length
         };
-        let mut ours = self.log.drain()?.into_iter().filter(is_ours);
-        let seen = ours.next();
-        if ours.next().is_some() {
-            return Ok(Outcome::Doubled);
-        }
-        Ok(match (seen, sent) {
-            (Some(seen), _) => Outcome::Passed(seen),
-            (None, Ok(()) | Err(nix::Error::EPERM)) => Outcome::Stopped,
-            (None, Err(error)) => Outcome::Refused(error),
+        let (ours, others): (Vec<Seen>, Vec<Seen>) = self.log.drain()?.into_iter().partition(is_ours);
+        Ok(match (ours.as_slice(), sent) {
+            ([seen], _) => Outcome::Passed(*seen),
+            // the kernel answers before it returns, so what else was seen is its answer
+            ([], Ok(()) | Err(nix::Error::EPERM)) => Outcome::Stopped(others.iter().find_map(|seen| seen.refusal)),
+            ([], Err(error)) => Outcome::Refused(error),
+            _ => Outcome::Doubled,
         })
     }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are what a developer runs these tests for")]
 
 mod bastion;
+mod cases;
 mod draw;
 mod examine;
 mod firewall;

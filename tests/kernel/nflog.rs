@@ -14,8 +14,8 @@ use crate::wire::Tag;
 pub(crate) const GROUP: u16 = 7;
 /// Before conntrack makes connections permanent: `INT_MAX`, but for IPv6 input one less.
 const PRIORITY: i32 = i32::MAX - 2;
-/// Bytes of each packet that are copied out: an IP header.
-pub(crate) const COPIED: u32 = 40;
+/// Bytes of each packet that are copied out: an IP header and what tells a refusal.
+pub(crate) const COPIED: u32 = 60;
 
 const SUBSYSTEM: u16 = 4 << 8;
 const MESSAGE_PACKET: u16 = SUBSYSTEM;
@@ -38,6 +38,17 @@ pub(crate) struct Seen {
     pub(crate) oif: Option<u32>,
     /// Logged where packets leave (else where they arrive).
     pub(crate) leaving: bool,
+    /// What it tells its receiver, where it is a refusal.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// How a sender learns that its packet is not welcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// A TCP reset.
+    Reset,
+    /// ICMP or ICMPv6 destination unreachable, with its code.
+    Unreachable(u8),
 }
 
 /// An open NFLOG group.
@@ -131,9 +142,16 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
     }
     let big = |place: usize| Some(u16::from_be_bytes([*payload.get(place)?, *payload.get(place + 1)?]));
-    let (tag, protocol, length) = match payload.first()? >> 4 {
-        4 => (big(4)?, *payload.get(9)?, big(2)?),
-        _ => (big(2)?, *payload.get(6)?, big(4)? + 40),
+    let (tag, protocol, length, body) = match payload.first()? >> 4 {
+        4 => (big(4)?, *payload.get(9)?, big(2)?, payload.get(20..)?),
+        _ => (big(2)?, *payload.get(6)?, big(4)? + 40, payload.get(40..)?),
+    };
+    let refusal = match (Protocol(protocol), body.first(), body.get(1), body.get(13)) {
+        (Protocol::TCP, _, _, Some(flags)) if flags & 4 != 0 => Some(Refusal::Reset),
+        (Protocol::ICMP, Some(3), Some(code), _) | (Protocol::ICMPV6, Some(1), Some(code), _) => {
+            Some(Refusal::Unreachable(*code))
+        }
+        _ => None,
     };
     let text = std::str::from_utf8(prefix).ok()?;
     let (place, state) = text.split_once(' ')?;
@@ -145,6 +163,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         mark,
         oif,
         leaving: place == "out",
+        refusal,
     })
 }
 

@@ -8,7 +8,8 @@ use crate::harness::{in_namespace, tool};
 use crate::lab::{Lab, Outcome, Shot};
 use crate::wire::Extra;
 
-fn shot(direction: Direction, protocol: Protocol, src: &str, dst: &str, sport: u16, dport: u16) -> Shot {
+/// The first packet of something; it comes in by ens5.
+pub(crate) fn shot(direction: Direction, protocol: Protocol, src: &str, dst: &str, sport: u16, dport: u16) -> Shot {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let ports = protocol.has_ports();
     let packet = Packet {
@@ -122,7 +123,7 @@ fn the_probe_sees_exactly_what_each_backend_lets_through() {
             lab.open_eyes().expect("the probe loads");
             let mut passes = |shot: &Shot| match lab.shoot(shot).expect("the probe works") {
                 Outcome::Passed(_) => true,
-                Outcome::Stopped => false,
+                Outcome::Stopped(_) => false,
                 other => panic!("{other:?}: {:?}", shot.packet),
             };
             let tcp = |direction, src, dst, dport| shot(direction, Protocol::TCP, src, dst, 40_000, dport);

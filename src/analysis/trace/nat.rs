@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::drive::{MAX_PERMUTED, orders};
+use super::eval::Truth;
 use super::fields::Site;
-use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, merge};
+use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, Var, merge};
 use super::walk::{Place, Walk};
 use crate::analysis::path::BaseRef;
 use crate::packet::{CtDirection, CtState, CtStatus, Hook, Protocol, Tuple, address_bits};
@@ -16,8 +17,10 @@ pub(super) enum Translated {
     Done,
     /// A map had nothing for it; the next rule follows.
     RuleEnds,
-    /// A redirect found no address on the interface: the kernel drops the packet.
+    /// A redirect found no address on the interface, or another connection has what this one gets: the kernel drops it.
     Nowhere,
+    /// It depends on this question.
+    Open(Var),
 }
 
 /// New address and port; `None` leaves it.
@@ -94,7 +97,7 @@ impl<'e> Walk<'e, '_> {
         let unknown = format!("nat:{:?}:{}", place.rule, state.clock);
         let Some((address, port)) = self.target(place, nat, state, &unknown) else { return Translated::RuleEnds };
         let has_ports = self.packet.protocol.has_ports();
-        let flow = &mut state.flow;
+        let flow = &state.flow;
         let (old_address, old_port) = if destination { (flow.dst, flow.dport) } else { (flow.src, flow.sport) };
         let address = address.unwrap_or(old_address);
         let port = match port {
@@ -114,6 +117,12 @@ impl<'e> Walk<'e, '_> {
             _ if given_port && matches!((old_port, port), (Value::Known(a), Value::Known(b)) if a != b) => Some(true),
             _ => None,
         };
+        match self.clash(place, changed, state) {
+            Truth::Yes => return Translated::Nowhere,
+            Truth::No => {}
+            Truth::Open(var) => return Translated::Open(var),
+        }
+        let flow = &mut state.flow;
         if destination {
             (flow.dst, flow.dport) = (address, port);
         } else {
@@ -131,6 +140,18 @@ impl<'e> Walk<'e, '_> {
             }
         }
         Translated::Done
+    }
+
+    /// Whether another connection already has the addresses this one gets. Ports and identifiers are chosen so that they tell
+    /// connections apart; a protocol without them is dropped when its connection is confirmed.
+    fn clash(&mut self, place: Place, changed: Option<bool>, state: &State) -> Truth {
+        let protocol = self.packet.protocol;
+        let told_apart = protocol.has_ports() || matches!(protocol, Protocol::ICMP | Protocol::ICMPV6);
+        if told_apart || changed == Some(false) {
+            return Truth::No;
+        }
+        let words = || format!("{protocol} has no ports: dropped if another connection has the translated addresses");
+        self.eval(place, state).ask("translated addresses are taken".to_owned(), words)
     }
 
     /// What `nat` rewrites to; `None` when a map has no entry.

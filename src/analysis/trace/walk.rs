@@ -326,6 +326,7 @@ impl<'e, 'w> Walk<'e, 'w> {
                     Translated::Done => return Ended::Verdict(&Verdict::Accept),
                     Translated::RuleEnds => return Ended::Next,
                     Translated::Nowhere => return Ended::Verdict(&Verdict::Drop),
+                    Translated::Open(var) => return Ended::Open(var),
                 },
                 Step::Verdict(verdict) => return Ended::Verdict(verdict),
             }

@@ -3,7 +3,7 @@
 use super::build::*;
 use crate::analysis::trace::TraceVerdict::{Accept, Drop, Unknown};
 use crate::analysis::trace::{Trace, TraceOptions, TraceVerdict, trace};
-use crate::host::Host;
+use crate::host::{Host, Interface, InterfaceAddress};
 use crate::packet::{ConntrackView, CtDirection, CtState, CtStatus, Direction, Hook, Packet, Tuple};
 use crate::packet::{Family, Protocol};
 use crate::ruleset::Policy::{self, Accept as AcceptPolicy};
@@ -269,4 +269,85 @@ fn bridge_tables_are_named_where_a_frame_may_meet_them() {
     assert_eq!(trace.verdict, Unknown);
     assert!(trace.because[0].reason.contains("bridge table guard"), "{:?}", trace.because);
     on_bastion(&rules, &tcp_in(22), Accept);
+}
+
+#[test]
+fn a_protocol_without_ports_may_be_translated_into_a_connection_that_exists() {
+    let rules = ruleset([table([nat_base(Hook::Output, [rule([nat(NatKind::Dnat, Some("10.8.0.9"), None)])])])]);
+    let tunnel = Packet { protocol: Protocol(4), sport: None, dport: None, ..tcp_out(22) };
+    let trace = with_host(&rules, &tunnel);
+    assert_eq!((trace.verdict, trace.may), (Unknown, vec![Accept, Drop]));
+    assert!(trace.because[0].reason.contains("no ports"), "{:?}", trace.because);
+    // ports and identifiers tell connections apart; what is not changed clashes with nothing
+    on_bastion(&rules, &tcp_out(22), Accept);
+    on_bastion(&rules, &Packet { protocol: Protocol::ICMP, icmp: Some((8, 0)), ..tunnel.clone() }, Accept);
+    on_bastion(&rules, &Packet { dst: ip("10.8.0.9"), ..tunnel }, Accept);
+}
+
+#[test]
+fn forwarding_takes_one_off_the_ttl_before_the_rules_see_it() {
+    let dies = |hook| ruleset([table([base(hook, 0, AcceptPolicy, [rule([bits(Field::Ip4Ttl, 0xff, 63), drop()])])])]);
+    let ttl = |ttl, direction| Packet { ttl: Some(ttl), direction, ..tcp_in(22) };
+    expect(&dies(Hook::Prerouting), &ttl(64, Direction::Forward), Accept);
+    expect(&dies(Hook::Forward), &ttl(64, Direction::Forward), Drop);
+    expect(&dies(Hook::Postrouting), &ttl(64, Direction::Forward), Drop);
+    expect(&dies(Hook::Input), &ttl(64, Direction::In), Accept);
+}
+
+/// The bastion, but ens5 has no addresses.
+fn bare_ens5() -> Host {
+    let mut host = bastion();
+    for interface in host.interfaces.iter_mut().flatten() {
+        interface.addresses.clear();
+    }
+    host
+}
+
+#[test]
+fn a_redirect_without_an_address_to_go_to_drops() {
+    let rules = ruleset([table([nat_base(Hook::Prerouting, [rule([nat(NatKind::Redirect, None, Some(22))])])])]);
+    on_bastion(&rules, &tcp_in(80), Accept);
+    let bare = |packet: &Packet| trace(&rules, &bare_ens5(), packet, &TraceOptions::default()).verdict;
+    assert_eq!(bare(&tcp_in(80)), Drop);
+    // ens5 has no IPv6 address
+    on_bastion(&rules, &Packet { src: ip("2001:db8::7"), dst: ip("2001:db8::10"), ..tcp_in(80) }, Drop);
+}
+
+#[test]
+fn masquerade_over_lo_borrows_an_address_nobody_can_tell() {
+    let mut host = bastion();
+    let address = InterfaceAddress {
+        address: ip("127.0.0.1"),
+        prefix_length: 8,
+        broadcast: None,
+        scope: "host".into(),
+        dynamic: false,
+    };
+    let lo = Interface { index: 1, name: "lo".into(), up: true, addresses: vec![address], ..Interface::default() };
+    host.interfaces.get_or_insert_default().push(lo);
+    let from = |text| {
+        let source = on(Match::equals(Field::Ip4Saddr, number(text)));
+        ruleset([table([
+            nat_base(Hook::Postrouting, [rule([nat(NatKind::Masquerade, None, None)])]),
+            base(Hook::Input, 0, AcceptPolicy, [rule([source, drop()])]),
+        ])])
+    };
+    let own = Packet { dst: ip("10.0.1.10"), oif: None, ..tcp_out(22) };
+    let verdict = |rules: &Ruleset| trace(rules, &host, &own, &TraceOptions::default()).verdict;
+    // lo has one address, of scope host: the kernel never takes that one
+    assert_eq!(verdict(&from("127.0.0.1")), Unknown);
+    assert_eq!(verdict(&from("10.0.1.10")), Unknown);
+}
+
+#[test]
+fn a_device_without_link_layer_hands_every_packet_to_the_host() {
+    let multicast = |kind: &str| {
+        let mut host = bastion();
+        for interface in host.interfaces.iter_mut().flatten() {
+            interface.link_type = kind.into();
+        }
+        let rules = input([rule([on(Match::equals(Field::Pkttype, 2)), accept()])]);
+        trace(&rules, &host, &Packet { dst: ip("224.0.0.5"), ..tcp_in(22) }, &TraceOptions::default()).verdict
+    };
+    assert_eq!((multicast("ether"), multicast("none"), multicast("ppp")), (Accept, Drop, Unknown));
 }
