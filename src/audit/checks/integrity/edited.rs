@@ -15,10 +15,15 @@
 //! A rule in a spelling of an unknown Felix version looks edited, too; then all chains of its kind are, and `bounded` says
 //! that the original was not found.
 
+use serde_json::json;
+
 use crate::audit::check::Check;
 use crate::audit::context::{Context, rules};
 use crate::audit::finding::{Finding, Severity};
-use crate::calico::integrity::MismatchKind;
+use crate::calico::integrity::{Mismatch, MismatchKind};
+
+/// So many rules that do not fit, and whose original was not found, have one cause when most others do not fit either.
+const MANY: usize = 5;
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -31,16 +36,38 @@ pub const CHECK: Check = Check {
 };
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
-    super::per_chain(
+    let integrity = &context.integrity;
+    let unproven: Vec<&Mismatch> =
+        integrity.mismatches.iter().filter(|one| one.kind == MismatchKind::Edited && !one.proven).collect();
+    // where hardly anything fits, one cause is likelier than many edits
+    let strange = unproven.len() >= MANY && integrity.verified * 2 < integrity.rules;
+    let mut findings = super::per_chain(
         context,
         check,
-        MismatchKind::Edited,
+        |one| one.kind == MismatchKind::Edited && (one.proven || !strange),
         |count| format!("{} edited behind Felix's back", rules(count)),
         |mismatch| {
             format!(
-                "wait for Felix's refresh (180 s) or restart Felix, then check `hepguard audit` again; {} is rewritten as a whole, which is safe over SSH when `hepguard failsafe` shows no removed entry",
+                "wait for Felix's refresh (180 s) or restart Felix, then check `hepguard audit` again; {} is rewritten \
+                 as a whole, which is safe over SSH when `hepguard failsafe` shows no removed entry",
                 mismatch.chain
             )
         },
-    )
+    );
+    if strange {
+        let title = format!(
+            "{} of {} do not fit their hashes: edited, or written by a Felix in words hepguard does not know",
+            rules(integrity.rules - integrity.verified),
+            integrity.rules
+        );
+        let mut finding = Finding::new(check, json!({ "cause": "unknown spelling" }), title).bounded();
+        for one in unproven.iter().take(5) {
+            finding = finding.evidence(super::place(one), &*one.text);
+        }
+        findings.push(finding.severity(Severity::Medium).fix(
+            "compare with a host of the same Felix version; if that one is alike, the version is the reason (worth a bug \
+             report); else restart Felix, which writes its chains anew",
+        ));
+    }
+    findings
 }

@@ -32,7 +32,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     super::per_chain(
         context,
         check,
-        MismatchKind::Foreign,
+        |one| one.kind == MismatchKind::Foreign,
         |count| format!("{} not by Felix", rules(count)),
         |mismatch| {
             format!(

@@ -32,7 +32,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     super::per_chain(
         context,
         check,
-        MismatchKind::Missing,
+        |one| one.kind == MismatchKind::Missing,
         |count| format!("{} after a gap: Felix wrote more before", rules(count)),
         |mismatch| {
             format!(

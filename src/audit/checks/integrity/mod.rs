@@ -18,11 +18,11 @@ use crate::audit::finding::Finding;
 use crate::calico::integrity::{Mismatch, MismatchKind};
 use crate::ruleset::RuleRef;
 
-/// One finding a chain that has mismatches of `kind`. `what` says in the title what happened to so many rules.
+/// One finding a chain that has `wanted` mismatches. `what` says in the title what happened to so many rules.
 fn per_chain(
     context: &Context<'_>,
     check: &Check,
-    kind: MismatchKind,
+    wanted: impl Fn(&Mismatch) -> bool,
     what: impl Fn(usize) -> String,
     fix: impl Fn(&Mismatch) -> String,
 ) -> Vec<Finding> {
@@ -33,9 +33,8 @@ fn per_chain(
     }
     let mut findings = Vec::new();
     for mismatches in chains.values() {
-        let told: Vec<&Mismatch> = mismatches.iter().copied().filter(|mismatch| mismatch.kind == kind).collect();
+        let told: Vec<&Mismatch> = mismatches.iter().copied().filter(|mismatch| wanted(mismatch)).collect();
         let Some(first) = told.first() else { continue };
-        // a fragment of a listing does not say which table it is of
         let table = if &*first.table == "?" { String::new() } else { format!("{} ", first.table) };
         let title = format!("{table}{} ({}): {}", first.chain, first.family, what(told.len()));
         let subject = json!({
@@ -46,7 +45,7 @@ fn per_chain(
         });
         let mut finding = Finding::new(check, subject, title).fix(fix(first));
         for mismatch in told.iter().take(3) {
-            let place = format!("{} {table}{} rule {}", mismatch.backend.name(), mismatch.chain, mismatch.rule);
+            let place = place(mismatch);
             let wrote = match &mismatch.expected {
                 Some(expected) if mismatch.proven => format!("; Felix wrote: {expected}"),
                 Some(expected) => format!("; Felix probably wrote: {expected}"),
@@ -63,4 +62,11 @@ fn per_chain(
         findings.push(if sure { finding } else { finding.bounded() });
     }
     findings
+}
+
+/// Where the rule stands: `iptables-legacy filter cali-INPUT rule 3`.
+fn place(mismatch: &Mismatch) -> String {
+    // a fragment of a listing does not say which table it is of
+    let table = if &*mismatch.table == "?" { String::new() } else { format!("{} ", mismatch.table) };
+    format!("{} {table}{} rule {}", mismatch.backend.name(), mismatch.chain, mismatch.rule)
 }

@@ -32,7 +32,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     super::per_chain(
         context,
         check,
-        MismatchKind::OutOfOrder,
+        |one| one.kind == MismatchKind::OutOfOrder,
         |count| format!("{} out of order", rules(count)),
         |mismatch| {
             format!("wait for Felix's refresh (180 s) or restart Felix; {} is then written anew", mismatch.chain)
