@@ -31,6 +31,7 @@ pub const CHECKS: &[Check] = &[
     blindspots::undecidable_rules::CHECK,
     blindspots::ruleset_not_listed::CHECK,
     blindspots::bpf_programs::CHECK,
+    blindspots::rules_withheld::CHECK,
 ];
 
 /// The check with this code or name, any case.

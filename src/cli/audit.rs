@@ -56,6 +56,6 @@ pub(super) fn outcome(common: &Common, audit: &Audit) -> Outcome {
     Outcome {
         findings: worst.is_some_and(|worst| worst >= common.fail_on.severity()),
         incomplete: !audit.summary.complete
-            || audit.findings.iter().any(|f| ["HG203", "HG903", "HG904"].contains(&f.code)),
+            || audit.findings.iter().any(|f| ["HG203", "HG903", "HG904", "HG905"].contains(&f.code)),
     }
 }

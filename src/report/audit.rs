@@ -119,7 +119,7 @@ fn looked_at(audit: &Audit, style: Style) -> String {
     let line = |name: &str, text: &str| style.wrap(&format!("  {name:<12} "), text);
     out.push_str(&line("dataplane", &audit.dataplane.describe()));
     for (direction, list) in [("in", &audit.failsafe.inbound), ("out", &audit.failsafe.outbound)] {
-        let text = if list.is_empty() { "none in the kernel".to_owned() } else { list.join(" ") };
+        let text = if list.is_empty() { "none seen in the kernel".to_owned() } else { list.join(" ") };
         out.push_str(&line(&format!("failsafe-{direction}"), &text));
     }
     let integrity = &audit.integrity;

@@ -26,6 +26,19 @@ impl Table {
 }
 
 impl Rule {
+    /// Whether the listing withholds what the rule asks: nft's JSON gives only the name of an xtables match or target, and
+    /// hides comments. With the save listing beside it nothing is withheld.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        let xt = |text: &str| text.starts_with("xt ");
+        self.steps.iter().any(|step| match step {
+            Step::Match(Match::Opaque { text, .. })
+            | Step::Effect(Effect::Opaque(text) | Effect::Harmless(text))
+            | Step::Verdict(Verdict::Opaque(text)) => xt(text),
+            _ => false,
+        })
+    }
+
     /// The chain it jumps or goes to.
     #[must_use]
     pub fn target(&self) -> Option<&str> {

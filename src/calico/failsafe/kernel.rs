@@ -88,6 +88,8 @@ pub struct KernelChain {
     pub replies: Vec<KernelEntry>,
     /// Everything else in the chain.
     pub foreign: Vec<ForeignRule>,
+    /// The listing withholds what its rules ask, so that nothing is known of its entries.
+    pub withheld: bool,
 }
 
 impl KernelChain {
@@ -142,7 +144,11 @@ fn read(table: &Table, chain: &Chain, layer: Layer, direction: Direction) -> Ker
         entries: Vec::new(),
         replies: Vec::new(),
         foreign: Vec::new(),
+        withheld: chain.rules.iter().any(Rule::is_withheld),
     };
+    if out.withheld {
+        return out;
+    }
     for (rule, number) in chain.rules.iter().zip(1..) {
         match entry_of(rule, table.family, direction) {
             Ok((entry, reply)) => {

@@ -393,6 +393,7 @@ fn direction_report(
         view
     });
     let state = |family| match deciding(&chains, family).next() {
+        Some(_) if deciding(&chains, family).any(|chain| chain.withheld) => KernelState::Unknown,
         Some(_) => KernelState::Programmed,
         None if was_listed(files, ruleset, family) => KernelState::NotProgrammed,
         None => KernelState::Unknown,
