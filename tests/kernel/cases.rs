@@ -233,6 +233,27 @@ fn a_set_with_more_dimensions_than_directions_never_matches() {
 }
 
 #[test]
+fn in_interface_sets_the_most_specific_network_hides_wider_ones_on_other_interfaces() {
+    let ipsets = "create s hash:net,iface\nadd s 10.0.0.0/8,ens5\nadd s 10.0.1.64/26,eth1\n\
+                  add s 10.0.1.80/28,eth1 nomatch\nadd s 10.0.1.80/28,docker0\n"
+        .to_owned();
+    let rules = "*filter\n-A INPUT -m set --match-set s src,src -j DROP\nCOMMIT\n";
+    let from =
+        |src: &str, device: &str| with(arriving(src, "10.0.1.10", 22), |packet| packet.iif = Some(device.into()));
+    let shots = vec![
+        (from("10.0.1.1", "ens5"), Drop),
+        (from("10.0.1.1", "eth1"), Accept),
+        (from("10.0.1.77", "ens5"), Accept),
+        (from("10.0.1.77", "eth1"), Drop),
+        (from("10.0.1.81", "ens5"), Accept),
+        (from("10.0.1.81", "eth1"), Accept),
+        (from("10.0.1.81", "docker0"), Drop),
+    ];
+    let xtables_nft = [rules.to_owned(), String::new()];
+    agree("interface sets", &Firewall { ipsets, xtables_nft, ..Firewall::default() }, shots);
+}
+
+#[test]
 fn transport_bytes_are_ports_or_icmp_type_and_code() {
     let nft = "table inet t {\nchain i { type filter hook input priority 0;\n\
         th dport 100 reject\n@th,16,16 101 reject\n@th,0,16 0x0800 reject\n@th,0,8 128 reject\n\

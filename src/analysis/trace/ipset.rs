@@ -4,7 +4,7 @@ use super::eval::{Eval, Keys, Reason};
 use super::index::Found;
 use super::state::Value;
 use crate::packet::{Family, Protocol};
-use crate::ruleset::{Field, Name, Set, SetDirection, SetKind};
+use crate::ruleset::{Elements, Field, Interval, Name, Set, SetDirection, SetKind};
 
 /// list:set holds sets that are no lists; deeper nesting is not a kernel's.
 const MAX_LISTS: u32 = 2;
@@ -56,6 +56,8 @@ impl<'e> Eval<'e, '_> {
         match index.find_partly(&set.elements, numbers) {
             Found::Open => open(Reason::Key),
             Found::Element(_) if set.incomplete.is_some() && nested => open(Reason::Incomplete),
+            // only the most specific network counts, whichever interfaces its entries name
+            Found::Element(at) if parts == "net,iface" && outdone(&set.elements, at, numbers) => Ok(false),
             Found::Element(_) if options => open(Reason::Stateful),
             Found::Element(at) => Ok(!set.elements.extra(at).is_some_and(|extra| extra.nomatch)),
             Found::Nothing if set.incomplete.is_some() => open(Reason::Incomplete),
@@ -117,6 +119,14 @@ impl<'e> Eval<'e, '_> {
         }
         true
     }
+}
+
+/// Whether some element's first part holds the key and is narrower than the first part of element `at`.
+fn outdone(elements: &Elements, at: usize, key: &[Option<u128>]) -> bool {
+    let first = |element: &[Interval]| element.first().copied();
+    let (Some(found), Some(Some(value))) = (elements.key(at).and_then(first), key.first()) else { return false };
+    let narrower = |other: Interval| other.contains(*value) && other.high - other.low < found.high - found.low;
+    elements.keys().filter_map(first).any(narrower)
 }
 
 /// What the `create` line says about keys.

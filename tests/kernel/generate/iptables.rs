@@ -194,7 +194,9 @@ impl Rule<'_> {
 
     fn set(&mut self, not: &str) -> String {
         let Some(set) = self.words.rng.choice(self.sets) else { return String::new() };
-        let directions: Vec<&str> = (0..set.dimensions)
+        // with too few directions nothing matches
+        let given = if self.words.one_in(12) { 1 } else { set.dimensions };
+        let directions: Vec<&str> = (0..given)
             .map(|dimension| if set.interface && dimension == 1 { "src" } else { self.words.pick(&["src", "dst"]) })
             .collect();
         format!(" -m set{not} --match-set {} {}", set.name, directions.join(","))

@@ -216,7 +216,10 @@ impl Table<'_> {
                 return format!("{} {side} {operator} {port}", self.transport());
             }
             6 => return format!("meta l4proto . th dport {not}@services"),
-            _ => return format!("th dport {not}{}", self.words.port()),
+            _ => {
+                let place = self.words.pick(&["th dport", "th sport", "@th,16,16", "@th,0,16"]);
+                return format!("{place} {not}{}", self.words.port());
+            }
         };
         format!("{} {side} {not}{value}", self.transport())
     }
@@ -348,12 +351,14 @@ impl Table<'_> {
         let side = if hook == "postrouting" { "saddr" } else { "daddr" };
         let guard = format!("{network} {side} {}", self.words.prefix());
         let family = if self.family == "inet" { network } else { "" };
-        match (hook, self.words.rng.u8(..4)) {
+        match (hook, self.words.rng.u8(..5)) {
             ("postrouting", 0 | 1) => format!("{guard} masquerade"),
             ("postrouting", _) => format!("{guard} snat {family} to {address}"),
             (_, 0) => format!("{guard} {transport} dport {from} redirect to :{to}"),
             (_, 1) => format!("{guard} {transport} dport {from} dnat {family} to {with_port}"),
             (_, 2) => "accept".to_owned(),
+            // a map gives both
+            (_, 3) => format!("{guard} dnat {network} to {transport} dport map {{ {from} : {address} . {to} }}"),
             _ => format!("{guard} dnat {family} to {address}"),
         }
     }

@@ -168,6 +168,19 @@ fn lists_of_sets_ask_each_member_and_stop_at_circles() {
 }
 
 #[test]
+fn in_interface_sets_the_most_specific_network_hides_wider_ones_on_other_interfaces() {
+    let interface = |name: &[u8]| Interval::single(crate::ruleset::interface_number(name));
+    let mut elements = Elements::new(2);
+    elements.push(&[prefix("203.0.0.0/8"), interface(b"ens5")], None, None);
+    elements.push(&[prefix("203.0.113.0/24"), interface(b"eth1")], None, None);
+    let set = ipset("s", "hash:net,iface", &[DataType::Ipv4Addr, DataType::Ifname], elements);
+    let rules = with_ipset(set, in_ipset("s", &[Src, Src]));
+    expect(&rules, &tcp_in(22), Drop);
+    expect(&rules, &Packet { src: ip("203.0.114.7"), ..tcp_in(22) }, Accept);
+    expect(&rules, &Packet { iif: Some("eth1".into()), ..tcp_in(22) }, Accept);
+}
+
+#[test]
 fn interface_sets_and_port_bitmaps() {
     let mut elements = Elements::new(2);
     let ens5 = Interval::single(crate::ruleset::interface_number(b"ens5"));
