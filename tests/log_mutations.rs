@@ -2,9 +2,10 @@
 
 use hepguard::logs::event::Event;
 use hepguard::logs::query::Filter;
-use hepguard::logs::scan::{LINE_LIMIT, Scan};
+use hepguard::logs::scan::{Counts, LINE_LIMIT, Scan};
 use hepguard::logs::tally::{Origin, Query, Sink, Tally};
 use hepguard::logs::time::Clock;
+use hepguard::packet::PortRange;
 use hepguard::report::denies::event_line;
 
 const SAMPLES: [&str; 3] = [
@@ -98,7 +99,7 @@ fn a_log_cut_into_blocks_gives_the_same_counts() {
     let whole = {
         let (mut scan, mut tally) = (Scan::new(&query, Clock::utc(1_787_313_600), 0, false), Tally::new(&query));
         scan.block(&log, log.len(), 0, &mut tally);
-        (scan.counts, tally.events, tally.repeats, tally.rows())
+        (scan.counts, tally.events, tally.repeats, tally.rows(usize::MAX))
     };
     assert!(whole.1 > 200 && whole.2 > 0);
     let starts: Vec<usize> = std::iter::once(0)
@@ -112,9 +113,74 @@ fn a_log_cut_into_blocks_gives_the_same_counts() {
             let base = u64::try_from(pair[0]).expect("fits");
             scan.block(&log[pair[0]..], pair[1] - pair[0], base, &mut tally);
         }
-        let parts = (scan.counts, tally.events, tally.repeats, tally.rows());
+        let parts = (scan.counts, tally.events, tally.repeats, tally.rows(usize::MAX));
         assert_eq!(parts, whole, "blocks of {step} lines");
     }
+}
+
+/// What every event tells, for comparison.
+#[derive(Default)]
+struct Told<'q>(Vec<String>, Option<&'q Filter>);
+
+impl Sink for Told<'_> {
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+        if self.1.is_none_or(|filter| filter.matches(event)) {
+            self.0.push(event_line(event, origin.line));
+        }
+    }
+}
+
+/// What a scan remembers from line to line, and the lines it passes over unread, must not show in any answer.
+#[test]
+fn shortcuts_change_no_answer() {
+    let originals = lines();
+    let filtered = Filter {
+        src_ip: vec!["10.0.0.0/8".parse().expect("a prefix"), "45.0.0.0/8".parse().expect("a prefix")],
+        dst_port: vec![PortRange { low: 20, high: 6000 }],
+        ..Filter::default()
+    };
+    let early = Filter { since: Some(i64::MIN), ..Filter::default() };
+    let queries = [everything().filter, Filter::default(), filtered.clone(), early];
+    let queries = queries.map(|filter| Query { filter, ..Query::new() });
+    let (mut silent, mut passed) = (0, 0);
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut log = Vec::new();
+        for original in &originals {
+            // the next line often begins as the one before
+            for changes in [0, random.u8(..4)] {
+                let mut line = original.clone();
+                (0..changes).for_each(|_| mutate(&mut random, &mut line, &originals));
+                log.extend_from_slice(&line);
+                log.push(b'\n');
+            }
+        }
+        let scan = |query, filter| {
+            let (mut scan, mut told) =
+                (Scan::new(query, Clock::utc(1_787_313_600), 0, false), Told(Vec::new(), filter));
+            scan.block(&log, log.len(), 0, &mut told);
+            (scan.counts, told.0)
+        };
+        let answers = queries.each_ref().map(|query| scan(query, None));
+        for (query, answer) in queries.iter().zip(&answers) {
+            let (mut counts, mut told) = (Counts::default(), Told::default());
+            let mut start = 0;
+            for line in log.split_inclusive(|byte| *byte == b'\n') {
+                // a scan of its own for each line remembers nothing
+                let mut scan = Scan::new(query, Clock::utc(1_787_313_600), 0, false);
+                scan.block(&log[start..], line.len(), 0, &mut told);
+                counts.add(scan.counts);
+                start += line.len();
+            }
+            assert_eq!((&counts, &told.0), (&answer.0, &answer.1), "seed {seed}: lines on their own");
+        }
+        let [_, (plain, _), (_, some), (closely, _)] = answers;
+        assert_eq!(scan(&queries[1], Some(&filtered)).1, some, "seed {seed}: filtered before or after reading");
+        assert_eq!(plain.no_verdict, closely.no_verdict, "seed {seed}: silent lines only counted, or read");
+        silent += plain.no_verdict;
+        passed += some.len();
+    }
+    assert!(silent > 200 && passed > 200, "{silent} silent lines, {passed} that pass the filter");
 }
 
 #[test]
@@ -135,7 +201,7 @@ fn too_many_groups_stay_within_bounds_and_are_owned_up_to() {
     scan.block(log.as_bytes(), log.len(), 0, &mut tally);
     assert_eq!(tally.events, 2000);
     let given_up = tally.given_up;
-    let rows = tally.rows();
+    let rows = tally.rows(usize::MAX);
     assert!(rows.len() <= 100);
     assert_eq!(rows[0].1.count, 1000, "the largest group is exact");
     assert_eq!(rows.iter().map(|(_, group)| group.count).sum::<u64>() + given_up, 2000);

@@ -98,7 +98,7 @@ fn denies() -> Result<Answer, CliError> {
     scan.block(SYSLOG, SYSLOG.len(), 0, &mut tally);
     let counts = scan.counts;
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
-    let rows = tally.rows();
+    let rows = tally.rows(usize::MAX);
     let total = rows.len();
     let groups = rows
         .into_iter()

@@ -179,12 +179,11 @@ fn answer(
     tally: Tally,
 ) -> Answer {
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
-    let rows = tally.rows();
-    let groups_total = rows.len();
+    let groups_total = tally.len();
     let top = args.top.unwrap_or(if common.format == "text" { TOP } else { usize::MAX });
-    let groups = rows
+    let groups = tally
+        .rows(top)
         .into_iter()
-        .take(top)
         .map(|(key, group)| {
             let place = group.example;
             let log = usize::try_from(place.file).ok().and_then(|file| logs.get(file)).and_then(Option::as_ref);

@@ -17,10 +17,16 @@ use crate::logs::scan::{Counts, LINE_LIMIT, Scan};
 use crate::logs::tally::{Query, Sink};
 use crate::logs::time::Clock;
 
-/// Bytes read at once.
-const BLOCK: usize = 1 << 20;
-/// Bytes of a plain file that one thread takes at a time.
-const PART: u64 = 32 << 20;
+/// How a log is cut for reading.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Bytes read at once.
+    block: usize,
+    /// Bytes of a plain file that one thread takes at a time.
+    part: u64,
+}
+
+const SIZES: Sizes = Sizes { block: 1 << 20, part: 32 << 20 };
 
 /// A log that could be opened.
 pub(super) struct Log {
@@ -123,14 +129,14 @@ struct Piece {
     part: Option<(u64, u64)>,
 }
 
-fn pieces(logs: &[Option<Log>]) -> Vec<Piece> {
+fn pieces(logs: &[Option<Log>], sizes: Sizes) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (log, opened) in logs.iter().enumerate() {
         match opened.as_ref().map(|opened| &opened.kind) {
             Some(Kind::Plain(_, size)) => {
                 let mut from = 0;
                 while from < *size {
-                    let to = from.saturating_add(PART).min(*size);
+                    let to = from.saturating_add(sizes.part.max(1)).min(*size);
                     pieces.push(Piece { log, part: Some((from, to)) });
                     from = to;
                 }
@@ -147,11 +153,12 @@ fn take(
     logs: &[Option<Log>],
     pieces: &[Piece],
     next: &AtomicUsize,
+    sizes: Sizes,
     query: &Query,
     sink: &mut impl Sink,
 ) -> Vec<(usize, FileResult)> {
     let mut results = Vec::new();
-    let mut buffer = Vec::new();
+    let mut buffer = vec![0; sizes.block];
     while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
         let Some(log) = logs.get(piece.log).and_then(Option::as_ref) else { continue };
         let file = u32::try_from(piece.log).unwrap_or(u32::MAX);
@@ -179,7 +186,7 @@ fn join(logs: &[Option<Log>], results: impl IntoIterator<Item = (usize, FileResu
 
 /// Scans all logs from front to back, one after the other.
 pub(super) fn scan_in_order(logs: &[Option<Log>], query: &Query, sink: &mut impl Sink) -> Vec<FileResult> {
-    join(logs, take(logs, &pieces(logs), &AtomicUsize::new(0), query, sink))
+    join(logs, take(logs, &pieces(logs, SIZES), &AtomicUsize::new(0), SIZES, query, sink))
 }
 
 /// Scans all logs with one sink a thread, in no order, and gives the sinks back, and what each log gave.
@@ -189,11 +196,21 @@ pub(super) fn scan<S: Sink + Send>(
     threads: usize,
     sink: impl Fn() -> S + Sync,
 ) -> (Vec<S>, Vec<FileResult>) {
-    let pieces = pieces(logs);
+    scan_cut(logs, query, threads, SIZES, sink)
+}
+
+fn scan_cut<S: Sink + Send>(
+    logs: &[Option<Log>],
+    query: &Query,
+    threads: usize,
+    sizes: Sizes,
+    sink: impl Fn() -> S + Sync,
+) -> (Vec<S>, Vec<FileResult>) {
+    let pieces = pieces(logs, sizes);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut sink = sink();
-        let results = take(logs, &pieces, &next, query, &mut sink);
+        let results = take(logs, &pieces, &next, sizes, query, &mut sink);
         (sink, results)
     };
     let done: Vec<_> = std::thread::scope(|scope| {
@@ -228,7 +245,7 @@ impl Read for Section<'_> {
 fn read_piece(
     log: &Log,
     part: Option<(u64, u64)>,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
     scan: &mut Scan<'_>,
     sink: &mut impl Sink,
 ) -> io::Result<()> {
@@ -260,11 +277,10 @@ impl Lines {
     fn feed(
         self,
         mut reader: impl Read,
-        buffer: &mut Vec<u8>,
+        buffer: &mut [u8],
         scan: &mut Scan<'_>,
         sink: &mut impl Sink,
     ) -> io::Result<()> {
-        buffer.resize(BLOCK, 0);
         let Self { mut base, until, mut skip } = self;
         // the rest of a line too long for the buffer is skipped, but its end is counted
         let mut too_long = false;
@@ -358,4 +374,106 @@ fn last_start(lines: &[u8], end: usize, limit: usize) -> usize {
     }
     let from = limit.saturating_sub(1);
     lines.get(from..end).and_then(|rest| memchr(b'\n', rest)).map_or(end, |newline| from + newline + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::logs::query::Value;
+    use crate::logs::tally::Tally;
+
+    const LAB: &str = include_str!("../../tests/fixtures/logs/lab-syslog.log");
+
+    /// Report lines with foreign lines, repeat notices, broken and empty lines between them, in all lengths.
+    fn log(lines: usize) -> String {
+        let mut text = String::new();
+        for (number, line) in LAB.lines().cycle().take(lines).enumerate() {
+            text.push_str(&line.replacen("dstPort=\"443\"", &format!("dstPort=\"{}\"", number % 7 + 1), 1));
+            text.push('\n');
+            let stamp = line.get(..15).expect("a stamp");
+            match number % 5 {
+                0 => text.push_str(&format!("{stamp} bastion last message repeated {} times\n", number % 3 + 1)),
+                1 => text.push_str(&format!("{stamp} bastion sshd[1]: {}\n", "x".repeat(number * 7 % 190))),
+                2 => text.push_str(&format!("{}\n", line.get(..200).expect("a long line"))),
+                3 => text.push('\n'),
+                _ => {}
+            }
+        }
+        text
+    }
+
+    /// Everything that an answer says.
+    type Seen = (Vec<(Vec<Value>, u64, u64, u32)>, u64, u64, Counts);
+
+    fn seen(path: &Path, threads: usize, sizes: Sizes) -> Seen {
+        let logs = [Some(Log::open(path).expect("the log opens"))];
+        of_open(&logs, threads, sizes)
+    }
+
+    fn of_open(logs: &[Option<Log>], threads: usize, sizes: Sizes) -> Seen {
+        let query = Query::new();
+        let (tallies, files) = scan_cut(logs, &query, threads, sizes, || Tally::new(&query));
+        assert!(files.iter().all(|file| file.error.is_none()));
+        let tally = tallies.into_iter().reduce(|mut sum, one| {
+            sum.merge(one);
+            sum
+        });
+        let tally = tally.expect("a tally");
+        let (events, repeats) = (tally.events, tally.repeats);
+        let rows = tally.rows(usize::MAX).into_iter();
+        let rows = rows.map(|(key, group)| (key, group.count, group.example.offset, group.example.length)).collect();
+        (rows, events, repeats, files.first().expect("a file").counts)
+    }
+
+    #[test]
+    fn parts_and_blocks_of_any_size_lose_and_double_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("syslog");
+        for end in ["", "no end"] {
+            let text = log(60) + end;
+            std::fs::write(&path, &text).expect("the log is written");
+            let whole = seen(&path, 1, SIZES);
+            let (_, events, repeats, counts) = &whole;
+            assert_eq!((*events, *repeats), (60 + 24, 24), "twelve notices of one to three");
+            assert_eq!((counts.malformed, counts.lines, counts.bytes), (12, 108, wide(text.len())));
+            for part in (1..700).step_by(17).chain([1 << 12, 1 << 14]) {
+                assert_eq!(seen(&path, 1, Sizes { part, ..SIZES }), whole, "parts of {part}");
+            }
+            // a block holds two lines at least, which is what looking behind a line for its repeats needs
+            for block in (1100..1500).step_by(7).chain([1 << 12]) {
+                assert_eq!(seen(&path, 1, Sizes { block, ..SIZES }), whole, "blocks of {block}");
+                let both = Sizes { block, part: 1000 };
+                assert_eq!(seen(&path, 2, both), whole, "blocks of {block} in parts on two threads");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_after_opening_is_left_to_the_next_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("syslog");
+        std::fs::write(&path, log(40)).expect("the log is written");
+        let before = seen(&path, 1, SIZES);
+        let small = Sizes { block: 2048, part: 3000 };
+        let logs = [Some(Log::open(&path).expect("the log opens"))];
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut file = File::options().append(true).open(&path).expect("the log opens for appending");
+                while !stop.load(Ordering::Relaxed) {
+                    file.write_all(log(10).as_bytes()).expect("the log grows");
+                    std::thread::sleep(std::time::Duration::from_micros(200));
+                }
+            });
+            for _ in 0..50 {
+                assert_eq!(of_open(&logs, 2, small), before);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let after = seen(&path, 1, SIZES);
+        assert_eq!(seen(&path, 2, small), after);
+        assert!(after.1 > before.1, "the log did not grow while it was read");
+    }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::event::{Action, Direction};
 use super::header::{decimal, is_level};
+use super::usual;
 
 /// Why a report line cannot be counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,16 +79,26 @@ pub fn caller(message: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 /// Reads a report line's message; `None` when it is not one.
 #[must_use]
 pub fn read(message: &[u8]) -> Option<Flow<'_>> {
+    pairs(message).map(read_any)
+}
+
+/// Reads pairs, the usual ones fast.
+pub(super) fn read_any(pairs: &[u8]) -> Flow<'_> {
+    usual::read(pairs).unwrap_or_else(|| read_pairs(pairs))
+}
+
+/// The pairs of a report line's message; `None` when it is not one.
+pub(super) fn pairs(message: &[u8]) -> Option<&[u8]> {
     // what nearly every line begins with
     if let Some(pairs) = message.strip_prefix(b"INFO <nil> <nil>:  ")
         && pairs.starts_with(b"action=\"")
     {
-        return Some(read_pairs(pairs));
+        return Some(pairs);
     }
     let (_, _, rest) = caller(message)?;
     let pairs = rest.trim_ascii_start();
     // the message proper is empty, so that the first pair follows the colon at once
-    pairs.starts_with(b"action=\"").then(|| read_pairs(pairs))
+    pairs.starts_with(b"action=\"").then_some(pairs)
 }
 
 /// Keys that matter.
@@ -135,7 +146,8 @@ const KEYS: [(&[u8], Key); 18] = [
     (b"packets=", Key::Packets),
 ];
 
-fn read_pairs(pairs: &[u8]) -> Flow<'_> {
+/// Reads pairs, whatever their order.
+pub(super) fn read_pairs(pairs: &[u8]) -> Flow<'_> {
     let mut flow = Flow {
         action: Action::Unknown,
         direction: None,

@@ -98,36 +98,61 @@ pub struct Packet<'a> {
 /// TCP flag words in the order the kernel writes them.
 pub const FLAGS: [&str; 9] = ["AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
 
+static SRC: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b" SRC="));
 static OUT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b" OUT="));
 
 /// Reads a packet line's message; `None` when it is not one: `IN=`, then ` OUT=`, then an address must occur.
 #[must_use]
 pub fn read(message: &[u8]) -> Option<Packet<'_>> {
-    let out = OUT.find(message)?;
-    let before = message.get(..out)?;
-    // an interface name of at most fifteen bytes is all that may stand between the two
-    let from = before.len().saturating_sub(18);
-    let near = before.get(from..)?;
-    let start = from + near.windows(3).rposition(|word| word == b"IN=")?;
-    let in_iface = before.get(start + 3..)?;
-    if in_iface.contains(&b' ') {
-        return None;
-    }
-    let (uptime, prefix) = uptime(before.get(..start)?);
-    let prefix = prefix.trim_ascii();
-    let prefix = prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end();
-    let mut packet = Packet { prefix, uptime, in_iface: some(in_iface), ..Packet::default() };
-    let rest = message.get(out + 1..)?;
-    let outer = match quotation(rest) {
-        Some((from, to)) => {
-            packet.quoted = rest.get(from..to);
-            packet.fill(rest.get(..from.saturating_sub(1))?);
-            rest.get(to + 1..).unwrap_or_default()
+    Opening::of(message)?.packet()
+}
+
+/// A message that begins like a packet line, taken apart up to `OUT=`.
+pub(super) struct Opening<'a> {
+    message: &'a [u8],
+    prefix: &'a [u8],
+    uptime: Option<&'a [u8]>,
+    in_iface: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn of(message: &'a [u8]) -> Option<Self> {
+        let out = OUT.find(message)?;
+        let before = message.get(..out)?;
+        // an interface name of at most fifteen bytes is all that may stand between the two
+        let from = before.len().saturating_sub(18);
+        let near = before.get(from..)?;
+        let start = from + near.windows(3).rposition(|word| word == b"IN=")?;
+        let in_iface = before.get(start + 3..)?;
+        if in_iface.contains(&b' ') {
+            return None;
         }
-        None => rest,
-    };
-    packet.fill(outer);
-    (packet.saw_addresses(message)).then_some(packet)
+        let (uptime, prefix) = uptime(before.get(..start)?);
+        let prefix = prefix.trim_ascii();
+        let prefix = prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end();
+        Some(Self { message, prefix, uptime, in_iface, rest: message.get(out + 1..)? })
+    }
+
+    /// Whether it is a packet line for sure, and one whose prefix says nothing about the verdict.
+    pub(super) fn is_silent(&self) -> bool {
+        action_of(self.prefix) == Action::Log && SRC.find(self.message).is_some()
+    }
+
+    pub(super) fn packet(self) -> Option<Packet<'a>> {
+        let Self { message, prefix, uptime, in_iface, rest } = self;
+        let mut packet = Packet { prefix, uptime, in_iface: some(in_iface), ..Packet::default() };
+        let outer = match quotation(rest) {
+            Some((from, to)) => {
+                packet.quoted = rest.get(from..to);
+                packet.fill(rest.get(..from.saturating_sub(1))?);
+                rest.get(to + 1..).unwrap_or_default()
+            }
+            None => rest,
+        };
+        packet.fill(outer);
+        (packet.saw_addresses(message)).then_some(packet)
+    }
 }
 
 /// The packet quoted in brackets, without them. `INCOMPLETE [8 bytes]` inside has brackets too.
@@ -169,13 +194,31 @@ fn hex(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// The value of the next word and its blank, when the word has this key.
+#[inline(always)]
+fn take<'t, const N: usize>(text: &mut &'t [u8], key: &[u8; N]) -> Option<&'t [u8]> {
+    let (head, rest) = text.split_first_chunk::<N>()?;
+    if head != key {
+        return None;
+    }
+    let end = rest.iter().position(|byte| *byte == b' ')?;
+    let (value, after) = rest.split_at_checked(end)?;
+    *text = after.get(1..)?;
+    Some(value)
+}
+
 impl<'a> Packet<'a> {
     fn saw_addresses(&self, message: &[u8]) -> bool {
-        self.src.is_some() || self.dst.is_some() || memmem::find(message, b" SRC=").is_some()
+        self.src.is_some() || self.dst.is_some() || SRC.find(message).is_some()
     }
 
     /// Reads the tokens of one packet; after a quotation it goes on where it stopped.
     fn fill(&mut self, text: &'a [u8]) {
+        let rest = self.fill_usual(text);
+        self.fill_words(rest);
+    }
+
+    fn fill_words(&mut self, text: &'a [u8]) {
         let mut words = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).peekable();
         while let Some(word) = words.next() {
             let last = words.peek().is_none();
@@ -194,6 +237,56 @@ impl<'a> Packet<'a> {
                 self.incomplete = Some(count);
             }
         }
+    }
+
+    /// Reads the words that most packet lines begin with, as far as they come in the usual order; gives the rest. It does
+    /// what [`Packet::set`] does with each, without having to look for it.
+    fn fill_usual(&mut self, text: &'a [u8]) -> &'a [u8] {
+        if self.proto.is_some() {
+            return text;
+        }
+        let mut rest = text;
+        let small = |value: &[u8]| decimal(value).and_then(|value| u16::try_from(value).ok());
+        if let Some(value) = take(&mut rest, b"OUT=") {
+            self.out_iface = some(value);
+        }
+        if let Some(value) = take(&mut rest, b"MAC=") {
+            self.mac = some(value);
+        }
+        if let Some(value) = take(&mut rest, b"SRC=") {
+            self.src = address(value);
+        }
+        if let Some(value) = take(&mut rest, b"DST=") {
+            self.dst = address(value);
+        }
+        if let Some(value) = take(&mut rest, b"LEN=") {
+            self.length = decimal(value);
+        }
+        // known, but not kept
+        take(&mut rest, b"TOS=");
+        take(&mut rest, b"PREC=");
+        if let Some(value) = take(&mut rest, b"TTL=") {
+            self.ttl = decimal(value);
+        }
+        if let Some(value) = take(&mut rest, b"ID=") {
+            self.ip_id = decimal(value);
+        }
+        if let Some(after) = rest.strip_prefix(b"DF ") {
+            self.dont_fragment = true;
+            rest = after;
+        }
+        if let Some(value) = take(&mut rest, b"PROTO=") {
+            self.proto = some(value);
+        }
+        if let Some(value) = take(&mut rest, b"SPT=") {
+            self.src_port = small(value);
+        }
+        if let Some(value) = take(&mut rest, b"DPT=") {
+            self.dst_port = small(value);
+        }
+        take(&mut rest, b"WINDOW=");
+        take(&mut rest, b"RES=");
+        rest
     }
 
     fn word(&mut self, word: &'a [u8], last: bool) {
@@ -293,26 +386,7 @@ impl<'a> Packet<'a> {
     /// What the prefix says about the verdict, in the words firewalls use; [`Action::Log`] when it says nothing.
     #[must_use]
     pub fn action(&self) -> Action {
-        let mut found = Action::Log;
-        let words = self.prefix.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-        for word in words {
-            let word = word.strip_prefix(b"LOGand").unwrap_or(word);
-            let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
-            let action = if is(&["REJECT", "REJECTED"]) {
-                Action::Reject
-            } else if is(&["DROP", "DROPPED", "DROPS"]) {
-                Action::Drop
-            } else if is(&["DENY", "DENIED", "BLOCK", "BLOCKED"]) {
-                Action::Deny
-            } else if is(&["ALLOW", "ALLOWED", "ACCEPT", "ACCEPTED"]) {
-                Action::Allow
-            } else {
-                continue;
-            };
-            // the last word wins: `calico-drop LOGandACCEPT` was accepted
-            found = action;
-        }
-        found
+        action_of(self.prefix)
     }
 
     /// The firewall front end whose prefix this is.
@@ -331,6 +405,29 @@ impl<'a> Packet<'a> {
             None
         }
     }
+}
+
+fn action_of(prefix: &[u8]) -> Action {
+    let mut found = Action::Log;
+    let words = prefix.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    for word in words {
+        let word = word.strip_prefix(b"LOGand").unwrap_or(word);
+        let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        let action = if is(&["REJECT", "REJECTED"]) {
+            Action::Reject
+        } else if is(&["DROP", "DROPPED", "DROPS"]) {
+            Action::Drop
+        } else if is(&["DENY", "DENIED", "BLOCK", "BLOCKED"]) {
+            Action::Deny
+        } else if is(&["ALLOW", "ALLOWED", "ACCEPT", "ACCEPTED"]) {
+            Action::Allow
+        } else {
+            continue;
+        };
+        // the last word wins: `calico-drop LOGandACCEPT` was accepted
+        found = action;
+    }
+    found
 }
 
 #[cfg(test)]
@@ -367,6 +464,38 @@ mod tests {
             "IN=a_name_of_more_than_15 OUT= SRC=1.2.3.4",
         ] {
             assert_eq!(read(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_usual_order_is_read_as_any_other() {
+        let line = "OUT=eth1 MAC=08:00 SRC=1.2.3.4 DST=::1 LEN=60 TOS=0x00 PREC=0x00 TTL=63 ID=7 DF PROTO=TCP SPT=1 DPT=22 \
+                    WINDOW=64240 RES=0x00 SYN URGP=0 LEN=9 MARK=0x2";
+        let check = |text: &[u8]| {
+            let (mut fast, mut slow) = (Packet::default(), Packet::default());
+            fast.fill(text);
+            slow.fill_words(text);
+            assert_eq!(fast, slow, "{}", String::from_utf8_lossy(text));
+        };
+        check(line.as_bytes());
+        let words: Vec<&str> = line.split(' ').collect();
+        for from in 0..words.len() {
+            for to in 0..words.len() {
+                let mut swapped = words.clone();
+                swapped.swap(from, to);
+                check(swapped.join(" ").as_bytes());
+                let mut doubled = words.clone();
+                doubled.insert(to, words[from]);
+                check(doubled.join(" ").as_bytes());
+            }
+        }
+        for at in 0..line.len() {
+            check(&line.as_bytes()[..at]);
+            for byte in *b" =0A\xff" {
+                let mut changed = line.as_bytes().to_vec();
+                changed[at] = byte;
+                check(&changed);
+            }
         }
     }
 

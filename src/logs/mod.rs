@@ -16,5 +16,7 @@ pub mod line;
 pub mod moment;
 pub mod query;
 pub mod scan;
+mod skim;
 pub mod tally;
 pub mod time;
+mod usual;

@@ -328,6 +328,12 @@ impl Filter {
         among(&self.source, |wanted| *wanted == source)
     }
 
+    /// Whether packets are chosen by source and action alone.
+    #[must_use]
+    pub fn only_by_action(&self) -> bool {
+        *self == Self { source: self.source.clone(), action: self.action.clone(), ..Self::default() }
+    }
+
     /// Whether only denied packets are wanted, so that a search for the word is enough.
     #[must_use]
     pub fn only_denies(&self) -> bool {

@@ -2,15 +2,19 @@
 //!
 //! A block is searched with vector instructions for what every such line must contain; the other lines are only counted.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use super::event::{Event, Source};
-use super::felix::Flaw;
+use super::felix;
+use super::header::{Envelope, Wrap, trim_end};
+use super::kernel::Opening;
 use super::line::{Read, Scratch, What, read, torn_second};
+use super::skim::Skim;
 use super::tally::{Origin, Place, Query, Sink, Verdict};
-use super::time::{Clock, Stamper};
+use super::time::{Clock, Micros, Stamper};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -78,11 +82,59 @@ impl Needle {
     }
 }
 
+/// The head of the last line of a program: all in front of what it says. Of the same process and second, the next one is
+/// the same text, and need not be taken apart again.
+#[derive(Default)]
+struct Head {
+    text: Vec<u8>,
+    time: Option<Micros>,
+    host: Option<Range<usize>>,
+}
+
+/// Longest head remembered.
+const HEAD: usize = 192;
+
+impl Head {
+    /// Remembers what stands in front of the last `said` bytes of a line.
+    fn learn(&mut self, line: &[u8], envelope: &Envelope<'_>, said: usize) {
+        // with these envelopes nothing behind the head has a say in how it is read
+        if !matches!(envelope.wrap, Wrap::Rfc3164 | Wrap::Rfc3339 | Wrap::ShortIso) {
+            return;
+        }
+        let length = trim_end(line).len().saturating_sub(said);
+        let Some(head) = line.get(..length).filter(|_| said > 0 && length <= HEAD) else { return };
+        self.text.clear();
+        self.text.extend_from_slice(head);
+        self.time = envelope.time;
+        self.host = envelope.host.and_then(|host| {
+            let from = host.as_ptr().addr().checked_sub(line.as_ptr().addr())?;
+            Some(from..from + host.len())
+        });
+    }
+
+    /// What a line that begins alike says.
+    fn said<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
+        let said = line.strip_prefix(self.text.as_slice()).filter(|_| !self.text.is_empty())?;
+        Some(trim_end(said))
+    }
+
+    fn host<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
+        line.get(self.host.clone()?)
+    }
+}
+
 /// Reads the blocks of one file, or of one part of it.
 pub struct Scan<'q> {
     query: &'q Query,
     stamper: Stamper<'q>,
     scratch: Scratch,
+    /// Of report lines, up to the first pair.
+    report: Head,
+    /// Of lines of the kernel.
+    packet: Head,
+    skim: Skim<'q>,
+    /// Packet lines whose rule says nothing about the verdict need only be counted.
+    count_silent: bool,
     file: u32,
     keep: bool,
     felix: Needle,
@@ -103,6 +155,10 @@ impl<'q> Scan<'q> {
             query,
             stamper: Stamper::new(clock),
             scratch: Scratch::default(),
+            report: Head::default(),
+            packet: Head::default(),
+            skim: Skim::new(&query.filter),
+            count_silent: query.filter.only_by_action() && query.filter.only_denies(),
             file,
             keep,
             felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
@@ -134,8 +190,12 @@ impl<'q> Scan<'q> {
             let stop = memchr(b'\n', rest).map_or(own.len(), |newline| hit + newline);
             let line = own.get(start..stop).unwrap_or_default();
             let following = text.get(stop + 1..).unwrap_or_default();
-            let offset = base + u64::try_from(start).unwrap_or(0);
-            self.line(line, following, offset, sink);
+            let packet = self.felix.next.is_none_or(|next| next >= stop) && !is_json(line) && line.len() <= LINE_LIMIT;
+            let done = packet && (!self.skim.may_be_wanted(line) || self.silent(line, following));
+            if !done {
+                let offset = base + u64::try_from(start).unwrap_or(0);
+                self.line(line, following, offset, sink);
+            }
             at = stop + 1;
             // a hit on the newline itself belongs to the next line
             self.seek(own, at.saturating_sub(1), false);
@@ -170,26 +230,38 @@ impl<'q> Scan<'q> {
         if whole > LINE_LIMIT {
             self.counts.truncated += 1;
         }
-        if matches!(line.first(), Some(b'{' | 0x1e)) && !may_hold_event(line, self.query.filter.only_denies()) {
+        if is_json(line) && !may_hold_event(line, self.query.filter.only_denies()) {
             return;
         }
         let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
         let place = Place { file: self.file, offset, length };
+        let origin = Origin { line, place, keep: self.keep };
+        if let Some(pairs) = self.report.said(line).filter(|said| said.starts_with(b"action=\"")) {
+            let flow = felix::read_any(pairs);
+            if flow.flaw.is_some() {
+                return self.broken(line, following, offset, sink);
+            }
+            let event = Event { time: self.report.time, host: self.report.host(line), ..Event::of_flow(&flow) };
+            return found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
+        }
         let Read { envelope, repeat, what } = read(line, &mut self.scratch, &mut self.stamper);
         let mut event = match &what {
-            What::Flow(flow) => match flow.flaw {
-                None => Event::of_flow(flow),
-                Some(Flaw::Truncated | Flaw::Value) => {
-                    self.counts.malformed += 1;
-                    if let Some(second) = torn_second(line) {
-                        let skipped = u64::try_from(line.len() - second.len()).unwrap_or(0);
-                        // the second is shorter than the first, so that this ends
-                        self.line(second, following, offset + skipped, sink);
-                    }
-                    return;
+            What::Flow(flow) => {
+                if repeat.is_none() {
+                    let pairs = felix::pairs(envelope.message).map_or(0, <[u8]>::len);
+                    self.report.learn(line, &envelope, pairs);
                 }
-            },
-            What::Packet(packet) => Event::of_packet(packet),
+                if flow.flaw.is_some() {
+                    return self.broken(line, following, offset, sink);
+                }
+                Event::of_flow(flow)
+            }
+            What::Packet(packet) => {
+                if repeat.is_none() && envelope.tag == Some(b"kernel") {
+                    self.packet.learn(line, &envelope, envelope.message.len());
+                }
+                Event::of_packet(packet)
+            }
             What::FlowLog(record) => record.event(),
             What::BrokenJson => {
                 self.counts.malformed += 1;
@@ -202,17 +274,61 @@ impl<'q> Scan<'q> {
         if let Some(times) = repeat {
             (event.count, event.repeats) = (times, times);
         }
-        if let Some(times) = repeated_after(following, event.host, &mut self.stamper) {
-            event.count = event.count.saturating_add(times);
-            event.repeats = event.repeats.saturating_add(times);
+        found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
+    }
+
+    /// Counts a packet line whose rule says nothing about the verdict; false when that needs a closer look.
+    fn silent(&mut self, line: &[u8], following: &[u8]) -> bool {
+        let Some(said) = self.packet.said(line).filter(|_| self.count_silent) else { return false };
+        let plain = !said.starts_with(b"message repeated ") && felix::pairs(said).is_none();
+        let silent = plain && Opening::of(said).is_some_and(|opening| opening.is_silent());
+        if silent {
+            let times = repeated_after(following, self.packet.host(line), &mut self.stamper);
+            self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
         }
-        match self.query.judge(&mut event) {
-            Verdict::Wanted => sink.event(&event, Origin { line, place, keep: self.keep }),
-            Verdict::NoVerdict => self.counts.no_verdict += event.count,
-            Verdict::Undated => self.counts.undated += event.count,
-            Verdict::Unwanted => {}
+        silent
+    }
+
+    /// Counts a broken report line, and reads the whole one behind it, if any.
+    fn broken(&mut self, line: &[u8], following: &[u8], offset: u64, sink: &mut impl Sink) {
+        self.counts.malformed += 1;
+        if let Some(second) = torn_second(line) {
+            let skipped = u64::try_from(line.len() - second.len()).unwrap_or(0);
+            // the second is shorter than the first, so that this ends
+            self.line(second, following, offset + skipped, sink);
         }
     }
+}
+
+/// Judges an event, and hands it on when it is wanted.
+fn found(
+    mut event: Event<'_>,
+    following: &[u8],
+    origin: Origin<'_>,
+    query: &Query,
+    stamper: &mut Stamper<'_>,
+    counts: &mut Counts,
+    sink: &mut impl Sink,
+) {
+    let verdict = query.judge(&mut event);
+    if verdict == Verdict::Unwanted {
+        return;
+    }
+    if let Some(times) = repeated_after(following, event.host, stamper) {
+        event.count = event.count.saturating_add(times);
+        event.repeats = event.repeats.saturating_add(times);
+    }
+    match verdict {
+        Verdict::Wanted => sink.event(&event, origin),
+        Verdict::NoVerdict => counts.no_verdict += event.count,
+        Verdict::Undated => counts.undated += event.count,
+        Verdict::Unwanted => {}
+    }
+}
+
+/// Whether a line is JSON, or would be.
+fn is_json(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b'{' | 0x1e))
 }
 
 /// Whether a JSON line is worth parsing.

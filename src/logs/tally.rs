@@ -132,14 +132,35 @@ impl Tally {
         }
     }
 
-    /// The groups, largest first; equal ones in the order of their keys.
+    /// How many groups there are.
     #[must_use]
-    pub fn rows(self) -> Vec<(Vec<Value>, Group)> {
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// So many groups, largest first; equal ones in the order of their keys.
+    #[must_use]
+    pub fn rows(self, top: usize) -> Vec<(Vec<Value>, Group)> {
         let fields = self.fields;
-        let mut rows: Vec<_> = self.groups.into_iter().map(|(key, group)| (decode(&fields, &key), group)).collect();
-        rows.sort_by(|(a_key, a), (b_key, b)| {
-            b.count.cmp(&a.count).then(b.packets.cmp(&a.packets)).then_with(|| a_key.cmp(b_key))
-        });
+        let size = |group: &Group| (group.count, group.packets);
+        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        if let Some(last) = top.checked_sub(1)
+            && last < groups.len()
+        {
+            // keys are only read and compared of those that can be among the first
+            let (_, (_, last), _) = groups.select_nth_unstable_by(last, |(_, a), (_, b)| size(b).cmp(&size(a)));
+            let least = size(last);
+            groups.retain(|(_, group)| size(group) >= least);
+        }
+        let mut rows: Vec<_> = groups.into_iter().map(|(key, group)| (decode(&fields, &key), group)).collect();
+        rows.sort_by(|(a_key, a), (b_key, b)| size(b).cmp(&size(a)).then_with(|| a_key.cmp(b_key)));
+        rows.truncate(top);
         rows
     }
 
