@@ -103,12 +103,12 @@ pub fn audit(snapshot: &Snapshot) -> Audit {
     let findings = findings(&context);
     let unreadable = unreadable(&context);
     let summary = summary(&findings, unreadable.is_empty());
-    let meta = Meta::of(snapshot);
+    let meta = &snapshot.meta;
     let files = snapshot.files.files.iter().filter(|(_, state)| matches!(state, FileState::Present(_)));
     Audit {
         schema: "hepguard/audit/v1",
-        host: meta.host.or_else(|| context.failsafe.host.clone()),
-        snapshot: Taken { time: meta.time, files: files.map(|(name, _)| name.clone()).collect() },
+        host: meta.host.clone().or_else(|| context.failsafe.host.clone()),
+        snapshot: Taken { time: meta.time.clone(), files: files.map(|(name, _)| name.clone()).collect() },
         dataplane: Dataplane::of(&context),
         failsafe: lists(&context.failsafe),
         calendar: calendar(&findings),
@@ -176,22 +176,5 @@ fn lists(failsafe: &FailsafeReport) -> Lists {
         inbound: of(Direction::In),
         outbound: of(Direction::Out),
         sources: sources.map(|source| source.file.clone()).collect(),
-    }
-}
-
-/// `meta.json`, as far as it can be read.
-#[derive(Default, serde::Deserialize)]
-struct Meta {
-    #[serde(default)]
-    host: Option<String>,
-    #[serde(default)]
-    time: Option<String>,
-}
-
-impl Meta {
-    fn of(snapshot: &Snapshot) -> Self {
-        let bytes = snapshot.files.bytes("meta.json");
-        // a damaged file is told by its reader
-        bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default()
     }
 }
