@@ -11,9 +11,10 @@ use crate::analysis::worlds;
 use crate::audit::context::place_text;
 use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
+use crate::calico::names::Meanings;
 use crate::calico::settings::Entry;
 use crate::packet::{Direction, Family, Packet, Protocol};
-use crate::ruleset::{RuleRef, Ruleset, without_comments};
+use crate::ruleset::{RuleRef, without_comments};
 use crate::snapshot::Snapshot;
 
 /// Why a packet was judged.
@@ -125,29 +126,32 @@ pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
     let policy_engine = policy_alone.as_ref().map(|world| engine.beside(world, &snapshot.host));
+    let meanings = Meanings::new(ruleset);
+    let policy_meanings = policy_alone.as_ref().map(Meanings::new);
     let options = TraceOptions::default();
     let judge_one = |(reason, packet): (Reason, Packet)| {
         let now = engine.trace(&packet, &options);
         let no_failsafe = policy_engine.as_ref().map(|engine| engine.trace(&packet, &options));
         let entry = listed(failsafe, &packet);
         let removed_at_restart = entry.is_some_and(|entry| is_removed(failsafe, &packet, &entry));
-        let decided = now.decided_by.map(|place| in_words(ruleset, place));
-        let no_failsafe_decided = policy_alone
+        let decided = now.decided_by.map(|place| in_words(&meanings, place));
+        let no_failsafe_decided = policy_meanings
             .as_ref()
             .zip(no_failsafe.as_ref().and_then(|trace| trace.decided_by))
-            .map(|(world, place)| in_words(world, place));
+            .map(|(meanings, place)| in_words(meanings, place));
         Judged { reason, packet, now, no_failsafe, entry, removed_at_restart, no_failsafe_decided, decided }
     };
     questions.into_iter().map(judge_one).collect()
 }
 
 /// Where a verdict falls, with the meaning of Felix's rules, and the rule's text.
-fn in_words(ruleset: &Ruleset, place: RuleRef) -> (String, String) {
+fn in_words(meanings: &Meanings<'_>, place: RuleRef) -> (String, String) {
+    let ruleset = meanings.ruleset();
     let Some(table) = ruleset.tables.get(place.table) else { return Default::default() };
     let Some(chain) = table.chains.get(place.chain) else { return Default::default() };
     let words = place_text(table, chain, place.rule);
     let Some(rule) = ruleset.rule(place) else { return (words, "the chain's policy".to_owned()) };
-    match crate::calico::names::meaning(ruleset, place) {
+    match meanings.of(place) {
         Some(meaning) => (words, format!("{meaning}: {}", without_comments(&rule.text))),
         None => (words, rule.text.to_string()),
     }

@@ -20,6 +20,9 @@ pub const COMMENT_PREFIX: &str = "cali:";
 /// Characters of a hash that a comment shows.
 pub const SHORT_LENGTH: usize = 16;
 
+/// The bytes these characters stand for.
+const SHORT_BYTES: usize = SHORT_LENGTH * 6 / 8;
+
 /// State of a hash chain: the hash of the last rule, or of the chain's name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChainHash([u8; 28]);
@@ -34,18 +37,24 @@ impl ChainHash {
     /// The state after a rule with this text.
     #[must_use]
     pub fn after(self, rule_text: &str) -> Self {
+        self.stem(rule_text).after("")
+    }
+
+    /// For many texts that start alike.
+    #[must_use]
+    pub fn stem(self, start: &str) -> Stem {
         let mut digest = Sha224::new();
         digest.update(self.0);
-        digest.update(rule_text.as_bytes());
-        Self(digest.finalize().into())
+        digest.update(start.as_bytes());
+        Stem(digest)
     }
 
     /// What the comment shows of it.
     #[must_use]
     pub fn short(self) -> ShortHash {
-        let mut text = [0; SHORT_LENGTH];
-        base64_into(&self.0, &mut text);
-        ShortHash(text)
+        let mut shown = [0; SHORT_BYTES];
+        shown.iter_mut().zip(self.0).for_each(|(slot, byte)| *slot = byte);
+        ShortHash(shown)
     }
 }
 
@@ -55,9 +64,23 @@ impl fmt::Debug for ChainHash {
     }
 }
 
-/// The 16 characters of a comment.
+/// A hash chain's state and the start of the next rule's text.
+#[derive(Clone, Debug)]
+pub struct Stem(Sha224);
+
+impl Stem {
+    /// The state after the rule whose text goes on with `rest`.
+    #[must_use]
+    pub fn after(&self, rest: &str) -> ChainHash {
+        let mut digest = self.0.clone();
+        digest.update(rest.as_bytes());
+        ChainHash(digest.finalize().into())
+    }
+}
+
+/// The 96 bits that the 16 characters of a comment show.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ShortHash([u8; SHORT_LENGTH]);
+pub struct ShortHash([u8; SHORT_BYTES]);
 
 impl ShortHash {
     /// The hash in a comment such as `cali:wWFQM43tJU7wwnFZ` (iptables) or `cali:H0S9z2pOh43UL0cc; text` (nft).
@@ -65,8 +88,17 @@ impl ShortHash {
     pub fn from_comment(comment: &str) -> Option<Self> {
         let rest = comment.strip_prefix(COMMENT_PREFIX)?;
         let text = rest.split_once(';').map_or(rest, |(hash, _)| hash);
-        let bytes: [u8; SHORT_LENGTH] = text.as_bytes().try_into().ok()?;
-        bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(bytes))
+        let text: [u8; SHORT_LENGTH] = text.as_bytes().try_into().ok()?;
+        let mut shown = [0; SHORT_BYTES];
+        for (group, slots) in text.chunks(4).zip(shown.chunks_mut(3)) {
+            let mut bits = 0u32;
+            for character in group {
+                let value = ALPHABET.iter().position(|known| known == character)?;
+                bits = (bits << 6) | u32::try_from(value).ok()?;
+            }
+            slots.iter_mut().zip(bits.to_be_bytes().into_iter().skip(1)).for_each(|(slot, byte)| *slot = byte);
+        }
+        Some(Self(shown))
     }
 
     /// The text of an nft comment behind the hash; empty when there is none.
@@ -78,7 +110,7 @@ impl ShortHash {
 
 impl fmt::Display for ShortHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{}", char::from(*byte)))
+        f.write_str(&base64(&self.0))
     }
 }
 
@@ -117,21 +149,17 @@ pub fn sha224_base64(text: &str) -> String {
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 fn base64(bytes: &[u8]) -> String {
-    let mut out = vec![0; (bytes.len() * 8).div_ceil(6)];
-    base64_into(bytes, &mut out);
-    out.into_iter().map(char::from).collect()
-}
-
-/// Fills `out` with as many characters as fit.
-fn base64_into(bytes: &[u8], out: &mut [u8]) {
-    for (group, slots) in bytes.chunks(3).zip(out.chunks_mut(4)) {
+    let mut out = String::with_capacity((bytes.len() * 8).div_ceil(6));
+    for group in bytes.chunks(3) {
         let bits =
             group.iter().enumerate().fold(0u32, |bits, (place, byte)| bits | (u32::from(*byte) << (16 - 8 * place)));
-        for (place, slot) in slots.iter_mut().enumerate() {
+        // three bytes are four characters, two are three, one is two
+        for place in 0..=group.len() {
             let index = (bits >> (18 - 6 * place)) & 0x3f;
-            *slot = ALPHABET.get(index as usize).copied().unwrap_or(b'A');
+            out.push(ALPHABET.get(index as usize).copied().map_or('A', char::from));
         }
     }
+    out
 }
 
 #[cfg(test)]

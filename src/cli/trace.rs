@@ -9,6 +9,7 @@ use serde_json::json;
 use super::args::{Common, TraceArgs};
 use super::exit::{CliError, Outcome};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, blind_spots};
+use crate::calico::names::Meanings;
 use crate::packet::text::{AskedPacket, PacketError, PacketSpec, from_json, read_flags, read_hook, read_icmp};
 use crate::packet::text::{read_interface, read_mark, read_state};
 use crate::packet::{Family, Packet};
@@ -89,6 +90,7 @@ fn outcome(trace: &Trace) -> Outcome {
 fn batch(snapshot: &Snapshot, mut input: impl BufRead, out: &mut dyn Write) -> Result<Outcome, CliError> {
     let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
     let spots = [Family::Ipv4, Family::Ipv6].map(|family| blind_spots(snapshot, family));
+    let meanings = Meanings::new(&snapshot.ruleset);
     let mut all = Outcome::CLEAN;
     let mut buffer = Vec::new();
     let mut number = 0u64;
@@ -114,7 +116,7 @@ fn batch(snapshot: &Snapshot, mut input: impl BufRead, out: &mut dyn Write) -> R
                 let spots = if is_v4(&asked.packet) { v4 } else { v6 };
                 let trace = engine.trace(&asked.packet, &options).blinded(spots);
                 all.incomplete |= !trace.certain;
-                let line = report::line(&snapshot.ruleset, &trace).map_err(io::Error::from)?;
+                let line = report::line(&meanings, &trace).map_err(io::Error::from)?;
                 writeln!(out, "{line}")?;
             }
             Err(error) => {

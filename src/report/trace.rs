@@ -1,13 +1,14 @@
 //! `hepguard trace` for people and machines.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::text::{Style, Tone};
 use crate::analysis::trace::{RuleOutcome, StepKind, Trace, TraceStep, TraceVerdict};
-use crate::calico::names::{Meaning, meaning};
+use crate::calico::names::{Meaning, Meanings};
 use crate::packet::{Family, Packet};
 use crate::ruleset::{Backend, Policy, Rule, RuleRef, Ruleset, without_comments};
 
@@ -23,7 +24,7 @@ struct Place<'r> {
     chain: &'r str,
     rule: RuleNumber,
     #[serde(skip_serializing_if = "Option::is_none")]
-    calico: Option<Meaning>,
+    calico: Option<Rc<Meaning>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,8 +87,8 @@ struct Step<'r> {
 }
 
 /// The place of a rule or policy; `None` for a stale reference.
-fn place<'r>(ruleset: &'r Ruleset, of: RuleRef, text: bool) -> Option<Place<'r>> {
-    let table = ruleset.tables.get(of.table)?;
+fn place<'r>(meanings: &Meanings<'r>, of: RuleRef, text: bool) -> Option<Place<'r>> {
+    let table = meanings.ruleset().tables.get(of.table)?;
     let chain = table.chains.get(of.chain)?;
     let rule = match of.rule {
         RuleRef::POLICY => RuleNumber::Policy("policy"),
@@ -99,20 +100,20 @@ fn place<'r>(ruleset: &'r Ruleset, of: RuleRef, text: bool) -> Option<Place<'r>>
         table: &table.name,
         chain: &chain.name,
         rule,
-        calico: meaning(ruleset, of),
-        text: ruleset.rule(of).filter(|_| text).map(|rule| &*rule.text),
+        calico: meanings.of(of),
+        text: meanings.ruleset().rule(of).filter(|_| text).map(|rule| &*rule.text),
         carried_out_by: None,
     })
 }
 
-fn decided_by<'r>(ruleset: &'r Ruleset, trace: &Trace, text: bool) -> Option<Place<'r>> {
-    let mut decided = place(ruleset, trace.decided_by?, text)?;
-    decided.carried_out_by = trace.carried_out_by.and_then(|of| place(ruleset, of, text)).map(Box::new);
+fn decided_by<'r>(meanings: &Meanings<'r>, trace: &Trace, text: bool) -> Option<Place<'r>> {
+    let mut decided = place(meanings, trace.decided_by?, text)?;
+    decided.carried_out_by = trace.carried_out_by.and_then(|of| place(meanings, of, text)).map(Box::new);
     Some(decided)
 }
 
-fn because<'r>(ruleset: &'r Ruleset, trace: &'r Trace, text: bool) -> Vec<Because<'r>> {
-    let one = |rule: Option<RuleRef>| rule.and_then(|of| place(ruleset, of, text));
+fn because<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace, text: bool) -> Vec<Because<'t>> {
+    let one = |rule: Option<RuleRef>| rule.and_then(|of| place(meanings, of, text));
     trace.because.iter().map(|undecided| Because { rule: one(undecided.rule), reason: &undecided.reason }).collect()
 }
 
@@ -120,12 +121,12 @@ fn because<'r>(ruleset: &'r Ruleset, trace: &'r Trace, text: bool) -> Vec<Becaus
 ///
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
-pub fn line(ruleset: &Ruleset, trace: &Trace) -> serde_json::Result<String> {
+pub fn line(meanings: &Meanings<'_>, trace: &Trace) -> serde_json::Result<String> {
     serde_json::to_string(&Answer {
         verdict: trace.verdict,
         certain: trace.certain,
-        decided_by: decided_by(ruleset, trace, false),
-        because: because(ruleset, trace, false),
+        decided_by: decided_by(meanings, trace, false),
+        because: because(meanings, trace, false),
         may: if trace.certain { &[] } else { &trace.may },
     })
 }
@@ -135,20 +136,21 @@ pub fn line(ruleset: &Ruleset, trace: &Trace) -> serde_json::Result<String> {
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
 pub fn document(ruleset: &Ruleset, packet: &Packet, trace: &Trace) -> serde_json::Result<String> {
+    let meanings = &Meanings::new(ruleset);
     serde_json::to_string_pretty(&Document {
         schema: "hepguard/trace/v1",
         packet: crate::packet::text::to_json(packet),
         verdict: trace.verdict,
         certain: trace.certain,
-        decided_by: decided_by(ruleset, trace, true),
-        because: because(ruleset, trace, true),
+        decided_by: decided_by(meanings, trace, true),
+        because: because(meanings, trace, true),
         may: &trace.may,
         notes: &trace.notes,
-        steps: trace.steps.iter().map(|inner| step(ruleset, inner)).collect(),
+        steps: trace.steps.iter().map(|inner| step(meanings, inner)).collect(),
     })
 }
 
-fn step<'r>(ruleset: &'r Ruleset, of: &'r TraceStep) -> Step<'r> {
+fn step<'t, 'r: 't>(meanings: &Meanings<'r>, of: &'t TraceStep) -> Step<'t> {
     let (kind, hook, at, outcome) = match of.kind {
         StepKind::Hook(hook) => ("hook", Some(hook.name()), None, None),
         StepKind::Chain(at) => ("chain", None, Some(at), None),
@@ -159,23 +161,24 @@ fn step<'r>(ruleset: &'r Ruleset, of: &'r TraceStep) -> Step<'r> {
     Step {
         kind,
         hook,
-        place: at.and_then(|at| place(ruleset, at, matches!(of.kind, StepKind::Rule(..)))),
+        place: at.and_then(|at| place(meanings, at, matches!(of.kind, StepKind::Rule(..)))),
         outcome,
         why: &of.why,
-        steps: of.inner.iter().map(|inner| step(ruleset, inner)).collect(),
+        steps: of.inner.iter().map(|inner| step(meanings, inner)).collect(),
     }
 }
 
 /// The answer for people: the verdict and who decided it, then the steps.
 #[must_use]
 pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> String {
+    let meanings = &Meanings::new(ruleset);
     let tone = match trace.verdict {
         TraceVerdict::Accept => Tone::Good,
         TraceVerdict::Drop | TraceVerdict::Reject => Tone::Bad,
         TraceVerdict::Unknown => Tone::Warn,
     };
     let verdict = trace.verdict.name();
-    let mut out = style.wrap(&format!("{verdict}: "), &reason(ruleset, trace));
+    let mut out = style.wrap(&format!("{verdict}: "), &reason(meanings, trace));
     // the colour goes on after wrapping, which counts characters
     out.replace_range(..verdict.len(), &style.paint(tone, verdict));
     let indent = " ".repeat(verdict.len() + 2);
@@ -194,14 +197,15 @@ pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> 
         out.push('\n');
         out.push_str(&style.wrap("", &packet.to_string()));
         for inner in &trace.steps {
-            write_step(&mut out, ruleset, inner, 1, style);
+            write_step(&mut out, meanings, inner, 1, style);
         }
     }
     out
 }
 
 /// Why, in the words of who wrote the rule.
-fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
+fn reason(meanings: &Meanings<'_>, trace: &Trace) -> String {
+    let ruleset = meanings.ruleset();
     let Some(at) = trace.decided_by else {
         if trace.certain {
             return "no rule and no policy stands in the way".to_owned();
@@ -209,7 +213,7 @@ fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
         let may: Vec<&str> = trace.may.iter().map(|verdict| verdict.name()).collect();
         return format!("{} possible", may.join(" or "));
     };
-    if let Some(told) = told(ruleset, at) {
+    if let Some(told) = told(meanings, at) {
         return told;
     }
     match ruleset.rule(at) {
@@ -225,8 +229,8 @@ fn reason(ruleset: &Ruleset, trace: &Trace) -> String {
 }
 
 /// What Felix meant by a rule, where that says more than the rule.
-fn told(ruleset: &Ruleset, at: RuleRef) -> Option<String> {
-    match meaning(ruleset, at)? {
+fn told(meanings: &Meanings<'_>, at: RuleRef) -> Option<String> {
+    match &*meanings.of(at)? {
         Meaning::Plumbing { comment: None, .. } => None,
         meaning => Some(meaning.to_string()),
     }
@@ -253,7 +257,8 @@ fn short(rule: &Rule) -> String {
     text
 }
 
-fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize, style: Style) {
+fn write_step(out: &mut String, meanings: &Meanings<'_>, of: &TraceStep, level: usize, style: Style) {
+    let ruleset = meanings.ruleset();
     // deep calls stay readable: the indent stops growing
     let indent = " ".repeat(2 * level.min(12));
     let room = style.width.saturating_sub(indent.len());
@@ -277,7 +282,7 @@ fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize,
                 RuleOutcome::Possible => "?",
                 RuleOutcome::Failed => "-",
             };
-            let text = told(ruleset, at).or_else(|| ruleset.rule(at).map(short)).unwrap_or_default();
+            let text = told(meanings, at).or_else(|| ruleset.rule(at).map(short)).unwrap_or_default();
             let line = style.clip(&format!("{sign} {} {text}", at.rule + 1), room);
             let tone = if outcome == RuleOutcome::Failed { Tone::Dim } else { Tone::Plain };
             let _ = writeln!(out, "{indent}{}", style.paint(tone, &line));
@@ -298,6 +303,6 @@ fn write_step(out: &mut String, ruleset: &Ruleset, of: &TraceStep, level: usize,
         }
     }
     for inner in &of.inner {
-        write_step(out, ruleset, inner, level + 1, style);
+        write_step(out, meanings, inner, level + 1, style);
     }
 }

@@ -5,6 +5,7 @@
 //! written (see `suspects`): a text whose hash equals the comment is the original, as surely as 96 bits can say, the
 //! cause has a name, and the rest of the chain can be judged again.
 
+mod budget;
 mod sequence;
 mod suspects;
 #[cfg(test)]
@@ -15,7 +16,8 @@ use serde::Serialize;
 use super::hash::{self, ShortHash};
 use crate::packet::Family;
 use crate::ruleset::{Backend, Chain, Rule, RuleRef, Ruleset, Step, Table, Verdict};
-use sequence::{Live, Sequence};
+use budget::{Budget, ROUNDS};
+use sequence::{Live, Place, Sequence};
 use suspects::Pool;
 
 /// What the check of all Felix chains gave.
@@ -34,6 +36,10 @@ pub struct Integrity {
     /// Each chain.
     #[serde(skip)]
     pub reports: Vec<ChainReport>,
+    /// Texts put together and hashed: the work it took. It is bounded by the number and length of the rules, and where it
+    /// ended the search for causes, mismatches that may have had a provable one say `proven: false`.
+    #[serde(skip)]
+    pub work: usize,
 }
 
 /// What the check of one chain gave.
@@ -108,22 +114,22 @@ pub fn check(ruleset: &Ruleset) -> Integrity {
         for (chain_index, chain) in table.chains.iter().enumerate() {
             match sequence_of(table, chain, table_index, chain_index) {
                 // comments are not told either, so nothing can be said of the chain
-                Some(sequence) if chain.rules.iter().any(Rule::is_withheld) => withheld.push(sequence.live.len()),
+                Some(sequence) if chain.rules.iter().any(Rule::is_withheld) => withheld.push(sequence.rules()),
                 Some(sequence) => sequences.push(sequence),
                 None => {}
             }
         }
     }
+    let mut budget = Budget::default();
     let mut pool = Pool::default();
     for sequence in &mut sequences {
-        sequence.verify();
+        sequence.verify(&mut budget);
         pool.learn(sequence);
     }
-    let mut integrity = Integrity::default();
+    explain(&mut sequences, &mut pool, &mut budget);
+    let mut integrity = Integrity { work: budget.spent(), ..Integrity::default() };
     for mut sequence in sequences {
-        if sequence.is_broken() {
-            sequence.explain(&mut pool);
-        }
+        sequence.close();
         integrity.add(ruleset, &sequence);
     }
     for rules in withheld {
@@ -132,6 +138,23 @@ pub fn check(ruleset: &Ruleset) -> Integrity {
         integrity.not_provable += rules;
     }
     integrity
+}
+
+/// Looks for causes, in every broken chain by cheap means before in any by costly ones.
+fn explain(sequences: &mut [Sequence<'_>], pool: &mut Pool, budget: &mut Budget) {
+    let mut work = 0;
+    for (effort, more) in ROUNDS {
+        work += more;
+        let mut waiting = sequences.iter().filter(|sequence| sequence.gains_from(effort)).count();
+        for sequence in sequences.iter_mut().filter(|sequence| sequence.gains_from(effort)) {
+            let before = budget.spent();
+            budget.open(work / waiting.max(1));
+            sequence.explain(effort, pool, budget);
+            pool.learn(sequence);
+            work = work.saturating_sub(budget.spent() - before);
+            waiting = waiting.saturating_sub(1);
+        }
+    }
 }
 
 impl Integrity {
@@ -213,17 +236,16 @@ fn sequence_of<'a>(table: &'a Table, chain: &'a Chain, table_index: usize, chain
     if live.is_empty() && !own {
         return None;
     }
-    Some(Sequence {
+    let place = Place {
         table: table_index,
         chain: chain_index,
-        name: chain.name.to_string(),
+        name: &chain.name,
         appends: (!own).then(|| hash::appends(&chain.name)),
         backend: table.backend,
         family: table.family,
         fragment: &*table.name == "?",
-        live,
-        findings: Vec::new(),
-    })
+    };
+    Some(Sequence::new(place, live))
 }
 
 fn jumps_to_felix(rule: &Rule) -> bool {

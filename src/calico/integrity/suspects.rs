@@ -1,10 +1,12 @@
 //! Texts Felix may have written where a live chain does not fit: the places a cause is looked for.
 //!
 //! In order: what the same chain holds in another table or family, the default failsafe lists, the live rule with one thing
-//! changed, and in failsafe chains every port there is. Each guess is checked against a hash, so a wrong one costs time only.
+//! changed, two of these at once, and in failsafe chains every port there is. Each guess is checked against a hash, so a
+//! wrong one costs time only; how much is up to the `budget`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::budget::Budget;
 use super::sequence::Sequence;
 use super::{MismatchKind, plain_name};
 use crate::calico::hash::{ChainHash, ShortHash};
@@ -12,12 +14,6 @@ use crate::calico::render;
 use crate::calico::spelling::Spelling;
 use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
-
-/// Guesses close at hand for a whole ruleset; with [`SEARCH`] it keeps a ruleset full of broken chains from taking minutes.
-const NEAR: usize = 2_000_000;
-
-/// Guesses of the search among all ports, for a whole ruleset: enough for one chain of unusual entries.
-const SEARCH: usize = 3_200_000;
 
 /// Guesses that are tried two at a time.
 const MAX_PAIRED: usize = 64;
@@ -28,39 +24,54 @@ const RENAMED: [(&str, &str); 1] = [("network-ip-pools", "all-ipam-pools")];
 /// Originals of a live rule that are tried behind a rule thought missing.
 const MAX_FOLLOWERS: usize = 400;
 
-/// What is known to help with guesses.
-pub(super) struct Pool {
-    /// Proven texts, without their `-A chain`, by plain chain name and dialect.
-    texts: HashMap<(String, bool), Vec<String>>,
-    near: usize,
-    search: usize,
+/// How many of them are tried at first.
+const FEW_FOLLOWERS: usize = 16;
+
+/// How many of them are tried behind every port there is.
+const SEARCH_FOLLOWERS: usize = 4;
+
+/// Proven texts remembered for chains of one name.
+const MAX_KNOWN: usize = 512;
+
+/// How far the search for a cause goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Effort {
+    /// Texts close at hand, and the likeliest spellings of live rules.
+    Near,
+    /// All spellings of live rules, and two neighbours gone at once.
+    Far,
+    /// Every port a failsafe entry may have.
+    Search,
 }
 
-impl Default for Pool {
-    fn default() -> Self {
-        Self { texts: HashMap::new(), near: NEAR, search: SEARCH }
-    }
+/// What is known to help with guesses.
+#[derive(Default)]
+pub(super) struct Pool {
+    /// Proven texts, without their `-A chain`, by plain chain name and dialect.
+    texts: HashMap<(String, bool), Known>,
+    /// Felix's static rules by dialect and family, made when first needed.
+    statics: HashMap<(bool, Family), render::KnownRules>,
+}
+
+/// Texts in the order they were learned.
+#[derive(Default)]
+struct Known {
+    texts: Vec<String>,
+    seen: HashSet<String>,
 }
 
 impl Pool {
-    /// Remembers what a chain proved.
-    pub(super) fn learn(&mut self, sequence: &Sequence<'_>) {
+    /// Remembers what a chain proved since the last time.
+    pub(super) fn learn(&mut self, sequence: &mut Sequence<'_>) {
         let key = (plain_name(&sequence.name).to_owned(), sequence.backend == Backend::Nft);
         let known = self.texts.entry(key).or_default();
-        for text in sequence.live.iter().filter_map(|live| live.proven.as_deref()) {
-            let body = body(text);
-            if known.len() < 512 && !known.iter().any(|other| other == body) {
-                known.push(body.to_owned());
+        for text in std::mem::take(&mut sequence.proven) {
+            let body = body(&text);
+            if known.texts.len() < MAX_KNOWN && known.seen.insert(body.to_owned()) {
+                known.texts.push(body.to_owned());
             }
         }
     }
-}
-
-/// Takes `guesses` out of a budget, if there are that many.
-fn spend(budget: &mut usize, guesses: usize) -> bool {
-    let left = budget.checked_sub(guesses);
-    *budget = left.unwrap_or(*budget);
-    left.is_some()
 }
 
 /// A rule's text behind `-A chain HASH`.
@@ -74,8 +85,10 @@ pub(super) struct Suspects {
     head: String,
     nft: bool,
     failsafe: Option<FailsafeForm>,
-    siblings: Vec<String>,
+    /// What may stand in such a chain, whatever the live rule.
+    guesses: Vec<String>,
     live: Option<Spelling>,
+    followers: Vec<String>,
 }
 
 /// How entries of a failsafe chain are spelled.
@@ -87,132 +100,168 @@ struct FailsafeForm {
 }
 
 impl Suspects {
-    pub(super) fn new(chain: &str, backend: Backend, family: Family, rule: &Rule, pool: &Pool) -> Self {
+    /// `None` when the budget is not enough to list them.
+    pub(super) fn new(
+        chain: &str,
+        backend: Backend,
+        family: Family,
+        rule: &Rule,
+        pool: &mut Pool,
+        budget: &mut Budget,
+    ) -> Option<Self> {
         let nft = backend == Backend::Nft;
         let plain = plain_name(chain).trim_end_matches("*appends*");
-        let mut siblings = pool.texts.get(&(plain.to_owned(), nft)).cloned().unwrap_or_default();
-        let known = siblings.len();
-        let layer = chain.split_once('-').map(|(layer, _)| layer).filter(|_| nft);
-        let statics = if nft && layer.is_none() { Vec::new() } else { render::known_rules(plain, layer, family) };
-        siblings.extend(statics);
-        let live = Spelling::of(rule, chain, backend, family);
+        let known = pool.texts.get(&(plain.to_owned(), nft)).map_or(&[][..], |known| &known.texts);
+        let layer = if nft { chain.split_once('-').map_or("?", |(layer, _)| layer) } else { "" };
+        let statics = pool.statics.entry((nft, family)).or_insert_with(|| render::known_rules(nft, family));
+        let statics = ["raw", "mangle", "nat", "filter", ""]
+            .into_iter()
+            .find(|known| *known == layer)
+            .and_then(|layer| statics.get(&(layer, plain.to_owned())));
         let inbound = plain == "cali-failsafe-in";
-        let failsafe = (inbound || plain == "cali-failsafe-out").then(|| {
-            FailsafeForm::new(
-                nft,
-                family,
-                inbound,
-                siblings.iter().take(known).map(String::as_str).chain([&*rule.text]),
-            )
-        });
+        let failsafe = (inbound || plain == "cali-failsafe-out")
+            .then(|| FailsafeForm::new(nft, family, inbound, known.iter().map(String::as_str).chain([&*rule.text])));
         let head = if nft { String::new() } else { format!("-A {chain} HASH ") };
-        Self { head, nft, failsafe, siblings, live }
+        let bodies = known.iter().chain(statics.into_iter().flatten()).cloned();
+        let defaults = failsafe.as_ref().map(|form| form.defaults(nft)).unwrap_or_default();
+        let guesses: Vec<String> = bodies.chain(defaults).map(|body| format!("{head}{body}")).collect();
+        if !budget.take(guesses.len()) || !budget.spell(&rule.text) {
+            return None;
+        }
+        let live = Spelling::of(rule, chain, backend, family);
+        let followers = live.as_ref().map(|live| texts(live, budget)).unwrap_or_default();
+        Some(Self { head, nft, failsafe, guesses, live, followers })
     }
 
     /// What happened between the proven hash `before` and the live rule with `hash` in its comment: the rule was edited
-    /// (then its original text) or one before it is gone (then that one's).
-    pub(super) fn cause(&self, before: ChainHash, hash: ShortHash, pool: &mut Pool) -> Option<(MismatchKind, String)> {
-        let mut followers = Vec::new();
-        if let Some(live) = &self.live {
-            live.find(|text| {
-                followers.push(text.to_owned());
-                followers.len() >= MAX_FOLLOWERS
-            });
+    /// (then its original text) or one before it is gone (then that one's). Tries what `effort` adds to the one below it.
+    pub(super) fn cause(
+        &self,
+        effort: Effort,
+        before: ChainHash,
+        hash: ShortHash,
+        budget: &mut Budget,
+    ) -> Option<(MismatchKind, String)> {
+        let edited = |text| (MismatchKind::Edited, text);
+        let gone = |text| (MismatchKind::Missing, text);
+        let few = self.followers.get(..FEW_FOLLOWERS).unwrap_or(&self.followers);
+        match effort {
+            Effort::Near => {
+                let changed = self.live.as_ref().map(|live| one_change(live, budget)).unwrap_or_default();
+                let was = |next: ChainHash| next.short() == hash;
+                first(self.guesses.iter().chain(&changed), before, 1, budget, was)
+                    .map(edited)
+                    .or_else(|| self.leads(&changed, before, hash, few, budget).map(gone))
+            }
+            Effort::Far => {
+                let changed = self.live.as_ref().map(|live| one_change(live, budget)).unwrap_or_default();
+                let more = self.followers.get(few.len()..).unwrap_or_default();
+                self.leads(&changed, before, hash, more, budget)
+                    .or_else(|| self.two_gone(before, hash, budget))
+                    .map(gone)
+            }
+            Effort::Search => {
+                let form = self.failsafe.as_ref()?;
+                let was = |next: ChainHash| next.short() == hash;
+                if let Some(text) = self.any_failsafe(form, &form.nets, before, 1, budget, was) {
+                    return Some(edited(text));
+                }
+                // among all ports only entries of the chain's own form, and followers of that form, can be afforded
+                let spelled = |text: &&String| form.spells(self.nft, body(text));
+                let followers: Vec<&String> = self.followers.iter().filter(spelled).take(SEARCH_FOLLOWERS).collect();
+                let leads = |next: ChainHash| followers.iter().any(|text| next.after(text).short() == hash);
+                let nets = form.nets.get(..1)?;
+                self.any_failsafe(form, nets, before, 1 + followers.len(), budget, leads).map(gone)
+            }
         }
-        let mut was = |text: &str| before.after(text).short() == hash;
-        let leads = |text: &str, followers: &[String]| {
-            let gone = before.after(text);
-            followers.iter().any(|next| gone.after(next).short() == hash)
-        };
-        if let Some(text) = self.near(pool, &mut was) {
-            return Some((MismatchKind::Edited, text));
+    }
+
+    /// A rule that is gone, and one of `followers` behind it.
+    fn leads(
+        &self,
+        changed: &[String],
+        before: ChainHash,
+        hash: ShortHash,
+        followers: &[String],
+        budget: &mut Budget,
+    ) -> Option<String> {
+        if followers.is_empty() {
+            return None;
         }
-        if let Some(text) = self.near(pool, &mut |text| leads(text, &followers)) {
-            return Some((MismatchKind::Missing, text));
-        }
-        if let Some(text) = self.two_gone(before, hash, &followers, pool) {
-            return Some((MismatchKind::Missing, text));
-        }
-        if let Some(text) = self.any_failsafe(pool, &mut was) {
-            return Some((MismatchKind::Edited, text));
-        }
-        // among all ports only followers in the very form of a failsafe rule can be afforded
-        let form = self.failsafe.as_ref()?;
-        followers.retain(|text| form.spells(self.nft, body(text)));
-        let text = self.any_failsafe(pool, &mut |text| leads(text, &followers))?;
-        Some((MismatchKind::Missing, text))
+        let leads = |next: ChainHash| followers.iter().any(|text| next.after(text).short() == hash);
+        first(self.guesses.iter().chain(changed), before, 1 + followers.len(), budget, leads)
     }
 
     /// The first of two neighbours that are both gone.
-    fn two_gone(&self, before: ChainHash, hash: ShortHash, followers: &[String], pool: &mut Pool) -> Option<String> {
-        let guesses: Vec<String> = self.guesses().into_iter().take(MAX_PAIRED).collect();
-        let followers = followers.get(..followers.len().min(MAX_PAIRED / 4))?;
-        if !spend(&mut pool.near, guesses.len() * guesses.len() * (1 + followers.len())) {
-            return None;
-        }
-        let leads = |first: &&String| {
-            let gone = before.after(first);
+    fn two_gone(&self, before: ChainHash, hash: ShortHash, budget: &mut Budget) -> Option<String> {
+        let guesses = self.guesses.get(..MAX_PAIRED).unwrap_or(&self.guesses);
+        let followers = self.followers.get(..FEW_FOLLOWERS).unwrap_or(&self.followers);
+        let leads = |gone: ChainHash| {
             guesses.iter().any(|second| {
                 let gone = gone.after(second);
                 followers.iter().any(|next| gone.after(next).short() == hash)
             })
         };
-        guesses.iter().find(leads).cloned()
+        first(guesses.iter(), before, 1 + guesses.len() * (1 + followers.len()), budget, leads)
     }
 
-    /// What may stand in such a chain, whatever the live rule.
-    fn guesses(&self) -> Vec<String> {
-        let mut guesses: Vec<String> = self.siblings.iter().map(|body| format!("{}{body}", self.head)).collect();
-        if let Some(form) = &self.failsafe {
-            guesses.extend(form.defaults(self.nft).into_iter().map(|body| format!("{}{body}", self.head)));
-        }
-        guesses
-    }
-
-    /// Texts that are close at hand.
-    fn near(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
-        let mut guesses = self.guesses();
-        guesses.extend(self.live.as_ref().map(one_change).unwrap_or_default());
-        if !spend(&mut pool.near, guesses.len()) {
-            return None;
-        }
-        guesses.into_iter().find(|text| accept(text))
-    }
-
-    /// Every protocol and port, in the chain's own form.
-    fn any_failsafe(&self, pool: &mut Pool, accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
-        let form = self.failsafe.as_ref()?;
+    /// Every protocol and port with these nets, in the chain's own form; each costs so many `hashes`.
+    fn any_failsafe(
+        &self,
+        form: &FailsafeForm,
+        nets: &[String],
+        before: ChainHash,
+        hashes: usize,
+        budget: &mut Budget,
+        accept: impl Fn(ChainHash) -> bool,
+    ) -> Option<String> {
         for side in form.sides {
-            for net in &form.nets {
+            for net in nets {
                 for protocol in ["tcp", "udp"] {
-                    if !spend(&mut pool.search, 1 << 16) {
+                    if !budget.take(hashes << 16) {
                         return None;
                     }
-                    let found = self.any_port(&form.around_port(self.nft, protocol, side, net), accept);
-                    if found.is_some() {
-                        return found;
+                    let (start, behind) = form.around_port(self.nft, protocol, side, net);
+                    let start = format!("{}{start}", self.head);
+                    let stem = before.stem(&start);
+                    let fits = |port: &u16| accept(stem.after(&format!("{port}{behind}")));
+                    if let Some(port) = (0..=u16::MAX).find(fits) {
+                        return Some(format!("{start}{port}{behind}"));
                     }
                 }
             }
         }
         None
     }
+}
 
-    fn any_port(&self, (before, behind): &(String, String), accept: &mut dyn FnMut(&str) -> bool) -> Option<String> {
-        use std::fmt::Write as _;
-        let start = format!("{}{before}", self.head);
-        let mut text = start.clone();
-        for port in 0..=u16::MAX {
-            text.truncate(start.len());
-            // writing to a String cannot fail
-            let _ = write!(text, "{port}");
-            text.push_str(behind);
-            if accept(&text) {
-                return Some(text);
-            }
+/// The first of `guesses` whose hash `accept` takes, as far as the budget lasts at so many `hashes` each.
+fn first<'a>(
+    guesses: impl Iterator<Item = &'a String>,
+    before: ChainHash,
+    hashes: usize,
+    budget: &mut Budget,
+    accept: impl Fn(ChainHash) -> bool,
+) -> Option<String> {
+    for text in guesses {
+        if !budget.try_text(text, hashes) {
+            return None;
         }
-        None
+        if accept(before.after(text)) {
+            return Some(text.clone());
+        }
     }
+    None
+}
+
+/// The likeliest texts of a live rule.
+fn texts(live: &Spelling, budget: &mut Budget) -> Vec<String> {
+    let mut texts = Vec::new();
+    budget.find(live, MAX_FOLLOWERS, |text| {
+        texts.push(text.to_owned());
+        false
+    });
+    texts
 }
 
 impl FailsafeForm {
@@ -281,37 +330,33 @@ impl FailsafeForm {
 
 const DEFAULT_TCP: [u16; 8] = [22, 179, 2379, 2380, 5473, 6443, 6666, 6667];
 
-/// The live rule with its action replaced, or without one of its parts.
-fn one_change(live: &Spelling) -> Vec<String> {
-    let mut changed = Vec::new();
+/// The live rule with its action replaced, under its sets' other names, or without one of its parts.
+fn one_change(live: &Spelling, budget: &mut Budget) -> Vec<String> {
     let nft = live.head.is_empty();
     let actions: &[&str] = if nft {
         &["counter accept", "counter drop", "counter return", "counter reject"]
     } else {
         &["--jump ACCEPT", "--jump DROP", "--jump RETURN", "--jump REJECT"]
     };
-    let mut collect = |spelling: &Spelling| {
-        let mut left = MAX_FOLLOWERS;
-        spelling.find(|text| {
-            changed.push(text.to_owned());
-            left -= 1;
-            left == 0
-        });
-    };
-    collect(&Spelling { actions: actions.iter().map(|action| (*action).to_owned()).collect(), ..live.clone() });
+    let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+    let mut changed = texts(&Spelling { actions, ..live.clone() }, budget);
     for (one, other) in RENAMED.into_iter().flat_map(|(new, old)| [(new, old), (old, new)]) {
         let mut renamed = live.clone();
         for spelling in renamed.parts.iter_mut().flat_map(|part| &mut part.spellings) {
             *spelling = spelling.replace(one, other);
         }
         if renamed != *live {
-            collect(&renamed);
+            changed.extend(texts(&renamed, budget));
         }
     }
     for index in 0..live.parts.len() {
+        // parts are copied for each of them
+        if !budget.take(1 + live.parts.len()) {
+            break;
+        }
         let mut shorter = live.clone();
         shorter.parts.remove(index);
-        collect(&shorter);
+        changed.extend(texts(&shorter, budget));
     }
     changed
 }

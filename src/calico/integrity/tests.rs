@@ -302,3 +302,58 @@ fn nft_tables_of_felix_are_checked_and_others_left_alone() {
     let other = check(&Ruleset { tables: vec![table("other")], ipsets: Vec::new() });
     assert_eq!(other.chains, 0, "a table of another owner is not Felix's");
 }
+
+/// Save lines of `chains` chains with so many rules each, all with hashes that fit nowhere.
+fn garbage(chains: usize, rules: usize, rule: impl Fn(usize) -> String) -> String {
+    let mut text = "*filter\n".to_owned();
+    for chain in 0..chains {
+        for number in 0..rules {
+            let name = if chain == 0 { "cali-failsafe-in".to_owned() } else { format!("cali-pi-x{chain}") };
+            let hash = ChainHash::of_chain(&format!("{chain} {number}")).short();
+            text.push_str(&format!("-A {name} -m comment --comment \"cali:{hash}\" {}\n", rule(number)));
+        }
+    }
+    text
+}
+
+/// The work that no listing of these rules may exceed: what is granted to each, and the fixed rounds.
+fn bound(ruleset: &Ruleset) -> usize {
+    let rules = ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    let granted: usize = rules.map(|rule| budget::granted(&rule.text)).sum();
+    granted + ROUNDS.iter().map(|(_, work)| work).sum::<usize>()
+}
+
+#[test]
+fn hostile_listings_are_judged_within_the_budget_and_every_break_is_reported() {
+    let edited = |number: usize| format!("-s 10.0.0.{}/32 -p tcp -m multiport --dports {number} -j DROP", number % 250);
+    let many_parts = |_: usize| format!("{} -j ACCEPT", "-s 10.0.0.1 -d 10.0.0.2 -i a -o b -p tcp ".repeat(6));
+    let unspellable = |_: usize| format!("{} -m limit --limit -j ACCEPT", "-s 10.0.0.1 -o b ".repeat(20));
+    let listings = [
+        garbage(200, 50, edited),
+        garbage(1, 20_000, edited),
+        garbage(5_000, 1, edited),
+        garbage(20, 20, many_parts),
+        garbage(20, 20, unspellable),
+    ];
+    for text in listings {
+        let ruleset = ruleset(&text, Backend::IptablesLegacy, Family::Ipv4);
+        let integrity = check(&ruleset);
+        assert!(integrity.work <= bound(&ruleset), "{} of {}", integrity.work, bound(&ruleset));
+        assert_eq!((integrity.verified, integrity.mismatches.len()), (0, integrity.rules));
+        assert!(integrity.mismatches.iter().all(|mismatch| !mismatch.proven));
+    }
+}
+
+#[test]
+fn chains_in_order_are_verified_and_cheap_causes_named_however_much_garbage_there_is() {
+    let rule = |number: usize| format!("-s 10.0.0.9/32 -p tcp -m multiport --dports {} -j DROP", 1 + number % 60_000);
+    let mut text = garbage(300, 20, rule).replace("cali-failsafe-in", "cali-failsafe-out");
+    text.push_str("*raw\n");
+    text.push_str(&failsafe_lines().join("\n"));
+    text.push_str("\n*mangle\n");
+    text.push_str(&failsafe_lines().join("\n").replace("--dports 6443", "--dports 6444"));
+    let integrity = check(&ruleset(&text, Backend::IptablesLegacy, Family::Ipv4));
+    assert_eq!(integrity.verified, 9 + 6);
+    let named: Vec<&str> = integrity.mismatches.iter().filter_map(|one| one.expected.as_deref()).collect();
+    assert!(matches!(named.as_slice(), [one] if one.contains("--destination-ports 6443 ")), "{named:?}");
+}

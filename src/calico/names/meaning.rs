@@ -1,6 +1,9 @@
 //! What a rule of Felix means, in the words of whoever caused it to be written.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -10,7 +13,7 @@ use crate::calico::hash::COMMENT_PREFIX;
 use crate::calico::integrity::plain_name;
 use crate::calico::spelling::words;
 use crate::packet::Prefix;
-use crate::ruleset::{Rule, RuleRef, Ruleset, Step, Table, Verdict};
+use crate::ruleset::{Chain, Rule, RuleRef, Ruleset, Step, Table, Verdict};
 
 /// Seen from the host: into it, or out of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
@@ -257,40 +260,182 @@ fn write_rule(
     }
 }
 
-/// What the rule at `place` means; `None` when it is not Felix's, or a policy of a chain.
+/// The meanings of one ruleset's rules, each worked out once: for whoever asks about many packets.
+pub struct Meanings<'r> {
+    ruleset: &'r Ruleset,
+    facts: Vec<OnceCell<Facts<'r>>>,
+    known: RefCell<HashMap<RuleRef, Option<Rc<Meaning>>>>,
+}
+
+/// What a look at a whole table tells about its rules.
+struct Facts<'r> {
+    table: &'r Table,
+    marks: Marks,
+    /// Chain and rule of each call of a chain, in listing order.
+    callers: HashMap<&'r str, Vec<(&'r Chain, usize)>>,
+}
+
+impl<'r> Meanings<'r> {
+    /// Nothing worked out yet.
+    #[must_use]
+    pub fn new(ruleset: &'r Ruleset) -> Self {
+        let facts = ruleset.tables.iter().map(|_| OnceCell::new()).collect();
+        Self { ruleset, facts, known: RefCell::default() }
+    }
+
+    /// The ruleset asked about.
+    #[must_use]
+    pub fn ruleset(&self) -> &'r Ruleset {
+        self.ruleset
+    }
+
+    /// What the rule at `place` means; `None` when it is not Felix's, or a policy of a chain.
+    #[must_use]
+    pub fn of(&self, place: RuleRef) -> Option<Rc<Meaning>> {
+        if let Some(known) = self.known.borrow().get(&place) {
+            return known.clone();
+        }
+        let meaning = self.work_out(place).map(Rc::new);
+        self.known.borrow_mut().insert(place, meaning.clone());
+        meaning
+    }
+
+    fn work_out(&self, place: RuleRef) -> Option<Meaning> {
+        let table = self.ruleset.tables.get(place.table)?;
+        let chain = table.chains.get(place.chain)?;
+        let rule = chain.rules.get(place.rule)?;
+        match chain_role(plain_name(&chain.name)) {
+            Some(role) => {
+                let facts = self.facts.get(place.table)?.get_or_init(|| Facts::of(table));
+                facts.meaning(role, chain, place.rule, rule)
+            }
+            None => kernel_chain_rule(rule, &chain.name),
+        }
+    }
+}
+
+/// What the rule at `place` means; `None` when it is not Felix's, or a policy of a chain. [`Meanings`] answers many such
+/// questions about one ruleset.
 #[must_use]
 pub fn meaning(ruleset: &Ruleset, place: RuleRef) -> Option<Meaning> {
-    let table = ruleset.tables.get(place.table)?;
-    let chain = table.chains.get(place.chain)?;
-    let rule = chain.rules.get(place.rule)?;
-    let plain = plain_name(&chain.name);
-    let Some(role) = chain_role(plain) else { return kernel_chain_rule(rule, &chain.name) };
-    Some(match role {
-        ChainRole::Failsafe(direction) => failsafe(rule, direction)?,
-        ChainRole::Policy(direction, id) => {
-            let (rule, action) = unit(&chain.rules, place.rule, Marks::of(table));
-            let tier = tier_of(table, &chain.name);
-            policy(&chain.rules, id, tier, direction, rule, action)
+    Meanings::new(ruleset).work_out(place)
+}
+
+impl<'r> Facts<'r> {
+    fn of(table: &'r Table) -> Self {
+        let mut callers: HashMap<&str, Vec<(&Chain, usize)>> = HashMap::new();
+        for chain in &table.chains {
+            for (index, rule) in chain.rules.iter().enumerate() {
+                if let Some(called) = target(rule) {
+                    callers.entry(called).or_default().push((chain, index));
+                }
+            }
         }
-        ChainRole::Profile(direction, id) => {
-            let (rule, action) = unit(&chain.rules, place.rule, Marks::of(table));
-            let profile = named_in_comment(&chain.rules).map_or_else(|| id.to_owned(), |name| name.name);
-            Meaning::Profile { profile, direction, rule, action }
+        Self { table, marks: Marks::of(table), callers }
+    }
+
+    fn meaning(&self, role: ChainRole<'_>, chain: &Chain, index: usize, rule: &Rule) -> Option<Meaning> {
+        let plain = plain_name(&chain.name);
+        Some(match role {
+            ChainRole::Failsafe(direction) => failsafe(rule, direction)?,
+            ChainRole::Policy(direction, id) => {
+                let (rule, action) = unit(&chain.rules, index, self.marks);
+                policy(&chain.rules, id, self.tier_of(&chain.name), direction, rule, action)
+            }
+            ChainRole::Profile(direction, id) => {
+                let (rule, action) = unit(&chain.rules, index, self.marks);
+                let profile = named_in_comment(&chain.rules).map_or_else(|| id.to_owned(), |name| name.name);
+                Meaning::Profile { profile, direction, rule, action }
+            }
+            ChainRole::Group(direction, _) => match target(rule) {
+                Some(next) => self.policy_jump(next, direction)?,
+                None => Meaning::PolicyAccepted { tier: self.tier_of(&chain.name), direction },
+            },
+            ChainRole::HostEndpoint { direction, .. } | ChainRole::Workload(direction, _) => {
+                self.endpoint_rule(&chain.rules, index, rule, direction).unwrap_or_else(|| plumbing(plain, rule))
+            }
+            ChainRole::Dispatch { direction, forward } => {
+                dispatch(rule, direction, forward).unwrap_or_else(|| plumbing(plain, rule))
+            }
+            ChainRole::WorkloadDispatch(_) if text_comment(rule) == Some("Unknown interface") => {
+                Meaning::UnknownInterface
+            }
+            ChainRole::Hook(_) if takes_accept_mark(rule, self.marks) => Meaning::AcceptMark,
+            _ => plumbing(plain, rule),
+        })
+    }
+
+    /// A rule of a host endpoint's chain.
+    fn endpoint_rule(&self, rules: &[Rule], index: usize, rule: &Rule, direction: Direction) -> Option<Meaning> {
+        if let Some(comment) = text_comment(rule) {
+            let tier = |rest: &str| rest.to_owned();
+            if let Some(rest) = comment.strip_prefix("Start of tier ") {
+                return Some(Meaning::StartOfTier { tier: tier(rest), direction });
+            }
+            if let Some(rest) = comment.strip_prefix("End of tier ") {
+                // "End of tier T. Drop if no policies passed packet": a tier's name may hold dots itself
+                let name = rest.rsplit_once(". ").map_or(rest, |(name, _)| name);
+                return Some(Meaning::EndOfTier { tier: tier(name), direction });
+            }
+            match comment {
+                "Return if policy accepted" | "Return on verdict" => {
+                    return Some(Meaning::PolicyAccepted { tier: tier_before(rules, index), direction });
+                }
+                "Return if profile accepted" => return Some(Meaning::ProfileAccepted { direction }),
+                "Allow forwarded traffic by default" | "Return for accepted forward traffic" => {
+                    return Some(Meaning::ForwardDefault { direction });
+                }
+                _ if comment.ends_with(" if no profiles matched") => {
+                    return Some(Meaning::NoProfileMatched { direction });
+                }
+                _ => {}
+            }
         }
-        ChainRole::Group(direction, _) => match target(rule) {
-            Some(next) => policy_jump(table, next, direction)?,
-            None => Meaning::PolicyAccepted { tier: tier_of(table, &chain.name), direction },
-        },
-        ChainRole::HostEndpoint { direction, .. } | ChainRole::Workload(direction, _) => {
-            endpoint_rule(table, &chain.rules, place.rule, rule, direction).unwrap_or_else(|| plumbing(plain, rule))
+        if let Some(next) = target(rule) {
+            return self.policy_jump(next, direction);
         }
-        ChainRole::Dispatch { direction, forward } => {
-            dispatch(rule, direction, forward).unwrap_or_else(|| plumbing(plain, rule))
+        let text = rule.text.to_ascii_lowercase();
+        if !text.contains("ctstate") && !text.contains("ct state") {
+            return None;
         }
-        ChainRole::WorkloadDispatch(_) if text_comment(rule) == Some("Unknown interface") => Meaning::UnknownInterface,
-        ChainRole::Hook(_) if takes_accept_mark(rule, Marks::of(table)) => Meaning::AcceptMark,
-        _ => plumbing(plain, rule),
-    })
+        let state = if text.contains("invalid") { "invalid" } else { "established" };
+        Some(Meaning::Conntrack { state, direction })
+    }
+
+    /// A jump from an endpoint's or group's chain.
+    fn policy_jump(&self, next: &str, direction: Direction) -> Option<Meaning> {
+        let rules = self.table.chain(next).map_or(&[][..], |(_, chain)| &chain.rules);
+        match chain_role(plain_name(next))? {
+            ChainRole::Failsafe(direction) => Some(Meaning::FailsafeList { direction }),
+            ChainRole::Policy(direction, id) => Some(policy(rules, id, self.tier_of(next), direction, None, None)),
+            ChainRole::Profile(direction, id) => {
+                let profile = named_in_comment(rules).map_or_else(|| id.to_owned(), |name| name.name);
+                Some(Meaning::Profile { profile, direction, rule: None, action: None })
+            }
+            ChainRole::Group(_, id) => Some(Meaning::Plumbing {
+                chain: next.to_owned(),
+                comment: Some(format!("group {id} of policies, {}", direction.calico())),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The tier in which some endpoint's chain calls `chain`, directly or through a group.
+    fn tier_of(&self, chain: &str) -> Option<String> {
+        let callers = |wanted: &str| self.callers.get(wanted).into_iter().flatten();
+        for (caller, index) in callers(chain) {
+            if let Some(tier) = tier_before(&caller.rules, *index) {
+                return Some(tier);
+            }
+            if let Some(ChainRole::Group(..)) = chain_role(plain_name(&caller.name)) {
+                let tier = callers(&caller.name).find_map(|(caller, index)| tier_before(&caller.rules, *index));
+                if tier.is_some() {
+                    return tier;
+                }
+            }
+        }
+        None
+    }
 }
 
 fn plumbing(chain: &str, rule: &Rule) -> Meaning {
@@ -380,59 +525,6 @@ fn interface_of(rule: &Rule) -> Option<String> {
     Some(name.strip_suffix('+').map_or_else(|| name.clone(), |prefix| format!("{prefix}*")))
 }
 
-/// A rule of a host endpoint's chain.
-fn endpoint_rule(table: &Table, rules: &[Rule], index: usize, rule: &Rule, direction: Direction) -> Option<Meaning> {
-    if let Some(comment) = text_comment(rule) {
-        let tier = |rest: &str| rest.to_owned();
-        if let Some(rest) = comment.strip_prefix("Start of tier ") {
-            return Some(Meaning::StartOfTier { tier: tier(rest), direction });
-        }
-        if let Some(rest) = comment.strip_prefix("End of tier ") {
-            // "End of tier T. Drop if no policies passed packet": a tier's name may hold dots itself
-            let name = rest.rsplit_once(". ").map_or(rest, |(name, _)| name);
-            return Some(Meaning::EndOfTier { tier: tier(name), direction });
-        }
-        match comment {
-            "Return if policy accepted" | "Return on verdict" => {
-                return Some(Meaning::PolicyAccepted { tier: tier_before(rules, index), direction });
-            }
-            "Return if profile accepted" => return Some(Meaning::ProfileAccepted { direction }),
-            "Allow forwarded traffic by default" | "Return for accepted forward traffic" => {
-                return Some(Meaning::ForwardDefault { direction });
-            }
-            _ if comment.ends_with(" if no profiles matched") => return Some(Meaning::NoProfileMatched { direction }),
-            _ => {}
-        }
-    }
-    if let Some(next) = target(rule) {
-        return policy_jump(table, next, direction);
-    }
-    let text = rule.text.to_ascii_lowercase();
-    if !text.contains("ctstate") && !text.contains("ct state") {
-        return None;
-    }
-    let state = if text.contains("invalid") { "invalid" } else { "established" };
-    Some(Meaning::Conntrack { state, direction })
-}
-
-/// A jump from an endpoint's or group's chain.
-fn policy_jump(table: &Table, next: &str, direction: Direction) -> Option<Meaning> {
-    let rules = table.chain(next).map_or(&[][..], |(_, chain)| &chain.rules);
-    match chain_role(plain_name(next))? {
-        ChainRole::Failsafe(direction) => Some(Meaning::FailsafeList { direction }),
-        ChainRole::Policy(direction, id) => Some(policy(rules, id, tier_of(table, next), direction, None, None)),
-        ChainRole::Profile(direction, id) => {
-            let profile = named_in_comment(rules).map_or_else(|| id.to_owned(), |name| name.name);
-            Some(Meaning::Profile { profile, direction, rule: None, action: None })
-        }
-        ChainRole::Group(_, id) => Some(Meaning::Plumbing {
-            chain: next.to_owned(),
-            comment: Some(format!("group {id} of policies, {}", direction.calico())),
-        }),
-        _ => None,
-    }
-}
-
 fn policy(
     rules: &[Rule],
     id: &str,
@@ -465,34 +557,6 @@ fn named_in_comment(rules: &[Rule]) -> Option<PolicyName> {
 fn tier_before(rules: &[Rule], index: usize) -> Option<String> {
     let before = rules.get(..index)?;
     before.iter().rev().find_map(|rule| Some(text_comment(rule)?.strip_prefix("Start of tier ")?.to_owned()))
-}
-
-/// The tier in which some endpoint's chain calls `chain`, directly or through a group.
-fn tier_of(table: &Table, chain: &str) -> Option<String> {
-    let callers = |wanted: &str| {
-        let wanted = wanted.to_owned();
-        table.chains.iter().flat_map(move |caller| {
-            let wanted = wanted.clone();
-            caller
-                .rules
-                .iter()
-                .enumerate()
-                .filter(move |(_, rule)| target(rule) == Some(&wanted))
-                .map(move |(index, _)| (caller, index))
-        })
-    };
-    for (caller, index) in callers(chain) {
-        if let Some(tier) = tier_before(&caller.rules, index) {
-            return Some(tier);
-        }
-        if let Some(ChainRole::Group(..)) = chain_role(plain_name(&caller.name)) {
-            let tier = callers(&caller.name).find_map(|(caller, index)| tier_before(&caller.rules, index));
-            if tier.is_some() {
-                return tier;
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]

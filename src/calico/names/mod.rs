@@ -3,7 +3,7 @@
 mod meaning;
 mod units;
 
-pub use meaning::{Action, Direction, Meaning, meaning};
+pub use meaning::{Action, Direction, Meaning, Meanings, meaning};
 
 use super::hash::{sha224_base64, sha256_base64};
 use crate::packet::Family;

@@ -316,11 +316,14 @@ pub fn render(input: &Input, family: Family) -> Result<Vec<RenderedTable>, Unren
     Ok(tables)
 }
 
-/// Rules that Felix is known to write into a static chain or a kernel chain, over versions and settings: their texts as
-/// hashed, behind `-A chain HASH` in iptables mode. `layer` is the table's name in nft mode, `None` in iptables mode.
+/// Texts of rules by the table's name in nft mode, `""` in iptables mode, and the chain's.
+pub(super) type KnownRules = BTreeMap<(&'static str, String), Vec<String>>;
+
+/// Rules that Felix is known to write into static chains and kernel chains, over versions and settings: their texts as
+/// hashed, behind `-A chain HASH` in iptables mode.
 #[must_use]
-pub(super) fn known_rules(chain: &str, layer: Option<&str>, family: Family) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
+pub(super) fn known_rules(nft: bool, family: Family) -> KnownRules {
+    let mut known = KnownRules::new();
     for settings in known_settings() {
         let tables = [
             statics::raw(&settings),
@@ -328,21 +331,23 @@ pub(super) fn known_rules(chain: &str, layer: Option<&str>, family: Family) -> V
             statics::nat(),
             statics::filter(&settings, family),
         ];
-        for table in tables.iter().filter(|table| layer.is_none_or(|layer| layer == table.name)) {
-            let hooks = table.inserts.iter().chain(&table.appends);
-            let hooks = hooks.filter(|(kernel, _)| *kernel == chain).map(|(_, rule)| rule);
-            for rule in table.chains.get(chain).into_iter().flatten().chain(hooks) {
-                let text = match layer {
-                    Some(layer) => rule.nft_text(layer, family),
-                    None => rule.iptables_text("").trim_start_matches("-A  HASH").trim_start().to_owned(),
+        for table in tables {
+            let own = table.chains.iter().flat_map(|(chain, rules)| rules.iter().map(|rule| (chain.as_str(), rule)));
+            let hooks = table.inserts.iter().chain(&table.appends).map(|(kernel, rule)| (*kernel, rule));
+            for (chain, rule) in own.chain(hooks) {
+                let (layer, text) = if nft {
+                    (table.name, rule.nft_text(table.name, family))
+                } else {
+                    ("", rule.iptables_text("").trim_start_matches("-A  HASH").trim_start().to_owned())
                 };
+                let texts = known.entry((layer, chain.to_owned())).or_default();
                 if !texts.contains(&text) {
                     texts.push(text);
                 }
             }
         }
     }
-    texts
+    known
 }
 
 /// Settings whose static chains differ.

@@ -11,7 +11,10 @@ use crate::packet::Family;
 use crate::ruleset::{Backend, Rule};
 
 /// Possible texts tried for one rule before giving up; far more than any rule of Felix has.
-const MAX_TEXTS: usize = 4_000;
+pub const MAX_TEXTS: usize = 4_000;
+
+/// Parts put together for each text tried, at most, over a whole search: hostile rules make many parts and few texts.
+const STEPS_PER_TEXT: usize = 16;
 
 /// A part of a rule's text.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,14 +65,32 @@ impl Spelling {
         }
     }
 
-    /// The first possible text that `accept` takes.
-    pub fn find(&self, mut accept: impl FnMut(&str) -> bool) -> Option<String> {
-        let mut search = Search { spelling: self, accept: &mut accept, left: MAX_TEXTS, text: self.head.clone() };
-        let (free, fixed): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|part| part.free);
-        if search.in_order(&merge_by_rank(&free, &fixed)) {
-            return Some(search.text);
+    /// The first possible text that `accept` takes, among the likeliest [`MAX_TEXTS`].
+    pub fn find(&self, accept: impl FnMut(&str) -> bool) -> Option<String> {
+        self.find_among(MAX_TEXTS, accept).0
+    }
+
+    /// The first text that `accept` takes, among the likeliest `most`; and how many texts the search was worth.
+    pub fn find_among(&self, most: usize, mut accept: impl FnMut(&str) -> bool) -> (Option<String>, usize) {
+        let most = most.min(MAX_TEXTS);
+        if most == 0 {
+            return (None, 0);
         }
-        (!free.is_empty() && search.any_order(&free, &fixed, &mut Vec::new())).then_some(search.text)
+        let steps = most * STEPS_PER_TEXT;
+        let mut search = Search { spelling: self, accept: &mut accept, left: most, steps, text: self.head.clone() };
+        let (free, fixed): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|part| part.free);
+        let found = search.in_order(&merge_by_rank(&free, &fixed))
+            || search.in_order(&nets_behind(&free, &fixed))
+            || (!free.is_empty() && search.any_order(&free, &fixed, &mut Vec::new()));
+        let worth = (most - search.left).max((steps - search.steps) / STEPS_PER_TEXT);
+        (found.then_some(search.text), worth)
+    }
+
+    /// Bytes of the longest text, about.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let longest = |texts: &[String]| texts.iter().map(|text| text.len() + 1).max().unwrap_or(0);
+        self.head.len() + self.parts.iter().map(|part| longest(&part.spellings)).sum::<usize>() + longest(&self.actions)
     }
 
     /// The likeliest text.
@@ -95,17 +116,39 @@ fn merge_by_rank<'a>(free: &[&'a Part], fixed: &[&'a Part]) -> Vec<&'a Part> {
     order
 }
 
+/// Free parts put where Felix's failsafe rules have them: the protocol before everything, nets behind everything.
+fn nets_behind<'a>(free: &[&'a Part], fixed: &[&'a Part]) -> Vec<&'a Part> {
+    let (front, behind): (Vec<&Part>, Vec<&Part>) = free.iter().partition(|part| part.rank <= 0);
+    [&front, fixed, &behind].into_iter().flatten().copied().collect()
+}
+
 struct Search<'a> {
     spelling: &'a Spelling,
     accept: &'a mut dyn FnMut(&str) -> bool,
+    /// Texts it may still try.
     left: usize,
+    /// Parts it may still place.
+    steps: usize,
     text: String,
 }
 
 impl Search<'_> {
+    /// Whether the search goes on; each call is a step.
+    fn goes_on(&mut self) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        self.steps -= 1;
+        true
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.steps == 0
+    }
+
     /// Tries every order of free parts among the fixed ones.
     fn any_order<'p>(&mut self, free: &[&'p Part], fixed: &[&'p Part], order: &mut Vec<&'p Part>) -> bool {
-        if self.left == 0 {
+        if !self.goes_on() {
             return false;
         }
         if free.is_empty() {
@@ -116,6 +159,9 @@ impl Search<'_> {
             return found;
         }
         for index in 0..free.len() {
+            if self.is_over() {
+                return false;
+            }
             let mut rest = free.to_vec();
             order.push(rest.remove(index));
             if self.any_order(&rest, fixed, order) {
@@ -135,6 +181,9 @@ impl Search<'_> {
 
     /// Tries every spelling of parts in this order, then of the action.
     fn in_order(&mut self, order: &[&Part]) -> bool {
+        if !self.goes_on() {
+            return false;
+        }
         let spelling = self.spelling;
         let (spellings, rest) = match order.split_first() {
             Some((part, rest)) => (&part.spellings, Some(rest)),
@@ -159,15 +208,13 @@ impl Search<'_> {
                 return true;
             }
             self.text.truncate(length);
-            if self.left == 0 {
-                return false;
-            }
         }
         false
     }
 
     fn leaf(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
         (self.accept)(&self.text)
     }
 }
@@ -239,6 +286,11 @@ mod tests {
     fn hostile_rules_end_at_the_bound() {
         let parts = (0..40).map(|index| Part::free(0, vec![index.to_string(), String::new()])).collect();
         let spelling = Spelling { head: String::new(), parts, actions: Vec::new(), understood: true };
-        assert!(all(&spelling).len() <= 2 * MAX_TEXTS);
+        assert!(all(&spelling).len() <= MAX_TEXTS);
+        // a part that cannot be spelled leaves no text at all, and 40 parts more orders than there is time for
+        let mut parts: Vec<Part> = (0..40).map(|index| Part::free(0, vec![index.to_string()])).collect();
+        parts.push(Part::fixed(0, Vec::new()));
+        let spelling = Spelling { parts, ..spelling };
+        assert_eq!(all(&spelling).len(), 0);
     }
 }
