@@ -72,12 +72,15 @@ impl<T> Parsed<T> {
 /// Remarks kept for one input.
 pub const MAX_DIAGNOSTICS: usize = 200;
 
-/// Collects the remarks on one input and keeps them bounded.
+/// Collects the remarks on one input and keeps them bounded; errors push lesser remarks out.
 #[derive(Debug)]
 pub struct Remarks {
     source: Arc<str>,
     kept: Vec<Diagnostic>,
+    /// Kept ones that are not errors.
+    lesser: usize,
     left_out: usize,
+    /// The worst level of those left out.
     worst: Level,
 }
 
@@ -85,24 +88,35 @@ impl Remarks {
     /// None yet.
     #[must_use]
     pub fn new(source: &Arc<str>) -> Self {
-        Self { source: Arc::clone(source), kept: Vec::new(), left_out: 0, worst: Level::Note }
+        Self { source: Arc::clone(source), kept: Vec::new(), lesser: 0, left_out: 0, worst: Level::Note }
     }
 
     /// Adds one; `line` and `column` as in [`Diagnostic`].
     pub fn add(&mut self, level: Level, line: u32, column: u32, message: impl Into<String>) {
-        if self.kept.len() + 1 < MAX_DIAGNOSTICS {
-            self.kept.push(Diagnostic::new(level, &self.source, line, column, message));
-        } else {
-            self.left_out += 1;
-            self.worst = self.worst.max(level);
+        if self.kept.len() + 1 >= MAX_DIAGNOSTICS {
+            self.left_out = self.left_out.saturating_add(1);
+            let last_lesser = if level == Level::Error && self.lesser > 0 {
+                self.kept.iter().rposition(|known| known.level != Level::Error)
+            } else {
+                None
+            };
+            let Some(at) = last_lesser else {
+                self.worst = self.worst.max(level);
+                return;
+            };
+            let gone = self.kept.remove(at);
+            self.worst = self.worst.max(gone.level);
+            self.lesser -= 1;
         }
+        self.lesser += usize::from(level != Level::Error);
+        self.kept.push(Diagnostic::new(level, &self.source, line, column, message));
     }
 
     /// The remarks; the last one says how many more there were.
     #[must_use]
     pub fn finish(mut self) -> Vec<Diagnostic> {
         if self.left_out > 0 {
-            let message = format!("{} more remarks of this kind are not shown", self.left_out);
+            let message = format!("{} more remarks were left out", self.left_out);
             self.kept.push(Diagnostic::new(self.worst, &self.source, 0, 0, message));
         }
         self.kept
@@ -112,6 +126,17 @@ impl Remarks {
     #[must_use]
     pub fn with<T>(self, value: T) -> Parsed<T> {
         Parsed { value, diagnostics: self.finish() }
+    }
+}
+
+/// Longest piece of input a remark quotes, in bytes.
+const EXCERPT: usize = 80;
+
+/// The start of `bytes` as text, for a remark.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    match bytes.get(..EXCERPT) {
+        Some(start) if bytes.len() > EXCERPT => format!("{}…", String::from_utf8_lossy(start)),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
@@ -141,15 +166,24 @@ mod tests {
     }
 
     #[test]
-    fn remarks_stay_bounded_and_the_worst_level_survives() {
+    fn remarks_stay_bounded_and_errors_push_lesser_ones_out() {
         let mut remarks = Remarks::new(&Arc::from("x"));
-        for line in 0..MAX_DIAGNOSTICS as u32 + 50 {
-            remarks.add(if line == 230 { Level::Error } else { Level::Note }, line, 0, "odd");
+        for line in 0..1000 {
+            remarks.add(if line == 230 { Level::Error } else { Level::Warning }, line, 1, "odd");
         }
         let kept = remarks.finish();
         assert_eq!(kept.len(), MAX_DIAGNOSTICS);
+        assert_eq!(kept.iter().filter(|one| one.level == Level::Error && one.line == 230).count(), 1);
         let last = kept.last().expect("not empty");
-        assert_eq!((last.level, last.message.as_str()), (Level::Error, "51 more remarks of this kind are not shown"));
+        assert_eq!((last.level, last.message.as_str()), (Level::Warning, "801 more remarks were left out"));
+
+        let mut errors = Remarks::new(&Arc::from("x"));
+        for line in 0..1000 {
+            errors.add(Level::Error, line, 1, "bad");
+        }
+        let kept = errors.finish();
+        assert_eq!(kept.len(), MAX_DIAGNOSTICS);
+        assert!(kept.last().is_some_and(|last| last.level == Level::Error && last.message.starts_with("801 ")));
     }
 
     #[test]

@@ -4,4 +4,3 @@
 pub mod ipset_save;
 pub mod iptables_save;
 pub mod nft_json;
-pub(crate) mod remarks;

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use self::kinds::{Dimension, Masks};
 use self::lines::{Lines, word};
 use super::iptables_save::values::{self, Expected, ICMP_NAMES, ICMPV6_NAMES, number, split_once};
-use super::remarks::{Remarks, excerpt};
-use crate::diagnostic::{Level, Parsed};
+use crate::diagnostic::{Level, Parsed, Remarks, excerpt};
 use crate::packet::{Family, InterfacePattern, Protocol};
 use crate::ruleset::{ElementExtra, Elements, Interval, Set, SetKind, interface_interval, interface_number};
 
@@ -36,7 +35,7 @@ pub fn read(source: &Arc<str>, text: &[u8]) -> Parsed<Vec<Set>> {
         reader.line(line, number);
     }
     if let Some(number) = lines.open_quote() {
-        reader.remarks.add(Level::Error, (number, 0), "this quote never closes; everything behind it is lost");
+        reader.remarks.add(Level::Error, number, 0, "this quote never closes; everything behind it is lost");
         for set in &mut reader.sets {
             set.lose("the listing ends within a quote");
         }
@@ -88,7 +87,7 @@ impl<'a> Reader<'a> {
             comment if comment.starts_with(b"#") => {}
             _ => {
                 let message = format!("expected create or add, found \"{}\"", excerpt(line));
-                self.remarks.add(Level::Error, (number, 1), message);
+                self.remarks.add(Level::Error, number, 1, message);
                 // del, flush, destroy, swap, rename: what it names, or all when that is unclear, is not as read
                 let named = self.index.get(word(rest).0).copied();
                 for (index, set) in self.sets.iter_mut().enumerate() {
@@ -105,7 +104,7 @@ impl<'a> Reader<'a> {
         let (type_name, options) = word(rest);
         if name.is_empty() || type_name.is_empty() {
             let message = format!("expected create NAME TYPE, found \"{}\"", excerpt(line));
-            self.remarks.add(Level::Error, (number, 1), message);
+            self.remarks.add(Level::Error, number, 1, message);
             return;
         }
         let kind = kinds::named(type_name);
@@ -146,12 +145,12 @@ impl<'a> Reader<'a> {
         }
         if let Some(reason) = &open.reason {
             let message = format!("set {}: {reason}; its contents are unknown", excerpt(name));
-            self.remarks.add(Level::Warning, (number, 1), message);
+            self.remarks.add(Level::Warning, number, 1, message);
         }
         if let Some(old) = self.index.insert(name, self.sets.len())
             && let Some(old) = self.sets.get_mut(old)
         {
-            self.remarks.add(Level::Warning, (number, 1), format!("set {} is created twice", excerpt(name)));
+            self.remarks.add(Level::Warning, number, 1, format!("set {} is created twice", excerpt(name)));
             old.lose("created twice");
             open.lose("created twice");
         }
@@ -167,7 +166,7 @@ impl<'a> Reader<'a> {
         };
         let Some(index) = found else {
             let message = format!("set {} is not created here; its elements are lost", excerpt(name));
-            self.remarks.add(Level::Error, (number, 1), message);
+            self.remarks.add(Level::Error, number, 1, message);
             return;
         };
         self.last = Some((name, index));
@@ -179,7 +178,7 @@ impl<'a> Reader<'a> {
         if let Err(expected) = add(open, rest) {
             let message = format!("expected {expected}, found \"{}\"", excerpt(rest));
             open.lose(format!("line {number}: {message}"));
-            self.remarks.add(Level::Error, (number, 1), message);
+            self.remarks.add(Level::Error, number, 1, message);
         }
     }
 }

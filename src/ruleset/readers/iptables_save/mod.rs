@@ -23,8 +23,7 @@ use std::sync::Arc;
 use self::header::Header;
 use self::open::OpenTable;
 use self::tokens::{Cursor, LineError, Token};
-use super::remarks::{Remarks, excerpt};
-use crate::diagnostic::{Level, Parsed};
+use crate::diagnostic::{Level, Parsed, Remarks, excerpt};
 use crate::packet::Family;
 use crate::ruleset::{Backend, Counters, Effect, Policy, Rule, Step, Table};
 
@@ -112,12 +111,12 @@ impl<'a> Reader<'a> {
                  list it with: nft -j list ruleset",
                 excerpt(name.as_bytes())
             );
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
             let backend = if self.backend == Backend::Iptables { Backend::IptablesNft } else { self.backend };
             self.tables.push(open::unread_table(backend, self.family, name, &self.source, &text, place.0));
         } else if text.contains("tables present, use") {
             let message = format!("{}; what they hold is not in this listing", excerpt(line));
-            self.remarks.add(Level::Warning, place, message);
+            self.remarks.add(Level::Warning, place.0, place.1, message);
         }
     }
 
@@ -126,7 +125,7 @@ impl<'a> Reader<'a> {
             if self.believed.0 != Backend::Iptables && self.believed.0 != backend {
                 let message =
                     format!("expected a listing of {}, found one of {}", self.believed.0.name(), backend.name());
-                self.remarks.add(Level::Warning, place, message);
+                self.remarks.add(Level::Warning, place.0, place.1, message);
             }
             self.backend = backend;
         } else {
@@ -134,7 +133,7 @@ impl<'a> Reader<'a> {
         }
         if self.believed.1 != header.family {
             let message = format!("expected rules of {}, found a listing of {}", self.believed.1, header.family);
-            self.remarks.add(Level::Warning, place, message);
+            self.remarks.add(Level::Warning, place.0, place.1, message);
         }
         self.family = header.family;
     }
@@ -150,7 +149,7 @@ impl<'a> Reader<'a> {
                 "expected one of the tables raw, mangle, nat, filter, security, found \"{}\"; its hooks are unknown",
                 excerpt(name)
             );
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
         }
         let name = String::from_utf8_lossy(name);
         self.open = Some(OpenTable::new(self.backend, self.family, &name, &self.source, false, place.0));
@@ -160,7 +159,7 @@ impl<'a> Reader<'a> {
     fn table(&mut self, place: (u32, u32)) -> &mut OpenTable {
         if self.open.is_none() {
             let message = "this is a piece of a listing: no line says which table it belongs to, chains have no hooks";
-            self.remarks.add(Level::Note, place, message);
+            self.remarks.add(Level::Note, place.0, place.1, message);
         }
         self.open.get_or_insert_with(|| OpenTable::new(self.backend, self.family, "?", &self.source, true, place.0))
     }
@@ -171,7 +170,7 @@ impl<'a> Reader<'a> {
             line.get(1..).unwrap_or_default().split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
         let (Some(name), Some(policy)) = (parts.next(), parts.next()) else {
             let message = format!("expected :CHAIN POLICY [packets:bytes], found \"{}\"", excerpt(line));
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
             return self.table(place).blind("a chain declaration is unreadable");
         };
         self.declare(name, policy, place);
@@ -184,7 +183,7 @@ impl<'a> Reader<'a> {
         }
         if std::str::from_utf8(name).is_err() {
             let message = "the chain's name is not UTF-8, its bytes are replaced; other names may look the same";
-            self.remarks.add(Level::Warning, place, message);
+            self.remarks.add(Level::Warning, place.0, place.1, message);
         }
         let known = match policy {
             b"-" => Some(None),
@@ -197,10 +196,10 @@ impl<'a> Reader<'a> {
         if known.is_none() {
             table.blind_end(chain, "its policy is unreadable");
             let message = format!("expected the policy ACCEPT, DROP or -, found \"{}\"", excerpt(policy));
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
         } else if policy != b"-" && !table.is_fragment() && !table.is_base(chain) {
             let message = format!("chain {} has a policy, but this table has no such hook", excerpt(name));
-            self.remarks.add(Level::Warning, place, message);
+            self.remarks.add(Level::Warning, place.0, place.1, message);
         }
     }
 
@@ -221,7 +220,7 @@ impl<'a> Reader<'a> {
         if command == b"COMMIT" && outcome.is_ok() && words.len() == first + 1 {
             match self.open.take() {
                 Some(open) => self.close(open, None),
-                None => self.remarks.add(Level::Warning, place, "COMMIT without a table, nothing to end"),
+                None => self.remarks.add(Level::Warning, place.0, place.1, "COMMIT without a table, nothing to end"),
             }
             return;
         }
@@ -241,7 +240,7 @@ impl<'a> Reader<'a> {
             let line = self.input.get(span.0..span.1).unwrap_or_default();
             let message =
                 format!("expected -A CHAIN …, :CHAIN …, *TABLE or COMMIT, found \"{}\"", excerpt(line.trim_ascii()));
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
             if let Some(open) = &mut self.open {
                 open.blind("a line is unreadable");
             }
@@ -255,7 +254,7 @@ impl<'a> Reader<'a> {
             }
             Command::Append | Command::Insert => {
                 if outcome.is_ok() && counters == Some(None) {
-                    self.remarks.add(Level::Warning, place, "expected counters as [packets:bytes]");
+                    self.remarks.add(Level::Warning, place.0, place.1, "expected counters as [packets:bytes]");
                 }
                 let insert = matches!(what, Command::Insert);
                 let rule = match outcome {
@@ -322,7 +321,7 @@ impl<'a> Reader<'a> {
                 (place, format!("a rule of more than {} words, kept as unknown", tokens::MAX_WORDS))
             }
         };
-        self.remarks.add(Level::Error, place, message);
+        self.remarks.add(Level::Error, place.0, place.1, message);
         self.table(place);
         let line = self.input.get(span.0..span.1).unwrap_or_default().trim_ascii();
         let effect = Effect::Opaque(excerpt(line).into());
@@ -340,17 +339,17 @@ impl<'a> Reader<'a> {
         }
         if based {
             let message = format!("chain {} is not declared, its policy is taken as ACCEPT", excerpt(chain));
-            self.remarks.add(Level::Warning, place, message);
+            self.remarks.add(Level::Warning, place.0, place.1, message);
         } else {
             let message = format!("chain {} is not declared; iptables-restore would refuse this", excerpt(chain));
-            self.remarks.add(Level::Error, place, message);
+            self.remarks.add(Level::Error, place.0, place.1, message);
         }
     }
 
     fn close(&mut self, mut open: OpenTable, cut_short: Option<&str>) {
         if let Some(reason) = cut_short {
             let message = format!("{reason}: rules of table {} are missing from here on, save it again", open.name());
-            self.remarks.add(Level::Error, (open.line(), 1), message);
+            self.remarks.add(Level::Error, open.line(), 1, message);
             open.cut_short(reason);
         }
         let table = open.finish();
@@ -364,9 +363,9 @@ impl<'a> Reader<'a> {
             let line = table.chains.first().map_or(0, |chain| chain.line);
             // of one backend only one can be loaded; of an unknown backend they may be a legacy and an nft table
             if table.backend == Backend::Iptables {
-                self.remarks.add(Level::Warning, (line, 1), format!("{what}, taken as tables of two backends"));
+                self.remarks.add(Level::Warning, line, 1, format!("{what}, taken as tables of two backends"));
             } else {
-                self.remarks.add(Level::Warning, (line, 1), format!("{what}, the later one counts"));
+                self.remarks.add(Level::Warning, line, 1, format!("{what}, the later one counts"));
                 *known = table;
                 return;
             }

@@ -6,9 +6,8 @@ use super::matches::{self, Context, Trouble};
 use super::targets;
 use super::tokens::Token;
 use super::values;
-use crate::diagnostic::Level;
+use crate::diagnostic::{Level, Remarks, excerpt};
 use crate::packet::Family;
-use crate::ruleset::readers::remarks::{Remarks, excerpt};
 use crate::ruleset::{Counters, Effect, Expr, Field, Match, Name, OpaqueKind, Rule, Step, Verdict};
 
 /// What a rule needs to know of the table it stands in.
@@ -200,7 +199,7 @@ impl Reader<'_, '_, '_, '_> {
         let place = self.context.words.get(start).map_or((0, 0), |word| word.place);
         let text = text_of(&self.context, group);
         let message = format!("{what}, its answer is unknown: {}", excerpt(text.as_bytes()));
-        self.remarks.add(Level::Warning, place, message);
+        self.remarks.add(Level::Warning, place.0, place.1, message);
     }
 
     fn warn(&mut self, trouble: &Trouble) {
@@ -210,7 +209,8 @@ impl Reader<'_, '_, '_, '_> {
         let found = found.map_or_else(|| "the end of the rule".to_owned(), |word| format!("\"{}\"", excerpt(word.raw)));
         self.remarks.add(
             Level::Warning,
-            place,
+            place.0,
+            place.1,
             format!("expected {}, found {found}; kept as unknown", trouble.expected),
         );
     }
