@@ -7,6 +7,7 @@ pub mod kind;
 pub mod meta;
 pub mod secrets;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
@@ -14,7 +15,7 @@ pub use crate::files::{FileState, SnapshotFiles};
 use crate::host::{self, Host};
 use crate::packet::Family;
 use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
-use crate::ruleset::{Backend, Ruleset, Table, merge};
+use crate::ruleset::{Backend, Name, Rule, Ruleset, Table, merge};
 use meta::Meta;
 
 /// What the files say.
@@ -115,8 +116,7 @@ struct Reading<'a> {
 fn have_the_same_rules(saved: &Table, native: &Table) -> bool {
     let shape = |table: &Table| {
         let chains = table.chains.iter().filter(|chain| !chain.rules.is_empty());
-        let mut shape: Vec<(crate::ruleset::Name, usize)> =
-            chains.map(|chain| (chain.name.clone(), chain.rules.len())).collect();
+        let mut shape: Vec<(Name, usize)> = chains.map(|chain| (chain.name.clone(), chain.rules.len())).collect();
         shape.sort();
         shape
     };
@@ -156,6 +156,7 @@ impl Reading<'_> {
                 if table.backend == Backend::IptablesNft { saved_nft.push(table) } else { tables.push(table) }
             }
         }
+        self.let_nft_tell(&native, &mut saved_nft);
         let merged = merge::merge(native, saved_nft);
         self.diagnostics.extend(merged.diagnostics);
         tables.extend(merged.value);
@@ -165,6 +166,32 @@ impl Reading<'_> {
         }
         let ipsets = self.file("ipset-save.txt", ipset_save::read).unwrap_or_default();
         Ruleset { tables, ipsets }
+    }
+
+    /// Where a save listing of iptables-nft gave up on a table or was cut off, nft's listing tells all the same, unless it
+    /// withholds something there: what was an error is then only a remark.
+    fn let_nft_tell(&mut self, native: &[Table], saved: &mut Vec<Table>) {
+        let nft: &str = self.files.label("nft-ruleset.json");
+        let damaged = self.diagnostics.iter().any(|remark| remark.level == Level::Error && *remark.source == *nft);
+        if native.is_empty() || damaged {
+            return;
+        }
+        let withheld = |table: &Table| {
+            let listed = native.iter().find(|other| (other.family, &other.name) == (table.family, &table.name));
+            listed.is_some_and(|listed| listed.chains.iter().flat_map(|chain| &chain.rules).any(Rule::is_withheld))
+        };
+        let unread = |table: &Table| table.other.iter().any(|text| text.starts_with(iptables_save::UNREAD));
+        let sources: BTreeSet<Name> =
+            saved.iter().filter(|table| unread(table)).map(|table| Name::clone(&table.source)).collect();
+        for source in sources {
+            if saved.iter().any(|table| table.source == source && unread(table) && withheld(table)) {
+                continue;
+            }
+            saved.retain(|table| table.source != source || !unread(table));
+            for remark in self.diagnostics.iter_mut().filter(|remark| remark.source == source) {
+                remark.level = remark.level.min(Level::Warning);
+            }
+        }
     }
 
     /// Whether a table of `iptables-save.txt` stands in the listing of its variant, too; for one of unknown variant in
@@ -226,6 +253,29 @@ mod tests {
     }
 
     const FILTER: &str = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n";
+
+    #[test]
+    fn where_the_save_tool_gives_up_nfts_listing_tells() {
+        let rule = |expr: &str| {
+            format!(
+                r#"{{"nftables": [{{"metainfo": {{"version": "1.0.6", "json_schema_version": 1}}}},
+                {{"table": {{"family": "ip", "name": "filter", "handle": 1}}}},
+                {{"chain": {{"family": "ip", "table": "filter", "name": "INPUT", "handle": 1, "type": "filter",
+                    "hook": "input", "prio": 0, "policy": "accept"}}}},
+                {{"rule": {{"family": "ip", "table": "filter", "chain": "INPUT", "handle": 3, "expr": [{expr}]}}}}]}}"#
+            )
+        };
+        let save = "# Table `filter' is incompatible, use 'nft' tool.\n";
+        let errors = |snapshot: &Snapshot| snapshot.diagnostics.iter().filter(|d| d.level == Level::Error).count();
+        let told = snapshot(&[("nft-ruleset.json", &rule(r#"{"drop": null}"#)), ("iptables-nft-save.txt", save)]);
+        assert_eq!((tables(&told).len(), errors(&told)), (1, 0), "{:?}", told.diagnostics);
+        assert!(told.diagnostics.iter().any(|d| d.message.contains("native nft rules")), "it is still said");
+        let xt = rule(r#"{"xt": {"type": "match", "name": "set"}}, {"drop": null}"#);
+        let hidden = snapshot(&[("nft-ruleset.json", &xt), ("iptables-nft-save.txt", save)]);
+        assert!(errors(&hidden) > 0, "{:?}", hidden.diagnostics);
+        let alone = snapshot(&[("iptables-nft-save.txt", save)]);
+        assert!(errors(&alone) > 0);
+    }
 
     #[test]
     fn a_save_of_unknown_variant_is_paired_with_the_nft_listing_it_is_of() {
