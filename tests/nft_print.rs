@@ -78,7 +78,13 @@ fn scripts() -> Vec<(String, String)> {
         let name = path.file_name().expect("name").to_string_lossy().into_owned();
         // 90 and 91 are what nft itself cannot list
         if name.ends_with(".nft") && !name.starts_with('9') {
-            scripts.push((name, std::fs::read_to_string(&path).expect("text")));
+            let mut script = std::fs::read_to_string(&path).expect("text");
+            if name.starts_with("34-") {
+                // it adds to a table that iptables-nft has made
+                let table = "add table ip filter\nadd chain ip filter INPUT { type filter hook input priority 0; }\n";
+                script.insert_str(0, table);
+            }
+            scripts.push((name, script));
         }
     }
     scripts.sort();
