@@ -89,9 +89,10 @@ impl<'e> Walk<'e, '_> {
             NatKind::Netmap => destination_at(place.site.hook),
         };
         if nat.kind == NatKind::Redirect && place.site.hook != Hook::Output {
-            let here = self.addresses_of(state.flow.iif);
-            if here.is_some_and(|mut addresses| addresses.next().is_none()) {
-                return Translated::Nowhere;
+            match self.nowhere_to_redirect(place, state) {
+                Truth::Yes => return Translated::Nowhere,
+                Truth::No => {}
+                Truth::Open(var) => return Translated::Open(var),
             }
         }
         let unknown = format!("nat:{:?}:{}", place.rule, state.clock);
@@ -140,6 +141,20 @@ impl<'e> Walk<'e, '_> {
             }
         }
         Translated::Done
+    }
+
+    /// Whether the incoming interface has no address that a redirect could take: the kernel drops the packet then.
+    fn nowhere_to_redirect(&mut self, place: Place, state: &State) -> Truth {
+        let found = self.addresses_of(state.flow.iif).map(|mut addresses| addresses.next().is_some());
+        match found {
+            Some(true) => Truth::No,
+            Some(false) => Truth::Yes,
+            None => {
+                let words =
+                    || "redirect drops when the incoming interface has no address, which is not known".to_owned();
+                self.eval(place, state).ask("no address to redirect to".to_owned(), words)
+            }
+        }
     }
 
     /// Whether another connection already has the addresses this one gets. Ports and identifiers are chosen so that they tell

@@ -127,7 +127,10 @@ fn redirected_packets_come_in_with_their_new_port() {
             [rule([dport(8080), on(Match::Not(Box::new(Match::equals(Field::CtStatus, 0)))), accept()])],
         ),
     ])]);
-    expect(&rules, &tcp_in(80), Accept);
+    let at_bastion = |port| trace(&rules, &bastion(), &tcp_in(port), &TraceOptions::default()).verdict;
+    assert_eq!([at_bastion(80), at_bastion(8080)], [Accept, Accept]);
+    // without the host's addresses nobody knows whether the redirect finds one
+    expect(&rules, &tcp_in(80), Unknown);
     expect(&rules, &tcp_in(8080), Accept);
 }
 
