@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::judged::{Judged, judge};
 use crate::calico::failsafe::{self, FailsafeReport};
-use crate::calico::integrity::{self, Integrity};
+use crate::calico::integrity::{self, Integrity, plain_name};
 use crate::diagnostic::Level;
 use crate::packet::{Family, Hook};
 use crate::ruleset::{Backend, Chain, Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
@@ -106,10 +106,7 @@ impl<'a> Context<'a> {
 /// Whether a chain name is one Felix gives (`cali-INPUT`, `filter-cali-INPUT`).
 #[must_use]
 pub fn is_felix_chain(name: &str) -> bool {
-    name.starts_with("cali-")
-        || ["filter-", "raw-", "mangle-", "nat-"]
-            .iter()
-            .any(|layer| name.strip_prefix(layer).is_some_and(|rest| rest.starts_with("cali-")))
+    plain_name(name).starts_with("cali-")
 }
 
 impl Table {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::calico::failsafe::Weight;
+
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +34,19 @@ impl Severity {
             Self::Medium => "medium",
             Self::High => "high",
             Self::Critical => "critical",
+        }
+    }
+}
+
+/// A failsafe problem's weight: calico, below this room, has its own word for it.
+impl From<Weight> for Severity {
+    fn from(weight: Weight) -> Self {
+        match weight {
+            Weight::Info => Self::Info,
+            Weight::Low => Self::Low,
+            Weight::Medium => Self::Medium,
+            Weight::High => Self::High,
+            Weight::Critical => Self::Critical,
         }
     }
 }

@@ -122,7 +122,7 @@ pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
         .tables
         .iter()
         .flat_map(|table| &table.chains)
-        .any(|chain| worlds::failsafe_direction(&chain.name).is_some() && !chain.rules.is_empty());
+        .any(|chain| worlds::is_failsafe_chain(&chain.name) && !chain.rules.is_empty());
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
     let policy_engine = policy_alone.as_ref().map(|world| engine.beside(world, &snapshot.host));

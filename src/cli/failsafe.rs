@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::audit::finding::Severity;
 use crate::calico::failsafe;
 use crate::cli::args::{Common, FailsafeArgs};
 use crate::cli::exit::{CliError, Outcome};
@@ -27,7 +28,7 @@ pub fn run(common: &Common, _args: &FailsafeArgs, out: &mut dyn Write) -> Result
     }
     let least = common.fail_on.severity();
     Ok(Outcome {
-        findings: report.problems.iter().any(|problem| report::failsafe::severity(problem.severity) >= least),
+        findings: report.problems.iter().any(|problem| Severity::from(problem.severity) >= least),
         incomplete: !report.incomplete.is_empty(),
     })
 }

@@ -14,18 +14,6 @@ use crate::packet::Family;
 const MOST_ROWS: usize = 200;
 const MOST_ENTRIES: usize = 12;
 
-/// A problem's weight as a finding's severity.
-#[must_use]
-pub fn severity(weight: Weight) -> Severity {
-    match weight {
-        Weight::Info => Severity::Info,
-        Weight::Low => Severity::Low,
-        Weight::Medium => Severity::Medium,
-        Weight::High => Severity::High,
-        Weight::Critical => Severity::Critical,
-    }
-}
-
 /// The whole report as text; never wider than the style. `quiet` leaves out everything below [`Weight::Medium`].
 #[must_use]
 pub fn text(report: &FailsafeReport, style: Style, quiet: bool) -> String {
@@ -69,7 +57,7 @@ fn verdict(report: &FailsafeReport) -> (Tone, String) {
     } else if let Some(worst) = worst.filter(|worst| worst.severity >= Weight::Medium) {
         let more = report.problems.iter().filter(|problem| problem.severity >= Weight::Medium).count() - 1;
         let more = if more == 0 { String::new() } else { format!("; and {}", count(more, "further problem")) };
-        (Tone::of(severity(worst.severity)), format!("{}{more}", worst.title))
+        (Tone::of(Severity::from(worst.severity)), format!("{}{more}", worst.title))
     } else if report.incomplete.is_empty() {
         (Tone::Good, "the failsafe lists agree, and the next restart of Felix changes nothing".to_owned())
     } else {
@@ -226,7 +214,7 @@ fn problems(out: &mut String, report: &FailsafeReport, style: Style, quiet: bool
     }
     let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "Problems"));
     for problem in shown {
-        let severity = severity(problem.severity);
+        let severity = Severity::from(problem.severity);
         let doubt = if problem.certain { "" } else { " (as far as the sources were read)" };
         let head = format!("  {:<9}", severity.name());
         out.push_str(&painted(style, Tone::of(severity), &style.wrap(&head, &format!("{}{doubt}", problem.title))));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::analysis::trace::{Trace, TraceOptions, TraceVerdict, trace};
 use crate::host::{Host, Interface, InterfaceAddress, Route, RouteKind};
-use crate::packet::{ConntrackView, CtState, Direction, Family, Hook, Packet, Protocol, TcpFlags};
+use crate::packet::{Direction, Family, Hook, Packet, Protocol};
 use crate::ruleset::{
     Backend, BaseChain, Chain, ChainKind, DataType, Effect, Elements, Expr, Field, Interval, Match, Nat, NatKind,
     NatTarget, OpaqueKind, Operator, Policy, Rule, Ruleset, Set, SetDirection, SetKind, Step, Table, Verdict,
@@ -13,27 +13,9 @@ use crate::ruleset::{
 
 /// A packet from 203.0.113.7:51522 to 10.0.1.10.
 pub(super) fn tcp_in(dport: u16) -> Packet {
-    Packet {
-        direction: Direction::In,
-        src: ip("203.0.113.7"),
-        dst: ip("10.0.1.10"),
-        protocol: Protocol::TCP,
-        sport: Some(51522),
-        dport: Some(dport),
-        tcp_flags: TcpFlags::SYN,
-        icmp: None,
-        iif: Some("ens5".into()),
-        oif: None,
-        state: CtState::NEW,
-        ct: ConntrackView::default(),
-        mark: 0,
-        uid: None,
-        gid: None,
-        ttl: None,
-        tos: None,
-        length: None,
-        packet_type: None,
-    }
+    let peer = (ip("203.0.113.7"), 51522);
+    let packet = Packet::first(Direction::In, Protocol::TCP, peer, (ip("10.0.1.10"), dport));
+    Packet { iif: Some("ens5".into()), ..packet }
 }
 
 /// A packet from 10.0.1.10 to 147.75.40.148.

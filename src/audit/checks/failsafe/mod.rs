@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use crate::audit::check::Check;
 use crate::audit::context::Context;
-use crate::audit::finding::{Bites, Finding, Severity};
-use crate::calico::failsafe::{Problem, ProblemKind, Weight, When};
+use crate::audit::finding::{Bites, Finding};
+use crate::calico::failsafe::{Problem, ProblemKind, When};
 
 /// Findings for the failsafe report's problems of these kinds.
 fn from_problems(context: &Context<'_>, check: &Check, kinds: &[ProblemKind]) -> Vec<Finding> {
@@ -41,7 +41,7 @@ fn from_problem(check: &Check, problem: &Problem) -> Finding {
         put("file", json!(&*place.file));
     }
     let mut finding = Finding::new(check, Value::Object(subject), &*problem.title)
-        .severity(severity(problem.severity))
+        .severity(problem.severity.into())
         .bites(bites(problem.bites))
         .fix(&*problem.fix);
     if let Some(place) = &problem.place {
@@ -50,16 +50,6 @@ fn from_problem(check: &Check, problem: &Problem) -> Finding {
         finding = finding.evidence("kernel", text);
     }
     if problem.certain { finding } else { finding.bounded() }
-}
-
-fn severity(weight: Weight) -> Severity {
-    match weight {
-        Weight::Info => Severity::Info,
-        Weight::Low => Severity::Low,
-        Weight::Medium => Severity::Medium,
-        Weight::High => Severity::High,
-        Weight::Critical => Severity::Critical,
-    }
 }
 
 fn bites(when: When) -> Bites {
