@@ -2,8 +2,8 @@
 //! says what a change would cut before it is made.
 //!
 //! Data flows one way. Raw text of standard tools ([`snapshot`]) is read into one model of the firewall ([`ruleset`]), of
-//! Calico ([`calico`]) and of the host ([`host`]); [`analysis`] answers questions about packets; [`audit`] turns answers
-//! into findings; [`report`] only formats. Log lines join as deny events ([`logs`]).
+//! Calico ([`calico`]) and of the host ([`host`]); [`analysis`] answers questions about packets, one or all at once
+//! ([`space`]); [`audit`] turns answers into findings; [`report`] only formats. Log lines join as deny events ([`logs`]).
 //!
 //! The **core** rooms do no I/O; the **edge** ([`system`], [`collect`], [`cli`]) does effects and holds no decisions.
 //! A room imports only rooms above it in this list; `tests/architecture.rs` checks that.
@@ -19,6 +19,7 @@ pub mod ruleset;
 pub mod host;
 pub mod calico;
 pub mod logs;
+pub mod space;
 pub mod snapshot;
 pub mod demo;
 pub mod analysis;

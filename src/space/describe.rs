@@ -1,0 +1,145 @@
+//! Sets in few words: prefixes, intervals, classes, how much is in them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::bdd::{Bdd, Set};
+use super::layout::{Dimension, Layout};
+use super::ranges::{joined, mask};
+use crate::packet::{Family, Prefix};
+use crate::ruleset::Interval;
+
+/// A list that may have been cut.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing<T> {
+    /// The first ones.
+    pub items: Vec<T>,
+    /// How many there are in all; saturates.
+    pub total: u128,
+}
+
+impl<T> Listing<T> {
+    /// How many were left out.
+    #[must_use]
+    pub fn left_out(&self) -> u128 {
+        self.total.saturating_sub(self.items.len() as u128)
+    }
+}
+
+/// Aligned blocks of numbers: a block is its first number and how many low bits are free.
+struct Blocks<'b> {
+    bdd: &'b Bdd,
+    first: u16,
+    width: u16,
+    limit: usize,
+    found: Vec<(u128, u16)>,
+}
+
+impl Blocks<'_> {
+    /// Recursion is as deep as the dimension is wide.
+    fn walk(&mut self, set: Set, depth: u16, low: u128) {
+        if set.is_empty() || self.found.len() >= self.limit {
+            return;
+        }
+        if set == Set::ALL {
+            self.found.push((low, self.width - depth));
+            return;
+        }
+        if depth >= self.width {
+            return;
+        }
+        let bit = 1u128 << (self.width - depth - 1);
+        let (lower, upper) =
+            if self.bdd.level(set) == self.first + depth { self.bdd.branches(set) } else { (set, set) };
+        self.walk(lower, depth + 1, low);
+        self.walk(upper, depth + 1, low | bit);
+    }
+
+    /// How many blocks there are below `set` at `depth`.
+    fn count(&self, set: Set, depth: u16, known: &mut HashMap<Set, u128>) -> u128 {
+        if set.is_empty() {
+            return 0;
+        }
+        if set == Set::ALL || depth >= self.width {
+            return 1;
+        }
+        // where a bit does not matter both halves need the same blocks
+        let level = self.bdd.level(set).saturating_sub(self.first).max(depth);
+        let own = match known.get(&set) {
+            Some(own) => *own,
+            None => {
+                let (lower, upper) = self.bdd.branches(set);
+                let own = self.count(lower, level + 1, known).saturating_add(self.count(upper, level + 1, known));
+                known.insert(set, own);
+                own
+            }
+        };
+        own.saturating_mul(1u128.checked_shl(u32::from(level - depth)).unwrap_or(u128::MAX))
+    }
+}
+
+fn blocks(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> Listing<(u128, u16)> {
+    let (first, width) = layout.place(dimension);
+    let mut blocks = Blocks { bdd, first, width, limit, found: Vec::new() };
+    blocks.walk(set, 0, 0);
+    let total = match blocks.found.len() < limit {
+        true => blocks.found.len() as u128,
+        false => blocks.count(set, 0, &mut HashMap::new()),
+    };
+    Listing { items: blocks.found, total }
+}
+
+/// The fewest prefixes that make up `set` exactly, in order, at most `limit` of them. `set` must depend on the addresses of
+/// `dimension` alone.
+#[must_use]
+pub fn prefixes(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> Listing<Prefix> {
+    let blocks = blocks(bdd, layout, set, dimension, limit);
+    let (_, width) = layout.place(dimension);
+    let prefix = |(low, free): &(u128, u16)| {
+        let length = u8::try_from(width - free).unwrap_or(0);
+        Prefix::new(address(*low, layout.family()), length)
+    };
+    Listing { items: blocks.items.iter().filter_map(prefix).collect(), total: blocks.total }
+}
+
+/// The numbers of `dimension` in `set`, as few intervals in order; cut when they need more than `limit` aligned blocks, which
+/// the flag tells. `set` must depend on that dimension alone.
+#[must_use]
+pub fn intervals(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> (Vec<Interval>, bool) {
+    let blocks = blocks(bdd, layout, set, dimension, limit);
+    let cut = blocks.left_out() > 0;
+    let interval = |(low, free): (u128, u16)| Interval { low, high: low | mask(u32::from(free)) };
+    (joined(blocks.items.into_iter().map(interval).collect()), cut)
+}
+
+/// An address from its number.
+#[must_use]
+pub fn address(number: u128, family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))),
+        _ => IpAddr::V6(Ipv6Addr::from(number)),
+    }
+}
+
+/// How many numbers of `dimension` are in `set`, which must depend on it alone; exact up to 2^53.
+#[must_use]
+pub fn size(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension) -> f64 {
+    let (_, width) = layout.place(dimension);
+    fraction(bdd, set, &mut HashMap::new()) * f64::from(width).exp2()
+}
+
+/// The part of all packets that is in `set`, of 1. Recursion is as deep as there are variables.
+fn fraction(bdd: &Bdd, set: Set, known: &mut HashMap<Set, f64>) -> f64 {
+    match set {
+        Set::ALL => return 1.0,
+        Set::NONE => return 0.0,
+        _ => {}
+    }
+    if let Some(fraction) = known.get(&set) {
+        return *fraction;
+    }
+    let (low, high) = bdd.branches(set);
+    let result = f64::midpoint(fraction(bdd, low, known), fraction(bdd, high, known));
+    known.insert(set, result);
+    result
+}

@@ -1,0 +1,94 @@
+//! Sets of numbers in place: bits of the packet against intervals.
+
+use super::bdd::{Bdd, Built, Set};
+use crate::ruleset::Interval;
+
+/// Sorts intervals and joins those that touch or overlap.
+#[must_use]
+pub fn joined(mut intervals: Vec<Interval>) -> Vec<Interval> {
+    intervals.retain(|interval| interval.low <= interval.high);
+    intervals.sort_unstable();
+    let mut joined: Vec<Interval> = Vec::with_capacity(intervals.len());
+    for interval in intervals {
+        match joined.last_mut() {
+            Some(last) if last.high == u128::MAX || interval.low <= last.high + 1 => {
+                last.high = last.high.max(interval.high);
+            }
+            _ => joined.push(interval),
+        }
+    }
+    joined
+}
+
+/// What `intervals` (as from [`joined`]) leave out of the numbers of `width` bits.
+#[must_use]
+pub fn gaps(intervals: &[Interval], width: u32) -> Vec<Interval> {
+    let most = mask(width);
+    let mut gaps = Vec::with_capacity(intervals.len() + 1);
+    let mut next = Some(0);
+    for interval in intervals {
+        let Some(low) = next.filter(|low| *low <= most) else { break };
+        if interval.low > low {
+            gaps.push(Interval { low, high: (interval.low - 1).min(most) });
+        }
+        next = interval.high.checked_add(1);
+    }
+    if let Some(low) = next.filter(|low| *low <= most) {
+        gaps.push(Interval { low, high: most });
+    }
+    gaps
+}
+
+/// The largest number of `width` bits.
+#[must_use]
+pub fn mask(width: u32) -> u128 {
+    if width >= 128 { u128::MAX } else { (1 << width) - 1 }
+}
+
+impl Bdd {
+    /// The set in which the number made of `bits`, most significant first, lies in one of `intervals` (as from [`joined`]).
+    ///
+    /// One pass over the intervals: where bits are variables in order each node is made directly, where they are constants
+    /// only one branch is looked at. Recursion is as deep as there are bits, at most 128.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub fn within(&mut self, bits: &[Set], intervals: &[Interval]) -> Built {
+        let width = u32::try_from(bits.len()).unwrap_or(128).min(128);
+        let most = mask(width);
+        let end = intervals.partition_point(|interval| interval.low <= most);
+        self.block(bits, 0, intervals.get(..end).unwrap_or_default())
+    }
+
+    /// Numbers that start with the bits decided so far, which make `low`.
+    fn block(&mut self, bits: &[Set], low: u128, intervals: &[Interval]) -> Built {
+        let Some(first) = intervals.first() else { return Ok(Set::NONE) };
+        let width = u32::try_from(bits.len()).unwrap_or(128);
+        let high = low | mask(width);
+        if first.low <= low && first.high >= high {
+            return Ok(Set::ALL);
+        }
+        let Some((bit, rest)) = bits.split_first() else { return Ok(Set::ALL) };
+        let middle = low | 1 << (width - 1);
+        let lower = if *bit == Set::ALL {
+            Set::NONE
+        } else {
+            let end = intervals.partition_point(|interval| interval.low < middle);
+            self.block(rest, low, intervals.get(..end).unwrap_or_default())?
+        };
+        if *bit == Set::NONE {
+            return Ok(lower);
+        }
+        let start = intervals.partition_point(|interval| interval.high < middle);
+        let upper = self.block(rest, middle, intervals.get(start..).unwrap_or_default())?;
+        self.choose(*bit, upper, lower)
+    }
+
+    /// The set in which the number made of `bits` is `number`.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub fn equal(&mut self, bits: &[Set], number: u128) -> Built {
+        self.within(bits, &[Interval::single(number)])
+    }
+}
