@@ -125,7 +125,7 @@ fn effect(random: &mut fastrand::Rng) -> Pair {
         1 => {
             let group = random.u16(..);
             let prefix: String = (0..random.usize(1..40)).map(|_| random.alphanumeric()).collect();
-            let step = Effect::Log { prefix: Some(prefix.clone().into()), group: Some(group) };
+            let step = Effect::Log { prefix: Some(prefix.clone().into()), group: Some(group), options: Box::default() };
             let log = Log { prefix: Some(prefix.into()), ..Log::new(Some(group.into())) };
             (Statement::Log(Some(log)), vec![Step::Effect(step)])
         }

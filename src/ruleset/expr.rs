@@ -284,7 +284,7 @@ pub enum Match {
         directions: Vec<SetDirection>,
         /// Holds when it is *not* in the set.
         negate: bool,
-        /// Conditions on counters of the entry and the like, as text; makes the answer undecidable on a hit.
+        /// What else it asks or does, as text: see [`asks_counters`] and [`asks_exceptions`].
         options: Option<Box<str>>,
     },
     /// One holds; false when empty.
@@ -357,6 +357,18 @@ impl Match {
         let elements = Elements::from_intervals(intervals);
         Self::Lookup { left: Expr::Field(field), negate, set: SetRef::Anonymous(Box::new(elements)) }
     }
+}
+
+/// Whether options of `-m set` ask for counters of the entry, which makes the answer undecidable on a hit.
+#[must_use]
+pub fn asks_counters(options: Option<&str>) -> bool {
+    options.is_some_and(|options| options.contains("--packets-") || options.contains("--bytes-"))
+}
+
+/// Whether options of `-m set` turn the answer round for sets of networks: only their exceptions (`nomatch`) match.
+#[must_use]
+pub fn asks_exceptions(options: Option<&str>) -> bool {
+    options.is_some_and(|options| options.contains("--return-nomatch"))
 }
 
 #[cfg(test)]

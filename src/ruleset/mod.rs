@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use expr::{
     DataType, Expr, FibField, FibResult, Field, Match, OpaqueKind, Operator, PayloadBase, SetDirection, SetRef,
 };
-pub use expr::{interface_interval, interface_number};
+pub use expr::{asks_counters, asks_exceptions, interface_interval, interface_number};
 pub use query::without_comments;
 pub use set::{Data, ElementExtra, Elements, Interval, Set, SetKind};
 
@@ -203,6 +203,8 @@ pub enum Effect {
         prefix: Option<Box<str>>,
         /// NFLOG group; `None` for the kernel log.
         group: Option<u16>,
+        /// What else the rule says of the line (level, flags, sizes), in its own words; may be empty.
+        options: Box<str>,
     },
     /// Count (anonymous or named counter); never decides anything.
     Count,
@@ -242,6 +244,8 @@ pub enum Verdict {
     Queue {
         /// The bypass flag.
         bypass: bool,
+        /// Which queues, in the rule's own words; may be empty.
+        options: Box<str>,
     },
     /// Not understood, or decided outside the ruleset (TPROXY, SYNPROXY); any outcome is possible.
     Opaque(Box<str>),
@@ -256,6 +260,8 @@ pub struct Nat {
     pub address: Option<NatTarget>,
     /// New port or ports; `None` keeps the port where possible.
     pub port: Option<NatTarget>,
+    /// How the kernel chooses among them (`--random`, `--persistent`), in the rule's own words; may be empty.
+    pub options: Box<str>,
 }
 
 /// The four translations.

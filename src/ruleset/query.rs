@@ -1,6 +1,6 @@
 //! Small questions about the model that several rooms ask.
 
-use super::{Backend, Effect, Expr, Match, Rule, Step, Table, Verdict};
+use super::{Backend, Effect, Expr, Match, Rule, Step, Table, Verdict, asks_counters};
 use crate::packet::Family;
 
 impl Table {
@@ -75,7 +75,7 @@ fn opaque_in_match<'a>(condition: &'a Match, parts: &mut Vec<&'a str>) {
             opaque_in_expr(right, parts);
         }
         Match::Lookup { left, .. } => opaque_in_expr(left, parts),
-        Match::Ipset { options, .. } => parts.extend(options.as_deref()),
+        Match::Ipset { options, .. } => parts.extend(options.as_deref().filter(|options| asks_counters(Some(options)))),
     }
 }
 

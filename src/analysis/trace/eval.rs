@@ -127,11 +127,11 @@ impl<'e> Eval<'e, '_> {
             }
             Match::Lookup { left, negate, set } => self.lookup_truth(condition, left, *negate, set),
             Match::Ipset { name, directions, negate, options } => {
-                let looked = self.ipset(name, directions, options.is_some());
+                let looked = self.ipset(name, directions, options.as_deref());
                 match looked {
                     Ok(inside) => (inside != *negate).into(),
                     Err((reason, keys)) => {
-                        let text = if options.is_some() && reason == Reason::Stateful {
+                        let text = if reason == Reason::Stateful {
                             format!("the entry's counters in set {name} decide")
                         } else {
                             reason.words(name)

@@ -4,7 +4,7 @@ use super::eval::{Eval, Keys, Reason};
 use super::index::Found;
 use super::state::Value;
 use crate::packet::{Family, Protocol};
-use crate::ruleset::{Elements, Field, Interval, Name, Set, SetDirection, SetKind};
+use crate::ruleset::{Elements, Field, Interval, Name, Set, SetDirection, SetKind, asks_counters, asks_exceptions};
 
 /// list:set holds sets that are no lists; deeper nesting is not a kernel's.
 const MAX_LISTS: u32 = 2;
@@ -14,11 +14,17 @@ type Answer = Result<bool, (Reason, Vec<Value>)>;
 
 impl<'e> Eval<'e, '_> {
     /// Whether the packet is in the ipset; why not decidable, and the values asked with, when it is open.
-    pub(super) fn ipset(&mut self, name: &'e Name, directions: &'e [SetDirection], options: bool) -> Answer {
+    pub(super) fn ipset(&mut self, name: &'e Name, directions: &'e [SetDirection], options: Option<&str>) -> Answer {
         self.ipset_at(name, directions, options, 0)
     }
 
-    fn ipset_at(&mut self, name: &'e Name, directions: &'e [SetDirection], options: bool, level: u32) -> Answer {
+    fn ipset_at(
+        &mut self,
+        name: &'e Name,
+        directions: &'e [SetDirection],
+        options: Option<&str>,
+        level: u32,
+    ) -> Answer {
         let engine = self.view.engine;
         let open = |reason| Err((reason, Vec::new()));
         if self.view.state.flow.touched.iter().any(|(place, touched)| *place == usize::MAX && **touched == **name) {
@@ -58,14 +64,18 @@ impl<'e> Eval<'e, '_> {
             Found::Element(_) if set.incomplete.is_some() && nested => open(Reason::Incomplete),
             // only the most specific network counts, whichever interfaces its entries name
             Found::Element(at) if parts == "net,iface" && outdone(&set.elements, at, numbers) => Ok(false),
-            Found::Element(_) if options => open(Reason::Stateful),
+            Found::Element(at) if nested && asks_exceptions(options) => {
+                let exception = set.elements.extra(at).is_some_and(|extra| extra.nomatch);
+                if exception && asks_counters(options) { open(Reason::Stateful) } else { Ok(exception) }
+            }
+            Found::Element(_) if asks_counters(options) => open(Reason::Stateful),
             Found::Element(at) => Ok(!set.elements.extra(at).is_some_and(|extra| extra.nomatch)),
             Found::Nothing if set.incomplete.is_some() => open(Reason::Incomplete),
             Found::Nothing => Ok(false),
         }
     }
 
-    fn list(&mut self, list: &'e Set, directions: &'e [SetDirection], options: bool, level: u32) -> Answer {
+    fn list(&mut self, list: &'e Set, directions: &'e [SetDirection], options: Option<&str>, level: u32) -> Answer {
         if level >= MAX_LISTS {
             return Err((Reason::Shape, Vec::new()));
         }

@@ -145,7 +145,7 @@ fn unit_length(rules: &[Rule], marks: Marks) -> usize {
 /// The rule number in an NFLOG prefix such as `DPE3|gnp/locked`.
 fn log_prefix_index(rule: &Rule) -> Option<u32> {
     rule.steps.iter().find_map(|step| match step {
-        Step::Effect(Effect::Log { prefix: Some(prefix), group: Some(_) }) => {
+        Step::Effect(Effect::Log { prefix: Some(prefix), group: Some(_), .. }) => {
             let (head, _) = prefix.split_once('|')?;
             head.get(3..)?.parse().ok()
         }

@@ -71,7 +71,7 @@ fn one_step(known: &Known, step: &Step) -> String {
                 format!("{} set {}", expression(known, &left), value(known, new, kind_of(&left)))
             }
             Effect::NoTrack => "notrack".into(),
-            Effect::Log { prefix, group } => {
+            Effect::Log { prefix, group, .. } => {
                 let prefix = prefix.as_ref().map(|prefix| format!(" prefix {}", quoted(prefix))).unwrap_or_default();
                 let group = group.map(|group| format!(" group {group}")).unwrap_or_default();
                 format!("log{prefix}{group}")
@@ -100,8 +100,8 @@ fn verdict_in(known: &Known, verdict: &Verdict) -> String {
             (_, how) => format!("reject with {how}"),
         },
         Verdict::Nat(target) => nat(known, target),
-        Verdict::Queue { bypass: true } => "queue flags bypass".into(),
-        Verdict::Queue { bypass: false } => "queue".into(),
+        Verdict::Queue { bypass: true, .. } => "queue flags bypass".into(),
+        Verdict::Queue { bypass: false, .. } => "queue".into(),
         Verdict::Opaque(text) => text.to_string(),
     }
 }

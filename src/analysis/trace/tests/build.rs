@@ -93,6 +93,7 @@ pub(super) fn nat(kind: NatKind, address: Option<&str>, port: Option<u16>) -> St
         kind,
         address: address.map(|text| single(number(text))),
         port: port.map(|port| single(port.into())),
+        options: Box::default(),
     }))
 }
 

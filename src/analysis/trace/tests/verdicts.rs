@@ -125,7 +125,7 @@ fn open_rules_fork_and_name_themselves() {
 
 #[test]
 fn open_rules_that_change_nothing_do_not_matter() {
-    let log = Step::Effect(crate::ruleset::Effect::Log { prefix: None, group: None });
+    let log = Step::Effect(crate::ruleset::Effect::Log { prefix: None, group: None, options: Box::default() });
     expect(&input([rule([limited(), log]), rule([accept()])]), &tcp_in(22), Accept);
     // and what both answers lead to is certain
     expect(&input([rule([opaque("string evil"), accept()]), rule([accept()])]), &tcp_in(22), Accept);
@@ -170,7 +170,7 @@ fn many_open_rules_fold_together() {
 
 #[test]
 fn a_user_space_queue_may_accept_or_drop() {
-    let rules = input([rule([Step::Verdict(Verdict::Queue { bypass: false })])]);
+    let rules = input([rule([Step::Verdict(Verdict::Queue { bypass: false, options: Box::default() })])]);
     let trace = run(&rules, &tcp_in(22));
     assert_eq!(trace.may, [Accept, Drop]);
 }

@@ -95,7 +95,7 @@ impl<'c> Printer<'c> {
     }
 
     fn write(&mut self, words: &Words) {
-        let joins = matches!(words.module, "tcp" | "udp" | "udplite" | "sctp" | "dccp" | "iprange");
+        let joins = matches!(words.module, "tcp" | "udp" | "udplite" | "sctp" | "dccp" | "iprange" | "ecn" | "owner");
         if !(joins && self.module == words.module && !self.used.contains(&words.option)) {
             self.push(&format!("-m {}", words.module));
             self.module = words.module;
@@ -129,7 +129,8 @@ impl<'c> Printer<'c> {
             };
             return Some((rank, format!("{}{option} {value}", bang(negate))));
         }
-        if let Match::Lookup { left: Expr::Field(field), negate, set: SetRef::Anonymous(elements) } = condition {
+        // the tool takes no list behind !
+        if let Match::Lookup { left: Expr::Field(field), negate: false, set: SetRef::Anonymous(elements) } = condition {
             let (rank, option) = match field {
                 Field::Ip4Saddr | Field::Ip6Saddr => (1, "-s"),
                 Field::Ip4Daddr | Field::Ip6Daddr => (2, "-d"),
@@ -137,7 +138,7 @@ impl<'c> Printer<'c> {
             };
             let family = self.width_of(field)?;
             let list: Option<Vec<String>> = elements.keys().map(|key| names::prefix(*key.first()?, family)).collect();
-            return Some((rank, format!("{}{option} {}", bang(*negate), list?.join(","))));
+            return Some((rank, format!("{option} {}", list?.join(","))));
         }
         let (field, mask, value, negate) = masked(condition)?;
         let option = match field {

@@ -30,7 +30,7 @@ pub(super) fn effect(effect: &Effect) -> Option<String> {
         Effect::Set { field: field @ (Field::Mark | Field::CtMark), value } => mark(effect, field, value)?,
         Effect::Set { .. } | Effect::Count => return None,
         Effect::NoTrack => "-j CT --notrack".into(),
-        Effect::Log { prefix, group } => {
+        Effect::Log { prefix, group, options } => {
             let (target, option) = if group.is_some() { ("NFLOG", "nflog-prefix") } else { ("LOG", "log-prefix") };
             let mut text = format!("-j {target}");
             if let Some(prefix) = prefix {
@@ -39,7 +39,7 @@ pub(super) fn effect(effect: &Effect) -> Option<String> {
             if let Some(group) = group {
                 text.push_str(&format!(" --nflog-group {group}"));
             }
-            text
+            with(text, options)
         }
         Effect::UpdateSet { text, .. } | Effect::Harmless(text) | Effect::Opaque(text) => target_text(text)?,
     })
@@ -55,12 +55,21 @@ pub(super) fn verdict(family: Family, verdict: &Verdict) -> Option<String> {
         Verdict::Reject(how) => format!("-j REJECT --reject-with {how}"),
         Verdict::Jump(chain) => format!("-j {chain}"),
         Verdict::Goto(chain) => format!("-g {chain}"),
-        Verdict::Queue { bypass: false } => "-j NFQUEUE --queue-num 0".into(),
-        Verdict::Queue { bypass: true } => "-j NFQUEUE --queue-num 0 --queue-bypass".into(),
+        Verdict::Queue { bypass, options } => {
+            let text = with("-j NFQUEUE".into(), options);
+            if *bypass { text + " --queue-bypass" } else { text }
+        }
         Verdict::Nat(one) => nat(family, one)?,
         Verdict::Opaque(text) => target_text(text)?,
         Verdict::Continue => return None,
     })
+}
+
+/// `text` and what else the rule says.
+fn with(text: String, options: &str) -> String {
+    // a range of ports and where it starts to count from are one word
+    let gap = if options.is_empty() || options.starts_with('/') { "" } else { " " };
+    text + gap + options
 }
 
 /// Text that was a target when it was read.
@@ -132,7 +141,7 @@ fn nat(family: Family, nat: &Nat) -> Option<String> {
     };
     let (address, port) = (range(&nat.address)?, range(&nat.port)?);
     let ports = port.map(|port| names::range(port, '-'));
-    Some(match (nat.kind, address) {
+    let text = match (nat.kind, address) {
         (NatKind::Masquerade | NatKind::Redirect, None) => {
             let target = if nat.kind == NatKind::Masquerade { "MASQUERADE" } else { "REDIRECT" };
             ports.map_or_else(|| format!("-j {target}"), |ports| format!("-j {target} --to-ports {ports}"))
@@ -141,7 +150,8 @@ fn nat(family: Family, nat: &Nat) -> Option<String> {
         (NatKind::Dnat, address) => format!("-j DNAT --to-destination {}", destination(family, address, ports)?),
         (NatKind::Snat, address) => format!("-j SNAT --to-source {}", destination(family, address, ports)?),
         _ => return None,
-    })
+    };
+    Some(with(text, &nat.options))
 }
 
 fn destination(family: Family, address: Option<Interval>, ports: Option<String>) -> Option<String> {

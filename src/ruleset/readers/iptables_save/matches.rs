@@ -266,8 +266,6 @@ fn set(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Result
                 let directions = directions(context.value(arg, 1)).map_err(|expected| arg.trouble(expected))?;
                 found = Some((arg, directions));
             }
-            // they only say that the match shall not touch counters of the entry
-            "update-counters" | "update-subcounters" => {}
             name => {
                 let space = if options.is_empty() { "" } else { " " };
                 let bang = if arg.negate { "! " } else { "" };
@@ -307,6 +305,11 @@ fn owner(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Resu
         return Ok(());
     }
     for arg in &group.args {
+        if matches!(arg.name, "pid-owner" | "sid-owner" | "cmd-owner") {
+            // of kernels before 2.6.14
+            out.push(super::rule::opaque_option(context, "owner", arg));
+            continue;
+        }
         let max = u64::from(u32::MAX);
         let (field, range) = match arg.name {
             "uid-owner" => (Field::Skuid, context.read(arg, ids)?),

@@ -3,7 +3,7 @@
 use super::draft::{Arg, Group};
 use super::extensions::Meaning;
 use super::matches::{self, Context, Trouble};
-use super::rule::text_of;
+use super::rule::{text_of, words_text};
 use super::values::{self, Expected, address, all_ones, masked_address, masked_word, split_once};
 use crate::packet::Family;
 use crate::ruleset::{Effect, Expr, Field, Interval, Nat, NatKind, NatTarget, Step, Verdict};
@@ -20,8 +20,11 @@ pub(crate) fn lower(context: &Context<'_, '_>, group: &Group) -> Result<Step, Tr
         "ACCEPT" => Verdict::Accept,
         "DROP" => Verdict::Drop,
         "RETURN" => Verdict::Return,
-        "QUEUE" => Verdict::Queue { bypass: false },
-        "NFQUEUE" => Verdict::Queue { bypass: find("queue-bypass").is_some() },
+        "QUEUE" => Verdict::Queue { bypass: false, options: "--queue-num 0".into() },
+        "NFQUEUE" => Verdict::Queue {
+            bypass: find("queue-bypass").is_some(),
+            options: rest_of(context, group, &["queue-bypass"]),
+        },
         "REJECT" => Verdict::Reject(reject(context, find("reject-with"))?.into()),
         "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Verdict::Nat(nat(context, extension.name, group)?),
         "TPROXY" | "SYNPROXY" | "CLUSTERIP" => Verdict::Opaque(text()),
@@ -37,9 +40,13 @@ fn effect(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Effect
     Ok(match name {
         "MARK" => mark(context, Field::Mark, group)?.unwrap_or_else(|| Effect::Harmless(text())),
         "CONNMARK" => connmark(context, group)?,
-        "LOG" => Effect::Log { prefix: string(context, find("log-prefix")), group: None },
-        "NFLOG" => log(context, find("nflog-prefix"), find("nflog-group"), 0)?,
-        "ULOG" => log(context, find("ulog-prefix"), find("ulog-nlgroup"), 1)?,
+        "LOG" => Effect::Log {
+            prefix: string(context, find("log-prefix")),
+            group: None,
+            options: rest_of(context, group, &["log-prefix"]),
+        },
+        "NFLOG" => log(context, group, ["nflog-prefix", "nflog-group"], 0)?,
+        "ULOG" => log(context, group, ["ulog-prefix", "ulog-nlgroup"], 1)?,
         "NOTRACK" => Effect::NoTrack,
         "CT" if find("notrack").is_some() => Effect::NoTrack,
         "CT" => Effect::Harmless(text()),
@@ -75,14 +82,24 @@ fn string(context: &Context<'_, '_>, arg: Option<&Arg>) -> Option<Box<str>> {
     arg.map(|arg| String::from_utf8_lossy(context.value(arg, 0)).into())
 }
 
-fn log(context: &Context<'_, '_>, prefix: Option<&Arg>, group: Option<&Arg>, default: u16) -> Result<Effect, Trouble> {
-    let group = match group {
+/// The options of a target that the model has no words for, as they stand.
+fn rest_of(context: &Context<'_, '_>, group: &Group, known: &[&str]) -> Box<str> {
+    let rest = group.args.iter().filter(|arg| !known.contains(&arg.name));
+    let spans: Vec<_> = rest.map(|arg| arg.word..arg.values.end).collect();
+    words_text(context.words, &spans).into()
+}
+
+fn log(context: &Context<'_, '_>, group: &Group, names: [&str; 2], default: u16) -> Result<Effect, Trouble> {
+    let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
+    let [prefix, number] = names.map(find);
+    let options = rest_of(context, group, &names);
+    let group = match number {
         None => default,
         Some(arg) => context.read(arg, |text| {
             values::number(text).and_then(|n| u16::try_from(n).ok()).ok_or("a netlink group of 0 to 65535")
         })?,
     };
-    Ok(Effect::Log { prefix: string(context, prefix), group: Some(group) })
+    Ok(Effect::Log { prefix: string(context, prefix), group: Some(group), options })
 }
 
 /// How the sender is told, in iptables' words for ICMP and nft's for TCP.
@@ -236,9 +253,16 @@ fn nat(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Nat, Trou
         "REDIRECT" => NatKind::Redirect,
         _ => NatKind::Netmap,
     };
+    let rest = rest_of(context, group, &["to", "to-ports", "to-destination", "to-source"]);
+    // where a range of ports starts to count from belongs to the range
+    let base = target.map(|target| context.value(target, 0)).and_then(|text| split_once(text, b'/'));
+    let options = match base.filter(|_| name == "DNAT") {
+        Some((_, base)) => format!("/{} {rest}", String::from_utf8_lossy(base)).trim_end().into(),
+        None => rest,
+    };
     let Some(target) = target else {
         return match kind {
-            NatKind::Masquerade | NatKind::Redirect => Ok(Nat { kind, address: None, port: None }),
+            NatKind::Masquerade | NatKind::Redirect => Ok(Nat { kind, address: None, port: None, options }),
             _ => Err(Trouble { word: group.name.unwrap_or(0), expected: "an address behind this target" }),
         };
     };
@@ -249,7 +273,7 @@ fn nat(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Nat, Trou
         NatKind::Netmap => (Some(context.read(target, |text| network(text, context.family))?), None),
         _ => context.read(target, |text| address_and_port(text, context.family))?,
     };
-    Ok(Nat { kind, address: address.map(NatTarget::Range), port: port.map(NatTarget::Range) })
+    Ok(Nat { kind, address: address.map(NatTarget::Range), port: port.map(NatTarget::Range), options })
 }
 
 fn network(text: &[u8], family: Family) -> Result<Interval, Expected> {

@@ -195,7 +195,10 @@ impl RuleReader {
                 words.extend(log_flags(&flags.words().unwrap_or_default()));
             }
         }
-        self.push_as(Step::Effect(Effect::Log { prefix: effect.0, group: effect.1 }), words.join(" "));
+        self.push_as(
+            Step::Effect(Effect::Log { prefix: effect.0, group: effect.1, options: Box::default() }),
+            words.join(" "),
+        );
         Ok(())
     }
 
@@ -219,6 +222,7 @@ impl RuleReader {
             },
             address: None,
             port: None,
+            options: Box::default(),
         };
         let mut flags = Vec::new();
         if *body != Json::Null {
@@ -290,7 +294,7 @@ impl RuleReader {
                 words.push(format!("to {number}"));
             }
         }
-        self.push_as(Step::Verdict(Verdict::Queue { bypass }), words.join(" "));
+        self.push_as(Step::Verdict(Verdict::Queue { bypass, options: Box::default() }), words.join(" "));
         Ok(())
     }
 

@@ -68,7 +68,6 @@ fn spellings_of_every_age_mean_the_same() {
         ("-p tcp --tcp-flags ! ALL NONE", "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE"),
         ("-p tcp -m multiport --destination-ports 22,80:81", "-p tcp -m multiport --dports 22,80:81"),
         ("-m set --set trusted src", "-m set --match-set trusted src"),
-        ("-m set --match-set trusted src ! --update-counters", "-m set --match-set trusted src"),
         ("-p icmp --icmp-type ping", "-p icmp -m icmp --icmp-type 8"),
         ("-p icmp --icmp-type port-unreachable", "-p icmp -m icmp --icmp-type 3/3"),
         ("-p icmp -m icmp --icmp-type any", "-p icmp"),
@@ -272,21 +271,26 @@ fn other_header_fields() {
 fn verdicts_and_translations() {
     let verdict = |one| vec![Step::Verdict(one)];
     let exactly = |n| Some(NatTarget::Range(Interval::single(n)));
-    let nat = |kind, address, port| verdict(Verdict::Nat(Nat { kind, address, port }));
+    let nat = |kind, address, port| verdict(Verdict::Nat(Nat { kind, address, port, options: Box::default() }));
     assert_eq!(steps("-j DNAT --to-destination 10.0.0.1:80"), nat(NatKind::Dnat, exactly(TEN + 1), exactly(80)));
     assert_eq!(steps("-j DNAT --to-destination :80"), nat(NatKind::Dnat, None, exactly(80)));
     let pool = Some(NatTarget::Range(range(TEN + 1, TEN + 5)));
     let ports = Some(NatTarget::Range(range(1024, 2048)));
     assert_eq!(steps("-j SNAT --to-source 10.0.0.1-10.0.0.5:1024-2048"), nat(NatKind::Snat, pool, ports.clone()));
-    assert_eq!(steps("-j MASQUERADE --to-ports 1024-2048 --random"), nat(NatKind::Masquerade, None, ports));
+    let options = "--random".into();
+    let masquerade = Nat { kind: NatKind::Masquerade, address: None, port: ports, options };
+    assert_eq!(steps("-j MASQUERADE --to-ports 1024-2048 --random"), verdict(Verdict::Nat(masquerade)));
     assert_eq!(steps("-j REDIRECT"), nat(NatKind::Redirect, None, None));
     let six = |words| steps6(words);
     assert_eq!(six("-j DNAT --to-destination [::1]:80"), nat(NatKind::Dnat, exactly(1), exactly(80)));
     assert_eq!(six("-j DNAT --to-destination ::1"), nat(NatKind::Dnat, exactly(1), None));
     assert_eq!(six("-j REJECT"), verdict(Verdict::Reject("icmp6-port-unreachable".into())));
     assert_eq!(steps("-j REJECT --reject-with tcp-reset"), verdict(Verdict::Reject("tcp reset".into())));
-    assert_eq!(steps("-j NFQUEUE --queue-num 3 --queue-bypass"), verdict(Verdict::Queue { bypass: true }));
-    assert_eq!(steps("-j QUEUE"), verdict(Verdict::Queue { bypass: false }));
+    assert_eq!(
+        steps("-j NFQUEUE --queue-num 3 --queue-bypass"),
+        verdict(Verdict::Queue { bypass: true, options: "--queue-num 3".into() })
+    );
+    assert_eq!(steps("-j QUEUE"), verdict(Verdict::Queue { bypass: false, options: "--queue-num 0".into() }));
     assert_eq!(steps("-j USER"), verdict(Verdict::Jump("USER".into())));
     assert_eq!(steps("-g USER"), verdict(Verdict::Goto("USER".into())));
     assert!(matches!(steps("-j TPROXY --on-port 3129")[..], [Step::Verdict(Verdict::Opaque(_))]));
@@ -299,7 +303,7 @@ fn effects() {
         [Step::Effect(one)] => one.clone(),
         other => panic!("{words}: {other:?}"),
     };
-    let log = |prefix: &str, group| Effect::Log { prefix: Some(prefix.into()), group };
+    let log = |prefix: &str, group| Effect::Log { prefix: Some(prefix.into()), group, options: Box::default() };
     assert_eq!(one(r#"-j LOG --log-prefix "calico-packet: ""#), log("calico-packet: ", None));
     assert_eq!(one("-j NFLOG --nflog-prefix D --nflog-group 2"), log("D", Some(2)));
     assert_eq!(one("-j CT --notrack"), Effect::NoTrack);
