@@ -127,6 +127,13 @@ impl Packet {
         }
     }
 
+    /// Whether connection tracking makes a new entry for it: it is new, and no earlier packet has left an entry behind.
+    #[must_use]
+    pub fn opens_connection(&self) -> bool {
+        let known = self.ct.status.is_some_and(|status| status.0 & CtStatus::CONFIRMED.0 != 0);
+        self.state == CtState::NEW && !known
+    }
+
     /// The packet's family, `Ipv4` or `Ipv6`.
     #[must_use]
     pub fn family(&self) -> Family {

@@ -2,11 +2,12 @@
 
 use super::record::StepKind;
 use super::state::{Ct, Flow, State, Value, address, merge};
+use super::tracking::PickUp;
 use super::walk::Walk;
-use super::{Engine, Trace, TraceVerdict};
+use super::{Engine, Followed, Passage, Trace, TraceVerdict};
 use crate::analysis::path::{CONNTRACK_PRIORITY, Group, Unit};
 use crate::analysis::route::{RouteQuery, Routed};
-use crate::packet::{CtState, Direction, Hook, Packet, address_bits};
+use crate::packet::{CtState, CtStatus, Direction, Hook, Packet, address_bits};
 use crate::ruleset::interface_number;
 
 /// Chains of equal priority are tried in every order up to this many; then nobody knows.
@@ -20,8 +21,8 @@ const NONE: Value = Value::Known(0);
 
 impl<'e> Walk<'e, '_> {
     /// Walks the whole path, or the one hook asked for, and sums up.
-    pub(super) fn drive(mut self) -> Trace {
-        let start = vec![State::new(self.packet)];
+    pub(super) fn drive(mut self) -> Followed {
+        let start = vec![State::new(self.packet, self.hidden)];
         let left = match (self.options.at, self.packet.direction) {
             (Some(hook), _) => self.only(hook, start),
             (None, Direction::In) => self.arriving(start, true),
@@ -31,10 +32,11 @@ impl<'e> Walk<'e, '_> {
         for state in &left {
             self.end(TraceVerdict::Accept, state.decided.map(|(_, decision)| decision));
         }
-        self.sum_up()
+        let passages = left.iter().map(|state| passage(state, self.packet.dst.is_ipv6())).collect();
+        self.sum_up(passages)
     }
 
-    fn sum_up(self) -> Trace {
+    fn sum_up(self, passages: Vec<Passage>) -> Followed {
         let mut may: Vec<TraceVerdict> = self.ends.iter().map(|end| end.verdict).collect();
         may.sort_unstable();
         may.dedup();
@@ -42,8 +44,10 @@ impl<'e> Walk<'e, '_> {
         let verdict =
             if certain { may.first().copied().unwrap_or(TraceVerdict::Unknown) } else { TraceVerdict::Unknown };
         let decision = if certain { self.ends.iter().find_map(|end| end.by) } else { None };
-        let because = if certain { Vec::new() } else { self.because };
-        Trace {
+        let open = self.because;
+        let because = if certain { Vec::new() } else { open.clone() };
+        let states = if self.states == CtState(0) { self.packet.state } else { self.states };
+        let trace = Trace {
             verdict,
             certain,
             decided_by: decision.map(|decision| decision.rule),
@@ -52,7 +56,8 @@ impl<'e> Walk<'e, '_> {
             may,
             notes: self.notes,
             steps: self.recorder.finish(),
-        }
+        };
+        Followed { trace, passages, states, zones: self.zones, open }
     }
 
     pub(super) fn note(&mut self, text: String) {
@@ -189,7 +194,7 @@ impl<'e> Walk<'e, '_> {
                 }
                 if local { to_host.push(state) } else { through.push(state) }
             } else {
-                match routed.is_local() {
+                match routed.is_local().or(self.to_host) {
                     Some(true) => to_host.push(state),
                     Some(false) => through.push(state),
                     None => {
@@ -204,7 +209,7 @@ impl<'e> Walk<'e, '_> {
             }
         }
         for state in &mut through {
-            let given = self.packet.oif.as_deref().filter(|_| state.flow.dst == said);
+            let given = self.packet.oif.as_deref().filter(|_| state.flow.dst == said || self.to_host.is_some());
             let routed = self.routed_to(&state.flow);
             let oif = match given {
                 Some(name) => Value::Known(interface_number(name.as_bytes())),
@@ -223,7 +228,7 @@ impl<'e> Walk<'e, '_> {
 
     /// After output: changed packets are routed once more.
     fn route_again(&mut self, mut states: Vec<State>) -> Vec<State> {
-        let before = State::new(self.packet).flow;
+        let before = State::new(self.packet, self.hidden).flow;
         let mut asked = Vec::new();
         let mut at = 0;
         while let Some(state) = states.get_mut(at) {
@@ -304,13 +309,46 @@ impl<'e> Walk<'e, '_> {
     }
 
     /// Connection tracking sees the packet.
-    fn track(&mut self, states: &mut [State]) {
-        for state in states.iter_mut().filter(|state| state.flow.ct == Ct::Before) {
+    fn track(&mut self, states: &mut Vec<State>) {
+        let (before, mut done): (Vec<State>, Vec<State>) =
+            states.drain(..).partition(|state| state.flow.ct == Ct::Before);
+        let (mut taken, refused) = match self.picked_up {
+            PickUp::Unknown if !before.is_empty() => {
+                let words = "whether tracking picks connections up half way (net.netfilter.nf_conntrack_tcp_loose) is not \
+                             in the snapshot";
+                self.ask(before, "picked up", words)
+            }
+            _ => (before, Vec::new()),
+        };
+        for state in &mut taken {
             state.flow.ct = match self.packet.state {
                 CtState::INVALID => Ct::Invalid,
                 CtState::UNTRACKED => Ct::Untracked,
                 _ => Ct::Tracked,
             };
+        }
+        done.append(&mut taken);
+        done.extend(refused.into_iter().map(|mut state| {
+            state.flow.ct = Ct::Invalid;
+            state
+        }));
+        for state in &done {
+            self.note_tracking(state);
+        }
+        *states = done;
+    }
+
+    /// Keeps what tracking made of the packet.
+    fn note_tracking(&mut self, state: &State) {
+        let seen = match state.flow.ct {
+            Ct::Untracked => CtState::UNTRACKED,
+            Ct::Before | Ct::Invalid => CtState::INVALID,
+            Ct::Tracked => self.packet.state,
+        };
+        self.states = self.states.union(seen);
+        let zone = state.flow.zone().known().and_then(|zone| u16::try_from(zone).ok());
+        if state.flow.ct != Ct::Untracked && !self.zones.contains(&zone) {
+            self.zones.push(zone);
         }
     }
 
@@ -399,6 +437,26 @@ impl<'e> Walk<'e, '_> {
             self.end(TraceVerdict::Drop, None);
         }
         states
+    }
+}
+
+/// What the other side sees of a packet that passed.
+fn passage(state: &State, v6: bool) -> Passage {
+    let flow = &state.flow;
+    let address_of = |value: Value| value.known().map(|bits| address(bits, v6));
+    let port_of = |value: Value| value.known().and_then(|port| u16::try_from(port).ok());
+    let word = |value: Value| value.known().and_then(|word| u32::try_from(word).ok());
+    let tracked = flow.ct == Ct::Tracked;
+    Passage {
+        src: (address_of(flow.src), port_of(flow.sport)),
+        dst: (address_of(flow.dst), port_of(flow.dport)),
+        delivered: flow.oif == NONE,
+        oif: flow.oif.known().map(|number| super::words::interface(number).into()),
+        tracked,
+        zone: flow.zone().known().and_then(|zone| u16::try_from(zone).ok()),
+        rewritten: flow.rewritten,
+        ct_mark: word(flow.ct_mark).filter(|_| tracked),
+        status: word(flow.status).filter(|_| tracked).map(CtStatus),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a rule reads from the packet: fields, raw bytes, routing lookups.
 
-use super::Engine;
 use super::state::{Ct, State, Value, address};
+use super::{Engine, Hidden};
 use crate::analysis::route::RouteQuery;
 use crate::host::RouteKind;
 use crate::packet::{CtDirection, CtState, Family, Hook, Packet, Protocol, Tuple, address_bits};
@@ -190,10 +190,11 @@ impl View<'_, '_> {
         }
         let tracked = flow.ct == Ct::Tracked;
         let view = &self.packet.ct;
-        let new = self.packet.state == CtState::NEW;
+        let new = self.packet.opens_connection();
         let value = match field {
             Field::CtStatus => flow.status,
             Field::CtMark => flow.ct_mark,
+            // one that rules have chosen is among the assigned fields
             Field::CtZone => Value::Known(0),
             Field::CtDirection => {
                 let direction = view.direction.or(new.then_some(CtDirection::Original));
@@ -227,8 +228,8 @@ impl View<'_, '_> {
     fn original(&self, part: impl Fn(Tuple) -> Option<u128>) -> Value {
         let packet = self.packet;
         let own = Tuple { src: packet.src, sport: packet.sport, dst: packet.dst, dport: packet.dport };
-        let new = packet.state == CtState::NEW;
-        Value::from_option(packet.ct.original.or(new.then_some(own)).and_then(part))
+        let known = self.state.hidden == Hidden::default() && packet.opens_connection();
+        Value::from_option(packet.ct.original.or(known.then_some(own)).and_then(part))
     }
 
     /// Bits of the packet by position, when all of them are known.

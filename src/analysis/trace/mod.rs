@@ -17,14 +17,17 @@ mod index;
 mod ipset;
 mod nat;
 mod record;
+mod session;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod walk;
 mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 pub use blind::blind_spots;
@@ -33,9 +36,10 @@ pub use record::{RuleOutcome, StepKind, TraceStep};
 use super::path::{self, BaseRef, Group};
 use super::route::Router;
 use crate::host::Host;
-use crate::packet::{CtState, Family, Hook, Packet, Protocol};
+use crate::packet::{CtState, CtStatus, Family, Hook, Packet};
 use crate::ruleset::{Elements, Name, RuleRef, Ruleset, Set, SetRef};
 use index::SetIndex;
+use session::SessionIndex;
 
 /// What happens to the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, serde::Serialize)]
@@ -115,6 +119,64 @@ pub struct Trace {
     pub steps: Vec<TraceStep>,
 }
 
+/// Ends of a packet whose address is not known, whatever its fields say: an address translation chose it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Hidden {
+    /// The source.
+    pub src: bool,
+    /// The destination.
+    pub dst: bool,
+}
+
+/// A packet of a conversation, with what the conversation tells about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The packet.
+    pub packet: Packet,
+    /// Its addresses that are not known.
+    pub hidden: Hidden,
+    /// Whether it ends at this host once its addresses are translated back; `None` leaves that to routing.
+    pub to_host: Option<bool>,
+}
+
+/// How a packet leaves the rules: what the other side sees of it, and what connection tracking has kept. `None` is not known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passage {
+    /// Source address and port.
+    pub src: (Option<IpAddr>, Option<u16>),
+    /// Destination address and port.
+    pub dst: (Option<IpAddr>, Option<u16>),
+    /// It went to a socket of this host; else it left by `oif`.
+    pub delivered: bool,
+    /// The interface it left by.
+    pub oif: Option<Box<str>>,
+    /// Its connection is tracked.
+    pub tracked: bool,
+    /// The zone its connection is in.
+    pub zone: Option<u16>,
+    /// Rules rewrote its addresses or ports without connection tracking.
+    pub rewritten: bool,
+    /// Mark of its connection.
+    pub ct_mark: Option<u32>,
+    /// Status of its connection.
+    pub status: Option<CtStatus>,
+}
+
+/// A trace, and what the rest of the packet's conversation needs of it.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// The answer.
+    pub trace: Trace,
+    /// The ways it leaves on the paths that let it pass.
+    pub passages: Vec<Passage>,
+    /// The states connection tracking may have given it.
+    pub states: CtState,
+    /// The conntrack zones it may have been looked up in; `None` is not known.
+    pub zones: Vec<Option<u16>>,
+    /// Everything that was open, although the verdict may not depend on it.
+    pub open: Vec<Undecided>,
+}
+
 /// Traces one packet. For many packets build an [`Engine`] once.
 #[must_use]
 pub fn trace(ruleset: &Ruleset, host: &Host, packet: &Packet, options: &TraceOptions) -> Trace {
@@ -139,6 +201,7 @@ pub struct Engine<'a> {
     bridge: Vec<BaseRef>,
     /// Some chain at output sends changed packets through routing again.
     reroutes: bool,
+    sessions: OnceLock<SessionIndex<'a>>,
 }
 
 /// A set and its index, built when first asked.
@@ -189,6 +252,7 @@ impl<'a> Engine<'a> {
             egress: path::device_groups(ruleset, Hook::Egress),
             bridge: path::bridge_chains(ruleset),
             reroutes: path::any_reroutes(ruleset),
+            sessions: OnceLock::new(),
         }
     }
 
@@ -218,14 +282,27 @@ impl<'a> Engine<'a> {
     /// Traces one packet.
     #[must_use]
     pub fn trace(&self, packet: &Packet, options: &TraceOptions) -> Trace {
-        let mut packet = Cow::Borrowed(packet);
+        self.walk(Cow::Borrowed(packet), Hidden::default(), None, options).trace
+    }
+
+    /// Traces one packet of a conversation.
+    #[must_use]
+    pub fn follow(&self, arrival: &Arrival, options: &TraceOptions) -> Followed {
+        self.walk(Cow::Borrowed(&arrival.packet), arrival.hidden, arrival.to_host, options)
+    }
+
+    fn walk(
+        &self,
+        mut packet: Cow<'_, Packet>,
+        hidden: Hidden,
+        to_host: Option<bool>,
+        options: &TraceOptions,
+    ) -> Followed {
         let mut notes = Vec::new();
-        if never_tracked(&packet) && packet.state != CtState::UNTRACKED {
-            notes.push("the kernel never tracks this ICMPv6 type: its state is untracked".to_owned());
-            packet.to_mut().state = CtState::UNTRACKED;
-        }
+        session::complete(self, &mut packet, &mut notes);
+        let picked_up = tracking::correct(self.router.host(), &mut packet, &mut notes);
         let mut walk = walk::Walk::new(self, &packet, *options);
-        walk.notes = notes;
+        (walk.notes, walk.hidden, walk.to_host, walk.picked_up) = (notes, hidden, to_host, picked_up);
         walk.drive()
     }
 
@@ -259,11 +336,4 @@ impl<'a> Prepared<'a> {
 
 fn identity(elements: &Elements) -> usize {
     std::ptr::from_ref(elements).addr()
-}
-
-/// Multicast listener and neighbour discovery messages bypass connection tracking.
-fn never_tracked(packet: &Packet) -> bool {
-    packet.protocol == Protocol::ICMPV6
-        && packet.dst.is_ipv6()
-        && packet.icmp.is_some_and(|(kind, _)| matches!(kind, 130..=136 | 143))
 }

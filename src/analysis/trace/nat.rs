@@ -8,7 +8,7 @@ use super::fields::Site;
 use super::state::{Ct, DST_NAT_DONE, SRC_NAT_DONE, State, Value, Var, merge};
 use super::walk::{Place, Walk};
 use crate::analysis::path::BaseRef;
-use crate::packet::{CtDirection, CtState, CtStatus, Hook, Protocol, Tuple, address_bits};
+use crate::packet::{ConntrackView, CtDirection, CtState, CtStatus, Hook, Protocol, Tuple, address_bits};
 use crate::ruleset::{Expr, Nat, NatKind, NatTarget, interface_number};
 
 /// How a translation went.
@@ -41,7 +41,7 @@ impl<'e> Walk<'e, '_> {
         };
         let (mut done, open): (Vec<State>, Vec<State>) = states.into_iter().partition(settled);
         let icmp = matches!(self.packet.protocol, Protocol::ICMP | Protocol::ICMPV6);
-        let first = self.packet.state == CtState::NEW || (self.packet.state == CtState::RELATED && !icmp);
+        let first = self.packet.opens_connection() || (self.packet.state == CtState::RELATED && !icmp);
         if !first {
             done.append(&mut self.mapped(destination, open));
             return done;
@@ -278,10 +278,17 @@ impl<'e> Walk<'e, '_> {
     }
 
     /// Applies the mapping of a connection that exists.
-    fn mapped(&mut self, destination: bool, states: Vec<State>) -> Vec<State> {
+    fn mapped(&mut self, destination: bool, mut states: Vec<State>) -> Vec<State> {
         let ct = self.packet.ct;
-        let translated = CtStatus::SNAT.0 | CtStatus::DNAT.0;
-        if ct.status.is_some_and(|status| status.0 & translated == 0) {
+        let ends = translated_ends(&ct);
+        if ends == Some((false, false)) {
+            return states;
+        }
+        // the answer to a translated source is translated at its destination, and the other way round
+        let here = ends.zip(ct.direction).map(|((source, target), direction)| {
+            if destination == (direction == CtDirection::Original) { target } else { source }
+        });
+        if here == Some(false) {
             return states;
         }
         let turned = |tuple: Tuple| {
@@ -294,14 +301,23 @@ impl<'e> Walk<'e, '_> {
             None => None,
         };
         if let Some((address, port)) = other.map(turned) {
-            let mut states = states;
+            let port = match port {
+                Some(port) => Value::Known(port.into()),
+                None => self.questions.unknown_for(format!("mapped:{destination}:port")),
+            };
+            let ported = self.packet.protocol.has_ports();
             for state in &mut states {
-                rewrite(state, destination, Value::Known(address_bits(address)), Value::from_option(port));
+                let port = if ported { port } else { Value::Unknown(0) };
+                rewrite(state, destination, Value::Known(address_bits(address)), port);
             }
             return states;
         }
-        let words = "whether the connection's addresses are translated is not known";
-        let (yes, mut states) = self.ask(states, "connection translated", words);
+        let (yes, mut states) = if here == Some(true) {
+            (states, Vec::new())
+        } else {
+            let words = "whether the connection's addresses are translated is not known";
+            self.ask(states, "connection translated", words)
+        };
         for mut state in yes {
             let end = if destination { "dst" } else { "src" };
             let address = self.questions.unknown_for(format!("mapped:{end}"));
@@ -311,6 +327,17 @@ impl<'e> Walk<'e, '_> {
         }
         states
     }
+}
+
+/// Whether a connection's source and destination are translated: told by its status, else by its addresses.
+fn translated_ends(ct: &ConntrackView) -> Option<(bool, bool)> {
+    if let Some(CtStatus(bits)) = ct.status {
+        return Some((bits & CtStatus::SNAT.0 != 0, bits & CtStatus::DNAT.0 != 0));
+    }
+    let (original, reply) = ct.original.zip(ct.reply)?;
+    let source = (original.src, original.sport) != (reply.dst, reply.dport);
+    let target = (original.dst, original.dport) != (reply.src, reply.sport);
+    Some((source, target))
 }
 
 fn rewrite(state: &mut State, destination: bool, address: Value, port: Value) {

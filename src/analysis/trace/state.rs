@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::{CtState, Packet, address_bits};
+use super::Hidden;
+use crate::packet::{Packet, address_bits};
 use crate::ruleset::{Field, RuleRef, interface_number};
 
 /// A value of the packet, as far as it is known.
@@ -81,12 +82,22 @@ pub(super) struct Flow {
     pub(super) snat_done: bool,
     /// NAT said it goes to this host.
     pub(super) redirected: bool,
+    /// Rules wrote addresses or ports into it.
+    pub(super) rewritten: bool,
     /// Fields rules have assigned that have no place above.
     pub(super) assigned: Vec<(Field, Value)>,
     /// Sets rules have changed on the way: table (`usize::MAX` for ipsets) and name.
     pub(super) touched: Vec<(usize, Box<str>)>,
     /// Goes up when the packet's bytes change: opaque conditions met before and after are different questions.
     pub(super) epoch: u32,
+}
+
+impl Flow {
+    /// The conntrack zone rules have chosen for the packet; zone 0 where none did.
+    pub(super) fn zone(&self) -> Value {
+        let chosen = self.assigned.iter().find(|(field, _)| *field == Field::CtZone);
+        chosen.map_or(Value::Known(0), |(_, zone)| *zone)
+    }
 }
 
 /// An open question, by number.
@@ -107,6 +118,8 @@ pub(super) struct State {
     pub(super) decided: Option<(u8, Decision)>,
     /// Mark bits set on the way and the rules that set them, latest last.
     pub(super) marked: Vec<(u32, RuleRef)>,
+    /// Addresses the packet came with that are not known.
+    pub(super) hidden: Hidden,
 }
 
 /// What decided.
@@ -130,12 +143,12 @@ const MAX_MARKED: usize = 32;
 
 impl State {
     /// The packet before its first hook.
-    pub(super) fn new(packet: &Packet) -> Self {
-        let new = packet.state == CtState::NEW;
+    pub(super) fn new(packet: &Packet, hidden: Hidden) -> Self {
+        let new = packet.opens_connection();
         Self {
             flow: Flow {
-                src: Value::Known(address_bits(packet.src)),
-                dst: Value::Known(address_bits(packet.dst)),
+                src: unless(hidden.src, address_bits(packet.src)),
+                dst: unless(hidden.dst, address_bits(packet.dst)),
                 sport: Value::from_option(packet.sport),
                 dport: Value::from_option(packet.dport),
                 iif: interface(packet.iif.as_deref()),
@@ -150,6 +163,7 @@ impl State {
                 dnat_done: false,
                 snat_done: false,
                 redirected: false,
+                rewritten: false,
                 assigned: Vec::new(),
                 touched: Vec::new(),
                 epoch: 0,
@@ -160,6 +174,7 @@ impl State {
             accepted_by: None,
             decided: None,
             marked: Vec::new(),
+            hidden,
         }
     }
 
@@ -208,6 +223,10 @@ impl State {
             self.decided = other.decided;
         }
     }
+}
+
+fn unless(hidden: bool, number: u128) -> Value {
+    if hidden { Value::Unknown(0) } else { Value::Known(number) }
 }
 
 fn interface(name: Option<&str>) -> Value {

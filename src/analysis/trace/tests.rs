@@ -5,3 +5,4 @@ mod conditions;
 mod hostile;
 mod path;
 mod verdicts;
+mod tracking;

@@ -5,9 +5,10 @@ use super::fields::{Site, View};
 use super::nat::Translated;
 use super::record::{Recorder, RuleOutcome, StepKind, readings};
 use super::state::{Ct, Decision, Question, Questions, State, Value, Var, merge};
-use super::{Engine, TraceOptions, TraceVerdict, Undecided};
+use super::tracking::PickUp;
+use super::{Engine, Hidden, TraceOptions, TraceVerdict, Undecided};
 use crate::analysis::path::BaseRef;
-use crate::packet::{Hook, Packet};
+use crate::packet::{CtState, Hook, Packet};
 use crate::ruleset::{
     Backend, Chain, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
 };
@@ -36,6 +37,15 @@ pub(super) struct Walk<'e, 'w> {
     pub(super) because: Vec<Undecided>,
     pub(super) notes: Vec<String>,
     pub(super) recorder: Recorder,
+    /// Addresses of the packet that are not known.
+    pub(super) hidden: Hidden,
+    /// Whether the packet ends at this host, where the asker knows.
+    pub(super) to_host: Option<bool>,
+    /// Whether tracking takes it for new.
+    pub(super) picked_up: PickUp,
+    /// States tracking has given it, and the zones it was looked up in.
+    pub(super) states: CtState,
+    pub(super) zones: Vec<Option<u16>>,
     rules_left: u32,
 }
 
@@ -80,6 +90,11 @@ impl<'e, 'w> Walk<'e, 'w> {
             because: Vec::new(),
             notes: Vec::new(),
             recorder: Recorder::new(options.record, options.verbose),
+            hidden: Hidden::default(),
+            to_host: None,
+            picked_up: PickUp::No,
+            states: CtState(0),
+            zones: Vec::new(),
             rules_left: options.max_rules,
         }
     }
@@ -527,6 +542,12 @@ fn choices<'e>(elements: &'e crate::ruleset::Elements, keys: &super::eval::Keys,
     Ended::Choice(found, words)
 }
 
+/// Addresses and ports.
+fn is_address(field: &Field) -> bool {
+    use Field::{Dport, Ip4Daddr, Ip4Saddr, Ip6Daddr, Ip6Saddr, Sport};
+    matches!(field, Ip4Saddr | Ip6Saddr | Ip4Daddr | Ip6Daddr | Sport | Dport)
+}
+
 /// Gives `field` a new value.
 fn assign(state: &mut State, field: &Field, value: Value) {
     let flow = &mut state.flow;
@@ -537,6 +558,7 @@ fn assign(state: &mut State, field: &Field, value: Value) {
         Field::Pkttype => flow.pkttype = value,
         other => {
             flow.epoch += 1;
+            flow.rewritten |= is_address(other);
             match other {
                 Field::Ip4Saddr | Field::Ip6Saddr => flow.src = value,
                 Field::Ip4Daddr | Field::Ip6Daddr => flow.dst = value,
