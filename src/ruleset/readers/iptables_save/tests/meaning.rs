@@ -88,7 +88,6 @@ fn spellings_of_every_age_mean_the_same() {
         ("-m tos --tos Minimize-Delay", "-m tos --tos 0x10/0x3f"),
         ("-m owner --uid-owner root", "-m owner --uid-owner 0"),
         ("-m mac --mac-source 00:11:22:33:44:55", "-m mac --mac-source 00:11:22:33:44:55"),
-        ("-j LOG --log-prefix \"x \" --log-level 4 --log-uid", "-j LOG --log-prefix \"x \""),
         ("-4 -j DROP", "-j DROP"),
         ("--in-interface eth0 --goto USER", "-i eth0 -g USER"),
     ] {
