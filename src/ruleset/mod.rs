@@ -264,7 +264,7 @@ pub struct Nat {
     pub options: Box<str>,
 }
 
-/// The four translations.
+/// The translations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NatKind {
     /// Source to a given address.
@@ -275,8 +275,12 @@ pub enum NatKind {
     Masquerade,
     /// Destination to this host.
     Redirect,
-    /// Only the network part of source or destination is replaced (`NETMAP`); not evaluated.
+    /// The network part is replaced: of the destination where destinations are translated, else of the source (`NETMAP`).
     Netmap,
+    /// The network part of the source is replaced (nft's `snat prefix to`).
+    SnatPrefix,
+    /// The network part of the destination is replaced (nft's `dnat prefix to`).
+    DnatPrefix,
 }
 
 /// New addresses or ports.

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Mark,
     /// Plain number of so many bits.
     Integer(u32),
+    /// Number of 32 bits for which a file of the host may hold a name (users, groups, realms): listings print the name.
+    HostName,
     /// Plain number of so many bits, printed hexadecimal.
     Hex(u32),
     /// Named numbers.
@@ -54,7 +56,7 @@ impl Kind {
     /// Width in bits.
     pub(crate) fn bits(self) -> u32 {
         match self {
-            Self::Ipv4 | Self::Mark | Self::TcHandle => 32,
+            Self::Ipv4 | Self::Mark | Self::TcHandle | Self::HostName => 32,
             Self::Ether => 48,
             Self::Protocol | Self::Day => 8,
             Self::Port => 16,
@@ -112,7 +114,7 @@ impl Kind {
             Self::Time => parse_time(text),
             Self::TcHandle => parse_handle(text),
             Self::Seconds => parse_duration(text),
-            Self::Mark | Self::Integer(_) | Self::Hex(_) | Self::Label => None,
+            Self::Mark | Self::Integer(_) | Self::Hex(_) | Self::Label | Self::HostName => None,
         };
         named.or_else(|| parse_number(text).and_then(|number| self.number_value(number)))
     }
@@ -138,6 +140,8 @@ impl Kind {
             Self::Text => format!("\"{}\"", number_text(value)),
             Self::Mark => format!("0x{value:08x}"),
             Self::Hex(_) => format!("{value:#x}"),
+            // older versions print these names and take only numbers
+            Self::Names(names) if std::ptr::eq(names, &raw const names::MPTCP_SUBTYPE) => value.to_string(),
             Self::Names(names) => print_name(names, value),
             Self::Day => match usize::try_from(value).ok().and_then(|day| DAYS.get(day)) {
                 Some(day) => format!("\"{day}\""),
@@ -158,7 +162,7 @@ impl Kind {
             Self::Seconds => print_duration(value),
             Self::TcHandle => print_handle(value),
             Self::Label => value.trailing_zeros().to_string(),
-            Self::Port | Self::Integer(_) => value.to_string(),
+            Self::Port | Self::Integer(_) | Self::HostName => value.to_string(),
         }
     }
 
@@ -175,7 +179,23 @@ impl Kind {
         {
             return format!("{}/{length}", self.print(interval.low));
         }
-        format!("{}-{}", self.print(interval.low), self.print(interval.high))
+        let ends = match self {
+            // names have dashes of their own
+            Self::Protocol => Self::Integer(8),
+            Self::Names(names) if names.hex => Self::Hex(names.bits),
+            Self::Names(names) => Self::Integer(names.bits),
+            other => other,
+        };
+        format!("{}-{}", ends.print(interval.low), ends.print(interval.high))
+    }
+
+    /// Whether files of the host may name values: a name in a listing stands for a number nobody else knows.
+    pub(crate) fn named_by_host(self) -> bool {
+        match self {
+            Self::HostName | Self::Mark => true,
+            Self::Names(names) => std::ptr::eq(names, &raw const names::DEVICE_GROUP),
+            _ => false,
+        }
     }
 }
 

@@ -101,6 +101,8 @@ fn kind_of_other(text: &str) -> Kind {
     match text.split(' ').next() {
         _ if asks_presence(text) => Kind::Names(&names::BOOLEAN),
         Some("osf") => Kind::Text,
+        Some("srh") if text.starts_with("srh sid") => Kind::Ipv6,
+        Some("tcp") if text == "tcp option mptcp subtype" => Kind::Names(&names::MPTCP_SUBTYPE),
         Some("ipsec" | "tunnel") if ends(["ip saddr", "ip daddr"]) => Kind::Ipv4,
         Some("ipsec" | "tunnel") if ends(["ip6 saddr", "ip6 daddr"]) => Kind::Ipv6,
         _ => Kind::Integer(128),

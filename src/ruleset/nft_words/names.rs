@@ -175,6 +175,20 @@ pub(crate) static MH_TYPE: Names = Names::values(
         (12, "home-agent-switch-message"),
     ],
 );
+pub(crate) static MPTCP_SUBTYPE: Names = Names::values(
+    4,
+    &[
+        (0, "mp-capable"),
+        (1, "mp-join"),
+        (2, "dss"),
+        (3, "add-addr"),
+        (4, "remove-addr"),
+        (5, "mp-prio"),
+        (6, "mp-fail"),
+        (7, "mp-fastclose"),
+        (8, "mp-tcprst"),
+    ],
+);
 pub(crate) static DCCP_TYPE: Names = Names::values(
     4,
     &[

@@ -68,7 +68,12 @@ fn one_step(known: &Known, step: &Step) -> String {
         Step::Effect(effect) => match effect {
             Effect::Set { field: target, value: new } => {
                 let left = Expr::Field(target.clone());
-                format!("{} set {}", expression(known, &left), value(known, new, kind_of(&left)))
+                let kind = match kind_of(&left) {
+                    // names of protocols are keywords, which assignments do not take
+                    Kind::Protocol => Kind::Integer(8),
+                    kind => kind,
+                };
+                format!("{} set {}", expression(known, &left), value(known, new, kind))
             }
             Effect::NoTrack => "notrack".into(),
             Effect::Log { prefix, group, .. } => {
@@ -222,7 +227,8 @@ fn compare(known: &Known, left: &Expr, operator: Operator, right: &Expr) -> Stri
     let words = |separator: &str| flag_words(known, right, kind, separator);
     let key = expression(known, left);
     if let (Expr::And(field, mask), Operator::Eq | Operator::Ne) = (left, operator)
-        && let (Expr::Field(Field::TcpFlags), Expr::Number(_), Expr::Number(_)) = (&**field, &**mask, right)
+        && let (Expr::Field(Field::TcpFlags), Expr::Number(bits), Expr::Number(_)) = (&**field, &**mask, right)
+        && bits.count_ones() > 1
     {
         let not = if operator == Operator::Ne { "!= " } else { "" };
         let mask = flag_words(known, mask, kind, ",");
@@ -410,6 +416,8 @@ pub(crate) fn nat(known: &Known, nat: &Nat) -> String {
         NatKind::Masquerade => "masquerade",
         NatKind::Redirect => "redirect",
         NatKind::Netmap => "netmap",
+        NatKind::SnatPrefix => "snat",
+        NatKind::DnatPrefix => "dnat",
     };
     let family = match (known.family(), known.ip(), &nat.address) {
         (Family::Inet, Some(Family::Ipv4), Some(_)) => " ip",
@@ -427,7 +435,7 @@ pub(crate) fn nat(known: &Known, nat: &Nat) -> String {
                 (Kind::Ipv6, Some(_)) => format!("[{}]", kind.print(value)),
                 _ => kind.print(value),
             };
-            if nat.kind == NatKind::Netmap {
+            if matches!(nat.kind, NatKind::Netmap | NatKind::SnatPrefix | NatKind::DnatPrefix) {
                 kind.print_interval(*range)
             } else if range.low == range.high {
                 one(range.low)
@@ -443,7 +451,11 @@ pub(crate) fn nat(known: &Known, nat: &Nat) -> String {
         Some(NatTarget::Expr(expr)) => format!(":{}", value(known, expr, Kind::Port)),
         None => String::new(),
     };
-    if address.is_empty() && port.is_empty() { word.to_owned() } else { format!("{word}{family} to {address}{port}") }
+    let part = if matches!(nat.kind, NatKind::SnatPrefix | NatKind::DnatPrefix) { " prefix" } else { "" };
+    match address.is_empty() && port.is_empty() {
+        true => word.to_owned(),
+        false => format!("{word}{family}{part} to {address}{port}"),
+    }
 }
 
 /// A text in quotes. nft knows no escapes, so a quote inside cannot be written.

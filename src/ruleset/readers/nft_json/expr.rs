@@ -123,11 +123,13 @@ impl RuleReader {
             "fib" => fib(body),
             "rt" => {
                 only(body, "rt", &["key", "family"])?;
-                let group = match body.text_at("family") {
-                    Some(family) => format!("rt {family}"),
-                    None => "rt".into(),
+                let key = text(body, "key")?;
+                let group = match (body.text_at("family"), self.family_of_address().filter(|_| key == "nexthop")) {
+                    (Some(family), _) => format!("rt {family}"),
+                    (None, Some(family)) => format!("rt {}", family.nft_name()),
+                    (None, None) => "rt".into(),
                 };
-                self.word(&group, text(body, "key")?)
+                self.word(&group, key)
             }
             "socket" => {
                 only(body, "socket", &["key"])?;
@@ -270,11 +272,16 @@ impl RuleReader {
         let Some(direction) = body.text_at("dir") else { return self.word("ct", key) };
         let group = format!("ct {direction}");
         // older listings leave the family of addresses to the table or to a key of its own
-        match (key, body.text_at("family"), self.known.ip()) {
+        match (key, body.text_at("family"), self.family_of_address()) {
             ("saddr" | "daddr", Some(family), _) => self.word(&group, &format!("{family} {key}")),
             ("saddr" | "daddr", None, Some(family)) => self.word(&group, &format!("{} {key}", family.nft_name())),
             _ => self.word(&group, key),
         }
+    }
+
+    /// The family an address without one is of.
+    fn family_of_address(&self) -> Option<Family> {
+        self.known.ip().or(self.address)
     }
 
     fn exthdr(&mut self, body: &Json<'_>) -> Result<Expr, Unknown> {
@@ -361,9 +368,22 @@ impl RuleReader {
         let operator = text(body, "op")?;
         let left = body.get("left").ok_or("a match without left")?;
         let right = body.get("right").ok_or("a match without right")?;
+        self.address = first_text(right).and_then(parse_address).map(|(_, kind)| match kind {
+            Kind::Ipv4 => Family::Ipv4,
+            _ => Family::Ipv6,
+        });
         let mut left = self.expr(left)?;
         if let (Expr::Fib(fib), true) = (&mut left, contains_bool(right)) {
             fib.result = FibResult::Present;
+        }
+        if let ([kind], Some(names)) = (kinds_of(&left).as_slice(), host_names(right))
+            && kind.named_by_host()
+            && names.iter().any(|name| kind.parse(name).is_none())
+        {
+            let key = nft::expression(&self.known, &left);
+            let operator = if operator == "==" { String::new() } else { format!("{operator} ") };
+            let text = format!("{key} {operator}{}", listed_names(&names, right)).into();
+            return Ok(Match::Opaque { kind: OpaqueKind::Property, text });
         }
         let condition = self.compare(operator, left, right)?;
         Ok(stateful(condition))
@@ -441,6 +461,19 @@ fn name_ports(parts: &mut [Expr]) {
     }
 }
 
+/// The words of a constant or of an anonymous set.
+fn host_names<'j>(right: &'j Json<'_>) -> Option<Vec<&'j str>> {
+    match right.single() {
+        Some(("set", set)) => set.words(),
+        _ => right.text().filter(|text| !text.starts_with('@')).map(|text| vec![text]),
+    }
+}
+
+fn listed_names(names: &[&str], right: &Json<'_>) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| nft::quoted(name)).collect();
+    if right.text().is_some() { quoted.concat() } else { format!("{{ {} }}", quoted.join(", ")) }
+}
+
 /// The first text inside.
 fn first_text<'j>(json: &'j Json<'_>) -> Option<&'j str> {
     match json {
@@ -478,7 +511,7 @@ fn header_option(kind: &str, body: &Json<'_>) -> Result<Expr, Unknown> {
         let (base, offset, length) = (number("base")?, number("offset")?, number("len")?);
         // asked for its first byte, the option's own number: whether it is there
         return Ok(other(match (offset, length) {
-            (0, 8) => format!("{kind} {base}"),
+            (0, 8) | (_, 0) => format!("{kind} {base}"),
             _ => format!("{kind} @{base},{offset},{length}"),
         }));
     }

@@ -12,6 +12,7 @@
 //! [`Field::Dport`](crate::ruleset::Field::Dport) where the rule makes sure that there are ports, else
 //! [`Expr::Payload`](crate::ruleset::Expr::Payload).
 
+mod counting;
 mod expr;
 mod json;
 mod remarks;

@@ -21,6 +21,8 @@ pub(super) struct RuleReader {
     pub(super) notes: Vec<String>,
     /// What the expressions read since the last step require.
     needs: Vec<Needs>,
+    /// Family of the address that is compared with, for keys that do not say theirs.
+    pub(super) address: Option<Family>,
 }
 
 impl RuleReader {
@@ -33,6 +35,7 @@ impl RuleReader {
             unknown: Vec::new(),
             notes: Vec::new(),
             needs: Vec::new(),
+            address: None,
         }
     }
 

@@ -213,6 +213,7 @@ impl<'a> Reader<'a> {
             "comment",
             "policy",
             "stmt",
+            "count",
         ];
         self.surface(word, fields, &known);
         if let Some(table) = self.tables.get_mut(table) {

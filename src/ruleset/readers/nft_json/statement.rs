@@ -1,5 +1,6 @@
 //! Statements: each becomes one step of its rule.
 
+use super::counting::stateful_text;
 use super::expr::{Unknown, constant, interval, only, text};
 use super::json::Json;
 use super::rule::RuleReader;
@@ -60,6 +61,7 @@ impl RuleReader {
             "snat" | "dnat" | "masquerade" | "redirect" => self.nat(name, body)?,
             "queue" => self.queue(body)?,
             "set" | "map" => self.update_set(body)?,
+            "meter" => self.meter(body)?,
             "xt" => self.xt(body),
             "tproxy" | "synproxy" | "fwd" => self.elsewhere(name, body)?,
             _ => self.harmless(name, body)?,
@@ -79,12 +81,8 @@ impl RuleReader {
     fn counter(&mut self, body: &Json<'_>) -> Result<(), Unknown> {
         match body {
             Json::Null => self.push(Step::Effect(Effect::Count)),
-            Json::Text(name) => {
-                let text = format!("counter name {}", quoted(name));
-                self.push(Step::Effect(Effect::Harmless(text.into())));
-            }
-            Json::Object(_) if body.get("map").is_some() => {
-                let text = format!("counter name {}", self.object_map(body)?);
+            Json::Text(_) | Json::Object(_) if body.text().is_some() || body.get("map").is_some() => {
+                let text = format!("counter name {}", self.object_name(body)?);
                 self.push(Step::Effect(Effect::Harmless(text.into())));
             }
             Json::Object(_) => {
@@ -98,17 +96,6 @@ impl RuleReader {
             _ => return Err(format!("expected a counter, found {body}")),
         }
         Ok(())
-    }
-
-    /// Text of a map that gives names of objects.
-    fn object_map(&mut self, body: &Json<'_>) -> Result<String, Unknown> {
-        let Some(("map", map)) = body.single() else { return Err(format!("expected a map of objects, found {body}")) };
-        only(map, "map", &["key", "data"])?;
-        let key = self.expr(map.get("key").ok_or("a map without key")?)?;
-        let data = map.get("data").ok_or("a map without data")?;
-        let map = self.set_ref(data, &kinds_of(&key), &DataKinds::Object)?;
-        self.require();
-        Ok(nft::expression(&self.known, &Expr::Map { key: Box::new(key), map }))
     }
 
     fn mangle(&mut self, body: &Json<'_>) -> Result<(), Unknown> {
@@ -131,12 +118,20 @@ impl RuleReader {
                 Ok(())
             }
             _ => {
-                let Expr::Field(field) = self.expr(target)? else {
-                    return Err(format!("an assignment to {target}"));
-                };
-                let kind = kind_of(&Expr::Field(field.clone()));
+                let target = self.expr(target)?;
+                let kind = kind_of(&target);
                 let value = self.operand(value, kind)?;
-                self.push(Step::Effect(Effect::Set { field, value }));
+                match target {
+                    Expr::Field(field) => self.push(Step::Effect(Effect::Set { field, value })),
+                    // bytes of which nobody says what they mean
+                    Expr::Payload { .. } => {
+                        self.require();
+                        let target = nft::expression(&self.known, &target);
+                        let text = format!("{target} set {}", nft::value(&self.known, &value, kind));
+                        self.push(Step::Effect(Effect::Opaque(text.into())));
+                    }
+                    _ => return Err("an assignment to what is no field".into()),
+                }
                 Ok(())
             }
         }
@@ -205,7 +200,7 @@ impl RuleReader {
     /// Conditions on state of this one rule.
     fn stateful_statement(&mut self, name: &str, body: &Json<'_>) -> Result<(), Unknown> {
         let text = match body.get("map") {
-            Some(_) => format!("{name} name {}", self.object_map(body)?),
+            Some(_) => format!("{name} name {}", self.object_name(body)?),
             None => stateful_text(name, body)?,
         };
         self.push(Step::Match(Match::Opaque { kind: OpaqueKind::Stateful, text: text.into() }));
@@ -235,7 +230,7 @@ impl RuleReader {
                 None => {}
             }
             if body.get("type_flags").and_then(Json::words).is_some_and(|words| words.contains(&"prefix")) {
-                nat.kind = NatKind::Netmap;
+                nat.kind = if name == "dnat" { NatKind::DnatPrefix } else { NatKind::SnatPrefix };
             }
             if let Some(address) = body.get("addr") {
                 let kind = self.address_kind(address, family);
@@ -248,10 +243,6 @@ impl RuleReader {
         }
         self.require();
         let mut text = nft::nat(&self.known, &nat);
-        if let NatKind::Netmap = nat.kind {
-            // the model's kind does not say which end
-            text = text.replacen("netmap", &format!("{name} prefix"), 1);
-        }
         flags.retain(|flag| *flag != "netmap");
         if !flags.is_empty() {
             text = format!("{text} {}", flags.join(","));
@@ -295,55 +286,6 @@ impl RuleReader {
             }
         }
         self.push_as(Step::Verdict(Verdict::Queue { bypass, options: Box::default() }), words.join(" "));
-        Ok(())
-    }
-
-    /// `add @set { KEY … }`.
-    fn update_set(&mut self, body: &Json<'_>) -> Result<(), Unknown> {
-        only(body, "set", &["op", "elem", "data", "set", "map", "stmt"])?;
-        let operation = text(body, "op")?;
-        let set = text(body, "set").or_else(|_| text(body, "map"))?;
-        let name = set.strip_prefix('@').ok_or_else(|| format!("expected a set's name, found {set:?}"))?;
-        let element = body.get("elem").ok_or("a set statement without elem")?;
-        let (key, timeout) = match element.single() {
-            Some(("elem", inner)) => {
-                only(inner, "elem", &["val", "timeout", "expires", "comment"])?;
-                let timeout = inner.get("timeout").and_then(Json::number);
-                (inner.get("val").ok_or("an element without val")?, timeout)
-            }
-            _ => (element, None),
-        };
-        let key = self.expr(key)?;
-        self.require();
-        let mut words = vec![nft::expression(&self.known, &key)];
-        if let Some(seconds) = timeout {
-            words.push(format!("timeout {}", Kind::Seconds.print(seconds)));
-        }
-        let mut refuses = false;
-        for statement in body.get("stmt").and_then(Json::array).unwrap_or_default() {
-            match statement.single() {
-                Some(("counter", _)) => words.push("counter".into()),
-                Some((name @ ("limit" | "quota" | "ct count"), inner)) => {
-                    words.push(stateful_text(name, inner)?);
-                    refuses = true;
-                }
-                _ => return Err(format!("the unknown statement {statement} inside a set statement")),
-            }
-        }
-        if let Some(data) = body.get("data") {
-            let data = match self.expr(data) {
-                Ok(expr) => nft::expression(&self.known, &expr),
-                Err(_) => data.text().map_or_else(|| data.to_string(), str::to_owned),
-            };
-            words.push(format!(": {data}"));
-        }
-        let text = format!("{operation} @{name} {{ {} }}", words.join(" "));
-        self.push(Step::Effect(Effect::UpdateSet { set: name.into(), text: text.clone().into() }));
-        if refuses {
-            // the rule goes on only while the statement in the braces lets the packet pass
-            let condition = Match::Opaque { kind: OpaqueKind::Stateful, text: text.into() };
-            self.push(Step::Match(condition));
-        }
         Ok(())
     }
 
@@ -396,24 +338,58 @@ impl RuleReader {
                 let family = family.map(|family| format!(" {family}")).unwrap_or_default();
                 format!("tproxy{family} to {target}")
             }
+            "synproxy" if body.text().is_some() || body.get("map").is_some() => {
+                format!("synproxy name {}", self.object_name(body)?)
+            }
             "synproxy" => synproxy(body)?,
-            _ => format!("{name} {body}"),
+            _ => {
+                only(body, name, &["dev", "addr", "family"])?;
+                let device = self.device(body.get("dev").ok_or("fwd without dev")?)?;
+                match (body.text_at("family"), body.get("addr")) {
+                    (Some(family), Some(address)) => {
+                        let kind = self.address_kind(address, Some(family));
+                        let address = self.operand(address, kind)?;
+                        self.require();
+                        format!("fwd {family} to {} device {device}", nft::value(&self.known, &address, kind))
+                    }
+                    _ => format!("fwd to {device}"),
+                }
+            }
         };
         self.push(Step::Verdict(Verdict::Opaque(text.into())));
         Ok(())
     }
 
+    /// Text of a device, or of a map that gives devices.
+    fn device(&mut self, json: &Json<'_>) -> Result<String, Unknown> {
+        let device = self.operand(json, Kind::Index)?;
+        self.require();
+        Ok(nft::value(&self.known, &device, Kind::Index))
+    }
+
     /// Statements that do not change which packets pass.
     fn harmless(&mut self, name: &str, body: &Json<'_>) -> Result<(), Unknown> {
-        let named = |what: &str| body.text().map(|name| format!("{what} set {}", quoted(name)));
         let text = match name {
-            "ct helper" | "ct timeout" | "ct expectation" => named(name),
-            "secmark" => body.text().map(|name| format!("meta secmark set {}", quoted(name))),
+            "ct helper" | "ct timeout" | "ct expectation" => Some(format!("{name} set {}", self.object_name(body)?)),
+            "secmark" => Some(format!("meta secmark set {}", self.object_name(body)?)),
             "dup" => {
                 only(body, "dup", &["addr", "dev"])?;
-                let part = |key: &str| body.text_at(key).map(str::to_owned);
-                let device = part("dev").map(|dev| format!(" device {}", quoted(&dev))).unwrap_or_default();
-                Some(part("addr").map_or_else(|| format!("dup {body}"), |addr| format!("dup to {addr}{device}")))
+                let address = body.get("addr").ok_or("dup without addr")?;
+                let device = match body.get("dev") {
+                    Some(device) => format!(" device {}", self.device(device)?),
+                    None => String::new(),
+                };
+                // at a device the copy goes to another device, in the IP stack to another host
+                let to = match self.known.family() {
+                    Family::Netdev => self.device(address)?,
+                    _ => {
+                        let kind = self.address_kind(address, None);
+                        let address = self.operand(address, kind)?;
+                        self.require();
+                        nft::value(&self.known, &address, kind)
+                    }
+                };
+                Some(format!("dup to {to}{device}"))
             }
             "flow" => {
                 let table = text(body, "flowtable")?;
@@ -427,7 +403,7 @@ impl RuleReader {
                 Some(format!("reset {}", nft::expression(&self.known, &expr)))
             }
             "last" => Some("last".into()),
-            "tunnel" => body.text().map(|name| format!("tunnel name {}", quoted(name))),
+            "tunnel" => Some(format!("tunnel name {}", self.object_name(body)?)),
             _ => return Err(format!("the unknown statement {name:?}")),
         };
         let text = text.ok_or_else(|| format!("the statement {name:?} in an unknown form"))?;
@@ -458,9 +434,6 @@ fn log_flags(flags: &[&str]) -> Vec<String> {
 }
 
 fn synproxy(body: &Json<'_>) -> Result<String, Unknown> {
-    if let Some(name) = body.text() {
-        return Ok(format!("synproxy name {}", quoted(name)));
-    }
     if *body == Json::Null {
         return Ok("synproxy".into());
     }
@@ -473,41 +446,4 @@ fn synproxy(body: &Json<'_>) -> Result<String, Unknown> {
     }
     words.extend(body.get("flags").and_then(Json::words).unwrap_or_default().into_iter().map(str::to_owned));
     Ok(words.join(" "))
-}
-
-/// Text of `limit`, `quota` and `ct count`.
-fn stateful_text(name: &str, body: &Json<'_>) -> Result<String, Unknown> {
-    if let Some(object) = body.text() {
-        return Ok(format!("{name} name {}", quoted(object)));
-    }
-    let over = if body.flag("inv") { "over " } else { "" };
-    let number = |key: &str| body.get(key).and_then(Json::number);
-    match name {
-        "ct count" => {
-            only(body, name, &["val", "inv"])?;
-            Ok(format!("ct count {over}{}", number("val").ok_or("ct count without val")?))
-        }
-        "quota" => {
-            only(body, name, &["val", "val_unit", "inv", "used", "used_unit"])?;
-            let unit = body.text_at("val_unit").unwrap_or("bytes");
-            Ok(format!("quota {over}{} {unit}", number("val").ok_or("a quota without val")?))
-        }
-        _ => {
-            only(body, name, &["rate", "burst", "per", "inv", "rate_unit", "burst_unit"])?;
-            let rate = number("rate").ok_or("a limit without rate")?;
-            let per = text(body, "per")?;
-            let burst = number("burst").unwrap_or(0);
-            Ok(match body.text_at("rate_unit") {
-                Some(unit) if unit != "packets" => {
-                    let burst_unit = body.text_at("burst_unit").unwrap_or("bytes");
-                    let burst = if burst > 0 { format!(" burst {burst} {burst_unit}") } else { String::new() };
-                    format!("limit rate {over}{rate} {unit}/{per}{burst}")
-                }
-                _ => {
-                    let burst = if matches!(burst, 0 | 5) { String::new() } else { format!(" burst {burst} packets") };
-                    format!("limit rate {over}{rate}/{per}{burst}")
-                }
-            })
-        }
-    }
 }
