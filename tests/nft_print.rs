@@ -1,9 +1,9 @@
 //! Rules printed as nft text are what was read: the kernel takes them, and nft's listing of them reads the same.
 //!
 //! Needs root, `ip` and `nft`; runs in a network namespace of its own.
+#![expect(clippy::print_stdout, reason = "tells when it cannot run")]
 
 #[path = "nft/namespace.rs"]
-#![expect(clippy::print_stdout, reason = "tells when it cannot run")]
 mod namespace;
 
 use std::path::Path;
