@@ -4,6 +4,7 @@
 
 mod address;
 mod conntrack;
+mod details;
 mod hook;
 mod interface;
 #[expect(clippy::module_inception, reason = "the packet is the word this room is named after")]
@@ -13,6 +14,7 @@ pub mod text;
 
 pub use address::{Prefix, PrefixError, address_bits};
 pub use conntrack::{CtDirection, CtState, CtStatus};
+pub use details::{Details, ExtensionHeader};
 pub use hook::{Family, Hook};
 pub use interface::{InterfacePattern, MAX_INTERFACE_NAME};
 pub use packet::{ConntrackView, Direction, Packet, PacketType, Tuple};

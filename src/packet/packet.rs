@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{CtDirection, CtState, CtStatus, Family, Protocol, TcpFlags};
+use super::{CtDirection, CtState, CtStatus, Details, Family, Protocol, TcpFlags};
 
 /// Which way a packet goes, seen from this host.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -97,10 +97,13 @@ pub struct Packet {
     pub length: Option<u16>,
     /// Link-layer packet type.
     pub packet_type: Option<PacketType>,
+    /// Whatever else is known.
+    pub details: Details,
 }
 
 impl Packet {
-    /// The first packet of a conversation: a SYN for TCP, state NEW, everything else unknown. ICMP takes no ports.
+    /// The first packet of a conversation as ordinary stacks send it: whole, a SYN for TCP, without IPv6 extension headers,
+    /// state NEW, everything else unknown. ICMP takes no ports.
     #[must_use]
     pub fn first(direction: Direction, protocol: Protocol, src: (IpAddr, u16), dst: (IpAddr, u16)) -> Self {
         let ports = protocol.has_ports();
@@ -124,6 +127,7 @@ impl Packet {
             tos: None,
             length: None,
             packet_type: None,
+            details: Details::ordinary(),
         }
     }
 

@@ -7,6 +7,8 @@
 //! Both become a [`PacketSpec`], the parts as given, and that becomes a [`Packet`] with the defaults: state new, TCP flags
 //! SYN (ACK on a connection that exists), an echo request for a new ICMP packet.
 
+mod details;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -14,8 +16,8 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ConntrackView, CtDirection, CtState, CtStatus, Direction, Hook, MAX_INTERFACE_NAME, Packet, PacketType, Protocol,
-    TcpFlags,
+    ConntrackView, CtDirection, CtState, CtStatus, Details, Direction, Hook, MAX_INTERFACE_NAME, Packet, PacketType,
+    Protocol, TcpFlags,
 };
 
 /// Why a text is no packet: which part, what was expected.
@@ -75,6 +77,8 @@ pub struct PacketSpec {
     pub length: Option<u16>,
     /// Link-layer type.
     pub packet_type: Option<PacketType>,
+    /// Whatever else is known.
+    pub details: Details,
 }
 
 /// A packet, and the one hook it is asked for, if so.
@@ -113,6 +117,7 @@ impl PacketSpec {
             tos: None,
             length: None,
             packet_type: None,
+            details: Details::ordinary(),
         })
     }
 
@@ -120,7 +125,7 @@ impl PacketSpec {
     ///
     /// # Errors
     /// When parts contradict each other, such as a port for ICMP.
-    pub fn build(self) -> Result<Packet, PacketError> {
+    pub fn build(mut self) -> Result<Packet, PacketError> {
         if self.src.is_ipv4() != self.dst.is_ipv4() {
             return Err(PacketError("source and destination are of different families".to_owned()));
         }
@@ -153,6 +158,8 @@ impl PacketSpec {
         }
         let state = self.state.unwrap_or(CtState::NEW);
         let continues = matches!(state, CtState::ESTABLISHED | CtState::RELATED);
+        details::check(&self.details, self.direction, protocol, v6)?;
+        details::read_transport(&mut self, protocol)?;
         let echo = (if v6 { 128 } else { 8 }, 0);
         Ok(Packet {
             direction: self.direction,
@@ -174,6 +181,7 @@ impl PacketSpec {
             tos: self.tos,
             length: self.length,
             packet_type: self.packet_type,
+            details: self.details,
         })
     }
 }
@@ -277,7 +285,7 @@ pub fn read_hook(text: &str) -> Result<Hook, PacketError> {
 }
 
 /// Fields of a batch line.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 32] = [
     "dir",
     "proto",
     "src",
@@ -301,6 +309,15 @@ const FIELDS: [&str; 23] = [
     "ct_status",
     "ct_direction",
     "at",
+    "mac_src",
+    "mac_dst",
+    "ext_headers",
+    "transport",
+    "groups",
+    "cgroup",
+    "classid",
+    "time",
+    "ipsec",
 ];
 
 /// Names of link-layer packet types.
@@ -351,6 +368,7 @@ pub fn from_json(line: &[u8]) -> Result<AskedPacket, PacketError> {
     spec.ct.status = fields.text("ct_status")?.map(read_status).transpose()?;
     spec.ct.direction =
         fields.one_of("ct_direction", &[(CtDirection::Original, "original"), (CtDirection::Reply, "reply")])?;
+    details::from_fields(&fields, &mut spec.details)?;
     let at = fields.text("at")?.map(read_hook).transpose()?;
     Ok(AskedPacket { packet: spec.build()?, at })
 }
@@ -479,6 +497,7 @@ pub fn to_json(packet: &Packet) -> Value {
             CtDirection::Reply => "reply",
         })),
     );
+    details::put_fields(&packet.details, &mut put);
     Value::Object(map)
 }
 
@@ -514,91 +533,4 @@ impl fmt::Display for Packet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_contracts_example_reads() {
-        let line = br#"{"dir":"in","proto":"tcp","src":"203.0.113.7","sport":51522,"dst":"10.0.1.10","dport":22,"iif":"ens5","state":"new","mark":0}"#;
-        let asked = from_json(line).expect("the example");
-        let mut spec = PacketSpec::new("in", "tcp", "203.0.113.7:51522", "10.0.1.10:22").expect("the words");
-        spec.iif = Some("ens5".to_owned());
-        let packet = spec.build().expect("a packet");
-        assert_eq!((&asked.packet, asked.at), (&packet, None));
-        assert_eq!(packet.tcp_flags, TcpFlags::SYN);
-        assert_eq!(packet.to_string(), "in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5");
-    }
-
-    #[test]
-    fn endpoints_of_both_families() {
-        let read = |text| endpoint("source", text).map(|(address, port)| (address.to_string(), port));
-        assert_eq!(read("2001:db8::1"), Ok(("2001:db8::1".to_owned(), None)));
-        assert_eq!(read("[2001:db8::1]:22"), Ok(("2001:db8::1".to_owned(), Some(22))));
-        assert_eq!(read("[2001:db8::1]"), Ok(("2001:db8::1".to_owned(), None)));
-        assert_eq!(read("10.0.1.10:0"), Ok(("10.0.1.10".to_owned(), Some(0))));
-        for bad in ["10.0.1", "10.0.1.10:", "10.0.1.10:65536", "[2001:db8::1]22", "[2001:db8::1", "host:22", "", ":"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn defaults_follow_state_and_protocol() {
-        let build = |protocol: &str, state, dst: &str| {
-            let src = if dst.contains(':') { "2001:db8::2" } else { "10.0.0.2" };
-            let mut spec = PacketSpec::new("in", protocol, src, dst).expect("words");
-            spec.state = state;
-            spec.build().expect("a packet")
-        };
-        assert_eq!(build("tcp", Some(CtState::ESTABLISHED), "10.0.0.1").tcp_flags, TcpFlags::ACK);
-        assert_eq!(build("icmp", None, "10.0.0.1").icmp, Some((8, 0)));
-        let v6 = build("icmp", None, "2001:db8::1");
-        assert_eq!((v6.protocol, v6.icmp), (Protocol::ICMPV6, Some((128, 0))));
-        assert_eq!(build("icmp", Some(CtState::RELATED), "10.0.0.1").icmp, None);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        let spec = |direction: &str, protocol: &str, dst: &str| PacketSpec::new(direction, protocol, "10.0.0.2", dst);
-        assert!(spec("in", "icmp", "10.0.0.1:22").expect("words").build().is_err());
-        assert!(spec("in", "tcp", "::1").expect("words").build().is_err());
-        assert!(spec("inward", "tcp", "10.0.0.1").is_err());
-        assert!(spec("in", "tcpp", "10.0.0.1").is_err());
-        let mut owned = spec("in", "tcp", "10.0.0.1").expect("words");
-        owned.uid = Some(0);
-        assert!(owned.build().is_err());
-        let mut out = spec("in", "udp", "10.0.0.1").expect("words");
-        out.oif = Some("ens5".to_owned());
-        assert!(out.build().is_err());
-    }
-
-    #[test]
-    fn bad_lines_say_what_is_wrong() {
-        for (line, part) in [
-            ("{", "not JSON"),
-            ("[]", "object"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1"}"#, "dst is missing"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1","dst":"10.0.0.2","prot":1}"#, "\"prot\""),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1","dst":"10.0.0.2","dport":70000}"#, "16 bits"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1:9","dst":"10.0.0.2"}"#, "sport and dport"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1","dst":"10.0.0.2","at":"ingress"}"#, "prerouting"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1","dst":"10.0.0.2","iif":"a b"}"#, "15 bytes"),
-            (r#"{"dir":"in","proto":"tcp","src":"10.0.0.1","dst":"10.0.0.2","ttl":-1}"#, "8 bits"),
-        ] {
-            let error = from_json(line.as_bytes()).expect_err(line).to_string();
-            assert!(error.contains(part), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn lines_round_trip() {
-        for line in [
-            r#"{"dir":"out","proto":"udp","src":"fd00::1","dst":"fd00::2","dport":53,"uid":0,"gid":7,"ttl":64,"tos":16}"#,
-            r#"{"dir":"forward","proto":"icmp","src":"10.0.0.1","dst":"10.0.0.2","icmp_type":3,"icmp_code":4,"state":"related","pkttype":"host","length":84}"#,
-            r#"{"dir":"in","proto":89,"src":"10.0.0.1","dst":"10.0.0.2","mark":"0x10000","ct_mark":5,"ct_status":"confirmed,dnat","ct_direction":"reply","state":"established"}"#,
-        ] {
-            let once = from_json(line.as_bytes()).expect(line).packet;
-            let again = from_json(to_json(&once).to_string().as_bytes()).expect("our own line").packet;
-            assert_eq!(once, again);
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 use hepguard::packet::{
-    ConntrackView, CtDirection, CtState, CtStatus, Direction, Packet, Prefix, Protocol, TcpFlags, Tuple, address_bits,
+    ConntrackView, CtDirection, CtState, CtStatus, Details, Direction, Packet, Prefix, Protocol, TcpFlags, Tuple,
+    address_bits,
 };
 
 use crate::lab::{DEVICES, Shot};
@@ -210,6 +211,7 @@ impl Pools {
             tos: Some(choice(rng, &[0, 0, 0x10, 0xb8])),
             length: None,
             packet_type: None,
+            details: Details::ordinary(),
         }
         .with_tuple()
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hepguard::packet::{ConntrackView, CtDirection, CtState, CtStatus, Direction, Packet, Protocol, TcpFlags};
+use hepguard::packet::{ConntrackView, CtDirection, CtState, CtStatus, Details, Direction, Packet, Protocol, TcpFlags};
 
 use crate::harness::{in_namespace, tool};
 use crate::lab::{Lab, Outcome, Shot};
@@ -41,6 +41,7 @@ pub(crate) fn shot(direction: Direction, protocol: Protocol, src: &str, dst: &st
         tos: Some(0),
         length: None,
         packet_type: None,
+        details: Details::ordinary(),
     };
     Shot { packet, extra: Extra::default(), entry: None }
 }
