@@ -19,12 +19,23 @@ pub enum FileState {
     Unreadable(String),
 }
 
+/// Why the text of a file is not the whole answer, though there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The tool failed after it had said something, or only parts were to be had: how.
+    Partial(String),
+    /// The rules changed each time they were listed: how often.
+    Changed(String),
+}
+
 /// The raw files, by their name in the snapshot folder (`iptables-legacy-save.txt`, `felix/calico.env`, …).
 /// A name that is not here was not looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotFiles {
     /// Files by relative name.
     pub files: BTreeMap<String, FileState>,
+    /// Why a file that is there is not the whole answer.
+    pub doubts: BTreeMap<String, Doubt>,
     /// What a person knows a file as, where that is not its name here: one file given alone keeps its own path.
     pub labels: BTreeMap<String, String>,
     /// Names found beside the others that no snapshot has; not looked at.

@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
-pub use crate::files::{FileState, SnapshotFiles};
+pub use crate::files::{Doubt, FileState, SnapshotFiles};
 use crate::host::{self, Host};
 use crate::packet::Family;
+use crate::ruleset::kernel::KernelTables;
 use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
-use crate::ruleset::{Backend, Name, Rule, Ruleset, Table, merge};
+use crate::ruleset::{Backend, Effect, Name, Rule, Ruleset, Step, Table, merge, second_opinion};
 use meta::Meta;
 
 /// What the files say.
@@ -34,7 +35,7 @@ pub struct Snapshot {
 }
 
 /// Files of a snapshot folder that have one fixed name.
-pub const FILE_NAMES: [&str; 20] = [
+pub const FILE_NAMES: [&str; 21] = [
     "meta.json",
     "iptables-save.txt",
     "ip6tables-save.txt",
@@ -44,6 +45,7 @@ pub const FILE_NAMES: [&str; 20] = [
     "ip6tables-nft-save.txt",
     "nft-ruleset.json",
     "nft-ruleset.txt",
+    "nft-kernel.json",
     "ipset-save.txt",
     "ip-addr.json",
     "ip-link.json",
@@ -93,6 +95,10 @@ fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {
     read_json(source, text)
 }
 
+fn read_kernel(source: &Arc<str>, text: &[u8]) -> Parsed<Option<KernelTables>> {
+    read_json(source, text)
+}
+
 fn check_json(source: &Arc<str>, text: &[u8]) -> Parsed<()> {
     read_json::<serde::de::IgnoredAny>(source, text).map(|_| ())
 }
@@ -126,6 +132,11 @@ fn have_the_same_rules(saved: &Table, native: &Table) -> bool {
         && shape(saved) == shape(native)
 }
 
+/// A rule that the reader put where lines could not be read.
+fn stands_for_unread(rule: &Rule) -> bool {
+    rule.text.starts_with("# ") && matches!(rule.steps.as_slice(), [Step::Effect(Effect::Opaque(_))])
+}
+
 impl Reading<'_> {
     /// The file's content as `reader` reads it; `None` when it is not there or cannot be read.
     fn file<T>(&mut self, name: &str, reader: impl FnOnce(&Arc<str>, &[u8]) -> Parsed<T>) -> Option<T> {
@@ -156,10 +167,15 @@ impl Reading<'_> {
                 if table.backend == Backend::IptablesNft { saved_nft.push(table) } else { tables.push(table) }
             }
         }
+        let kernel = self.file("nft-kernel.json", read_kernel).flatten();
+        self.doubts(!native.is_empty(), kernel.is_some());
         self.let_nft_tell(&native, &mut saved_nft);
         let merged = merge::merge(native, saved_nft);
         self.diagnostics.extend(merged.diagnostics);
-        tables.extend(merged.value);
+        let mut of_nf_tables = merged.value;
+        let source: Arc<str> = Arc::from(self.files.label("nft-kernel.json"));
+        self.diagnostics.extend(second_opinion::apply(&mut of_nf_tables, kernel.as_ref(), &source));
+        tables.extend(of_nf_tables);
         if self.files.bytes("nft-ruleset.txt").is_some() && self.files.bytes("nft-ruleset.json").is_none() {
             let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";
             self.remark(Level::Error, "nft-ruleset.txt", message);
@@ -168,29 +184,54 @@ impl Reading<'_> {
         Ruleset { tables, ipsets }
     }
 
-    /// Where a save listing of iptables-nft gave up on a table or was cut off, nft's listing tells all the same, unless it
-    /// withholds something there: what was an error is then only a remark.
+    /// Whether a file has no errors so far.
+    fn is_sound(&self, name: &str) -> bool {
+        let label = self.files.label(name);
+        !self.diagnostics.iter().any(|remark| remark.level == Level::Error && *remark.source == *label)
+    }
+
+    /// What the collector has to say about files that are there. Nothing is lost where another listing tells the same: nft's
+    /// for what a save tool leaves out, the kernel's count for what nft does.
+    fn doubts(&mut self, native: bool, kernel: bool) {
+        for (name, doubt) in &self.files.doubts {
+            let told_elsewhere = match name.as_str() {
+                "iptables-nft-save.txt" | "ip6tables-nft-save.txt" => native && self.is_sound("nft-ruleset.json"),
+                "nft-ruleset.json" => kernel,
+                _ => false,
+            };
+            match doubt {
+                Doubt::Partial(why) if told_elsewhere => self.remark(Level::Warning, name, why),
+                Doubt::Partial(why) | Doubt::Changed(why) => self.remark(Level::Error, name, why),
+            }
+        }
+    }
+
+    /// Where a save listing of iptables-nft gave up on a table or was cut off, nft's listing tells all but what it withholds,
+    /// and that stays undecided rule by rule: what was an error is then only a remark.
     fn let_nft_tell(&mut self, native: &[Table], saved: &mut Vec<Table>) {
-        let nft: &str = self.files.label("nft-ruleset.json");
-        let damaged = self.diagnostics.iter().any(|remark| remark.level == Level::Error && *remark.source == *nft);
-        if native.is_empty() || damaged {
+        if native.is_empty() || !self.is_sound("nft-ruleset.json") {
             return;
         }
-        let withheld = |table: &Table| {
-            let listed = native.iter().find(|other| (other.family, &other.name) == (table.family, &table.name));
-            listed.is_some_and(|listed| listed.chains.iter().flat_map(|chain| &chain.rules).any(Rule::is_withheld))
-        };
         let unread = |table: &Table| table.other.iter().any(|text| text.starts_with(iptables_save::UNREAD));
         let sources: BTreeSet<Name> =
             saved.iter().filter(|table| unread(table)).map(|table| Name::clone(&table.source)).collect();
-        for source in sources {
-            if saved.iter().any(|table| table.source == source && unread(table) && withheld(table)) {
-                continue;
-            }
-            saved.retain(|table| table.source != source || !unread(table));
-            for remark in self.diagnostics.iter_mut().filter(|remark| remark.source == source) {
-                remark.level = remark.level.min(Level::Warning);
-            }
+        let listed =
+            |table: &Table| native.iter().any(|other| (other.family, &other.name) == (table.family, &table.name));
+        saved.retain(|table| !unread(table) || listed(table));
+        for chain in saved.iter_mut().filter(|table| unread(table)).flat_map(|table| &mut table.chains) {
+            // what stands for lines that are not here; the number of rules says whether all the others are
+            chain.rules.retain(|rule| !stands_for_unread(rule));
+        }
+        let changed = |remark: &Diagnostic| {
+            let changed = |(name, doubt): (&String, &Doubt)| {
+                *self.files.label(name) == *remark.source
+                    && matches!(doubt, Doubt::Changed(why) if *why == remark.message)
+            };
+            self.files.doubts.iter().any(changed)
+        };
+        let of_saves = self.diagnostics.iter_mut().filter(|remark| sources.contains(&remark.source));
+        for remark in of_saves.filter(|remark| !changed(remark)) {
+            remark.level = remark.level.min(Level::Warning);
         }
     }
 
@@ -272,7 +313,9 @@ mod tests {
         assert!(told.diagnostics.iter().any(|d| d.message.contains("native nft rules")), "it is still said");
         let xt = rule(r#"{"xt": {"type": "match", "name": "set"}}, {"drop": null}"#);
         let hidden = snapshot(&[("nft-ruleset.json", &xt), ("iptables-nft-save.txt", save)]);
-        assert!(errors(&hidden) > 0, "{:?}", hidden.diagnostics);
+        let rules = hidden.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        assert!(rules.clone().count() == 1 && rules.clone().all(Rule::is_withheld), "its rule stays undecided");
+        assert_eq!(hidden.ruleset.tables[0].disagreements().count(), 1, "and that is said: {:?}", hidden.diagnostics);
         let alone = snapshot(&[("iptables-nft-save.txt", save)]);
         assert!(errors(&alone) > 0);
     }

@@ -25,7 +25,7 @@ use hepguard::audit::finding::Finding;
 use hepguard::audit::registry::CHECKS;
 use hepguard::collect;
 use hepguard::files::{FileState, SnapshotFiles};
-use hepguard::snapshot;
+use hepguard::snapshot::{self, meta::Meta};
 
 #[derive(Default)]
 struct Case {
@@ -87,6 +87,10 @@ fn parse(path: &Path) -> Case {
             }
             _ => panic!("{}: unknown word", here()),
         }
+    }
+    // as where a folder is read
+    if let Ok(Some(meta)) = Meta::of(&case.files) {
+        meta.restore(&mut case.files);
     }
     case
 }

@@ -90,6 +90,10 @@ impl<'a> Context<'a> {
     /// may be in the kernel.
     #[must_use]
     pub fn is_blind(&self, family: Family) -> bool {
+        let disagree = |table: &Table| table.family.sees(family) && table.disagreements().next().is_some();
+        if self.ruleset().tables.iter().any(disagree) {
+            return true;
+        }
         let of_family =
             |name: &str| name.starts_with("ip6tables") == (family == Family::Ipv6) && name.contains("tables");
         let listing = |name: &str| name == "nft-ruleset.json" || of_family(name);

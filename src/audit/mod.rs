@@ -156,7 +156,11 @@ fn unreadable(context: &Context<'_>) -> Vec<Unreadable> {
         }
         FileState::Absent => None,
     });
-    files.collect()
+    let tables = context.ruleset().tables.iter();
+    let parts = tables
+        .flat_map(|table| table.disagreements().map(move |how| (table, how)))
+        .map(|(table, how)| Unreadable { input: table.source.to_string(), why: format!("{}: {how}", table.title()) });
+    files.chain(parts).collect()
 }
 
 fn lists(failsafe: &FailsafeReport) -> Lists {

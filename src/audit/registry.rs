@@ -32,6 +32,10 @@ pub const CHECKS: &[Check] = &[
     blindspots::ruleset_not_listed::CHECK,
     blindspots::bpf_programs::CHECK,
     blindspots::rules_withheld::CHECK,
+    blindspots::listings_disagree::CHECK,
+    blindspots::rules_changing::CHECK,
+    blindspots::set_not_listed::CHECK,
+    blindspots::mixed_table::CHECK,
 ];
 
 /// The check with this code or name, any case.

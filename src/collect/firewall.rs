@@ -3,58 +3,173 @@
 use std::io;
 use std::path::Path;
 
-use super::{Live, unreadable};
-use crate::files::FileState;
+use super::{Failure, Live, unreadable};
+use crate::files::{Doubt, FileState};
+use crate::ruleset::kernel::KernelTables;
 
 /// Table names iptables-nft uses in nf_tables.
 const XTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
+/// How often rules that change while they are listed are listed.
+const TRIES: usize = 3;
+
+/// Rule listings, in the order of [`Live::put`].
+type Listings = Vec<(String, FileState)>;
+
+/// One round of listings.
+#[derive(Default)]
+struct Round {
+    files: Listings,
+    doubts: Vec<(String, Doubt)>,
+    /// nft's listing was put together from parts.
+    of_parts: bool,
+    /// Listings of rules that changed meanwhile.
+    changed: Vec<String>,
+}
+
+impl Round {
+    fn put(&mut self, name: impl Into<String>, state: FileState) {
+        self.files.push((name.into(), state));
+    }
+}
+
 impl Live<'_> {
     pub(super) fn firewall(&mut self) {
-        let nft = if self.surely_not_loaded("nf_tables") {
-            FileState::Absent // no rules without the module; asking would load it
-        } else {
-            self.tool("nft", &["-j", "list", "ruleset"])
-        };
-        let listing = match &nft {
-            FileState::Present(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            FileState::Absent => Some(String::new()),
-            FileState::Unreadable(_) => None,
-        };
-        for (family, tool) in [("ip", "iptables"), ("ip6", "ip6tables")] {
-            let needed = listing.as_deref().is_none_or(|listing| has_xtables(listing, family));
-            let state = if needed { self.save(tool, "nft") } else { FileState::Absent };
-            self.put(format!("{tool}-nft-save.txt"), state);
+        let mut round = self.round();
+        for _ in 1..TRIES {
+            if round.changed.is_empty() {
+                break;
+            }
+            round = self.round();
         }
-        self.put("nft-ruleset.json", nft);
-        for (names, tool) in [("/proc/net/ip_tables_names", "iptables"), ("/proc/net/ip6_tables_names", "ip6tables")] {
-            let state = match self.system.read(Path::new(names)) {
-                Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => FileState::Absent,
-                Ok(_) => self.save(tool, "legacy"),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Absent,
-                Err(error) => FileState::Unreadable(unreadable(Path::new(names), &error)),
-            };
-            self.put(format!("{tool}-legacy-save.txt"), state);
+        for name in round.changed {
+            let why = format!("the rules changed each of the {TRIES} times they were listed; take the listing again");
+            round.doubts.push((name, Doubt::Changed(why)));
         }
+        for (name, state) in round.files {
+            self.put(name, state);
+        }
+        self.found.doubts.extend(round.doubts);
         let sets = if self.surely_not_loaded("ip_set") { FileState::Absent } else { self.tool("ipset", &["save"]) };
         self.put("ipset-save.txt", sets);
     }
 
+    fn round(&self) -> Round {
+        let mut round = Round::default();
+        let legacy = self.legacy_tables(&mut round);
+        let generation = self.nf_tables(&mut round);
+        // x_tables tells nobody of changes: look twice
+        for (tool, before) in legacy {
+            if !self.save(tool, "legacy").is_ok_and(|after| masked(&after) == masked(&before)) {
+                round.changed.push(format!("{tool}-legacy-save.txt"));
+            }
+        }
+        let Some(before) = generation else { return round };
+        if self.system.nf_generation().is_ok_and(|after| after == before) {
+            return round;
+        }
+        // one listing of nft is of one generation by itself; what is held against others or made of parts is not
+        round.files.retain(|(name, _)| name != "nft-kernel.json");
+        let present = round.files.iter().filter(|(_, state)| matches!(state, FileState::Present(_)));
+        let names = present
+            .map(|(name, _)| name)
+            .filter(|name| name.ends_with("-nft-save.txt") || (round.of_parts && *name == "nft-ruleset.json"));
+        round.changed.extend(names.cloned().collect::<Vec<_>>());
+        round
+    }
+
+    /// Saves the registered tables of x_tables; gives back what was saved.
+    fn legacy_tables(&self, round: &mut Round) -> Vec<(&'static str, Vec<u8>)> {
+        let mut saved = Vec::new();
+        for (names, tool) in [("/proc/net/ip_tables_names", "iptables"), ("/proc/net/ip6_tables_names", "ip6tables")] {
+            let state = match self.system.read(Path::new(names)) {
+                Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => FileState::Absent,
+                Ok(_) => match self.save(tool, "legacy") {
+                    Ok(text) => {
+                        saved.push((tool, text.clone()));
+                        FileState::Present(text)
+                    }
+                    Err(failure) => FileState::Unreadable(failure.why),
+                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Absent,
+                Err(error) => FileState::Unreadable(unreadable(Path::new(names), &error)),
+            };
+            round.put(format!("{tool}-legacy-save.txt"), state);
+        }
+        saved
+    }
+
+    /// Lists nf_tables; gives back the generation that the kernel told before.
+    fn nf_tables(&self, round: &mut Round) -> Option<u32> {
+        if self.surely_not_loaded("nf_tables") {
+            // no rules without the module; asking would load it
+            for name in ["nft-ruleset.json", "iptables-nft-save.txt", "ip6tables-nft-save.txt"] {
+                round.put(name, FileState::Absent);
+            }
+            return None;
+        }
+        let kernel = self.system.nf_tables();
+        let listing = self.nft(kernel.as_ref().ok(), round);
+        for (family, tool) in [("ip", "iptables"), ("ip6", "ip6tables")] {
+            let told = kernel.as_ref().ok().map(|kernel| {
+                kernel.tables.iter().any(|table| table.family == family && XTABLES.contains(&table.name.as_str()))
+            });
+            let listed = listing.as_deref().map(|listing| has_xtables(listing, family));
+            let needed = told.or(listed).unwrap_or(true) || listed == Some(true);
+            let name = format!("{tool}-nft-save.txt");
+            let state = match needed.then(|| self.save(tool, "nft")) {
+                None => FileState::Absent,
+                Some(Ok(text)) => FileState::Present(text),
+                Some(Err(Failure { why, said: Some(said), .. })) if said.contains(&b'*') => {
+                    round.doubts.push((name.clone(), Doubt::Partial(why)));
+                    FileState::Present(said)
+                }
+                Some(Err(failure)) => FileState::Unreadable(failure.why),
+            };
+            round.put(name, state);
+        }
+        match kernel {
+            Ok(kernel) => {
+                // plain fields always serialise
+                let mut text = serde_json::to_vec(&kernel).unwrap_or_default();
+                text.push(b'\n');
+                round.put("nft-kernel.json", FileState::Present(text));
+                Some(kernel.generation)
+            }
+            Err(_) => None, // whatever closes this also closes nft, and that is said
+        }
+    }
+
+    /// nft's listing, put together from parts where it has to be. Gives back its text.
+    fn nft(&self, kernel: Option<&KernelTables>, round: &mut Round) -> Option<String> {
+        let name = "nft-ruleset.json";
+        match self.nft_listing(kernel) {
+            Ok(listing) => {
+                let text = String::from_utf8_lossy(&listing.text).into_owned();
+                round.of_parts = listing.of_parts;
+                round.doubts.extend(listing.wrong.map(|why| (name.to_owned(), Doubt::Partial(why))));
+                round.put(name, FileState::Present(listing.text));
+                Some(text)
+            }
+            Err(why) => {
+                round.put(name, FileState::Unreadable(why));
+                None
+            }
+        }
+    }
+
     /// `iptables-nft-save -c`, or `iptables-save -c` where that turns out to be this variant. Legacy tables must already be
     /// registered: then saving them changes nothing.
-    fn save(&self, tool: &str, variant: &str) -> FileState {
+    fn save(&self, tool: &str, variant: &str) -> Result<Vec<u8>, Failure> {
         // the nft variant points at legacy tables, which are collected as well
         let save = |program: &str| self.output(program, &["-c"], |line| line.contains("-legacy tables present, use"));
-        let why = match save(&format!("{tool}-{variant}-save")) {
-            Ok(text) => return FileState::Present(text),
-            Err(why) => why,
+        let failure = match save(&format!("{tool}-{variant}-save")) {
+            Err(failure) if !failure.installed => failure,
+            answer => return answer,
         };
-        if !why.ends_with("not installed") {
-            return FileState::Unreadable(why);
-        }
         match save(&format!("{tool}-save")) {
-            Ok(text) if is_variant(&text, variant) => FileState::Present(text),
-            _ => FileState::Unreadable(format!("{why}; install the package iptables")),
+            Ok(text) if is_variant(&text, variant) => Ok(text),
+            _ => Err(Failure { why: format!("{}; install the package iptables", failure.why), ..failure }),
         }
     }
 
@@ -82,6 +197,17 @@ fn has_xtables(listing: &str, family: &str) -> bool {
         compact.contains(&format!("\"family\":\"{family}\",\"table\":\"{name}\""))
             || compact.contains(&format!("{{\"table\":{{\"family\":\"{family}\",\"name\":\"{name}\""))
     })
+}
+
+/// A saved listing without what changes by itself: comments with the time, counters.
+fn masked(text: &[u8]) -> Vec<&[u8]> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"#"));
+    let masked = lines.map(|line| match line.first() {
+        Some(b'[') => memchr::memmem::find(line, b"] ").and_then(|at| line.get(at..)).unwrap_or(line),
+        Some(b':') => memchr::memmem::rfind(line, b" [").and_then(|at| line.get(..at)).unwrap_or(line),
+        _ => line,
+    });
+    masked.collect()
 }
 
 /// By the first line: `# Generated by iptables-save v1.8.9 (nf_tables) on …`.

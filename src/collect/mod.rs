@@ -2,10 +2,14 @@
 //!
 //! Looking changes nothing: legacy tables are listed only where they are already registered (`iptables-legacy -L` would
 //! register them), no tool runs whose kernel module is known to be absent (it would be loaded), no counter is reset.
+//!
+//! No tool is believed because it ended well. Listings of rules that changed meanwhile are taken again; where `nft` fails on
+//! the whole ruleset its parts are listed one by one; the kernel's own count of rules goes along (`nft-kernel.json`).
 
 mod felix;
 mod firewall;
 mod network;
+mod nft;
 mod stored;
 pub mod saved;
 
@@ -17,7 +21,7 @@ pub use saved::{CollectError, MAX_FILE, save, saved};
 
 use crate::files::{FileState, RIGHTS_HINT, SnapshotFiles};
 use crate::snapshot::meta::{Meta, SCHEMA};
-use crate::system::System;
+use crate::system::{RunError, System};
 
 /// Time for one tool. `nft` restarts its listing while somebody changes rules, and needs seconds for 50,000 of them.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,6 +38,16 @@ pub fn live(system: &dyn System) -> SnapshotFiles {
     let mut found = live.found;
     meta.store(&mut found);
     found
+}
+
+/// A tool that gave no answer to rely on.
+struct Failure {
+    /// In words.
+    why: String,
+    /// It is there.
+    installed: bool,
+    /// Its standard output when it came to an end by itself, however bad.
+    said: Option<Vec<u8>>,
 }
 
 struct Live<'a> {
@@ -59,22 +73,27 @@ impl Live<'_> {
     fn tool(&self, program: &str, arguments: &[&str]) -> FileState {
         match self.output(program, arguments, |_| false) {
             Ok(bytes) => FileState::Present(bytes),
-            Err(why) => FileState::Unreadable(why),
+            Err(failure) => FileState::Unreadable(failure.why),
         }
     }
 
     /// The same, with lines on standard error that are known to be `harmless`.
-    fn output(&self, program: &str, arguments: &[&str], harmless: fn(&str) -> bool) -> Result<Vec<u8>, String> {
+    fn output(&self, program: &str, arguments: &[&str], harmless: fn(&str) -> bool) -> Result<Vec<u8>, Failure> {
         let line = [&[program], arguments].concat().join(" ");
-        let output = self.system.run(program, arguments, LIMIT).map_err(|error| format!("'{program}' is {error}"))?;
+        let output = self.system.run(program, arguments, LIMIT).map_err(|error| Failure {
+            why: format!("'{program}' is {error}"),
+            installed: !matches!(error, RunError::NotInstalled),
+            said: None,
+        })?;
         let complaints = output.stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !harmless(line));
         let words: String = complaints.collect::<Vec<_>>().join(" ").chars().take(400).collect();
-        match output.status {
-            Some(0) if words.is_empty() => Ok(output.stdout),
-            Some(0) => Err(format!("'{line}' says: {words}")),
-            Some(status) => Err(format!("'{line}' failed with status {status}: {words}{}", hint(&words))),
-            None => Err(format!("'{line}' was {words}")),
-        }
+        let why = match output.status {
+            Some(0) if words.is_empty() => return Ok(output.stdout),
+            Some(0) => format!("'{line}' says: {words}"),
+            Some(status) => format!("'{line}' failed with status {status}: {words}{}", hint(&words)),
+            None => format!("'{line}' was {words}"),
+        };
+        Err(Failure { why, installed: true, said: Some(output.stdout) })
     }
 
     fn meta(&self) -> Meta {

@@ -41,8 +41,8 @@ impl Live<'_> {
         };
         match self.output("ip", &["-6", "-j", "rule"], |_| false) {
             Ok(more) => text.extend(more),
-            Err(why) if why.contains("not supported") => text.extend(b"[]\n"),
-            Err(why) => return FileState::Unreadable(why),
+            Err(failure) if failure.why.contains("not supported") => text.extend(b"[]\n"),
+            Err(failure) => return FileState::Unreadable(failure.why),
         }
         FileState::Present(text)
     }
@@ -126,7 +126,7 @@ impl Live<'_> {
             Err(_) => {
                 let listing =
                     self.output("conntrack", &["-L", "-o", "extended"], |line| line.ends_with("have been shown."));
-                listing.map_or_else(FileState::Unreadable, FileState::Present)
+                listing.map_or_else(|failure| FileState::Unreadable(failure.why), FileState::Present)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Live collection on hosts made of tables.
 
+mod lies;
+
 use super::*;
 use crate::system::scripted::Scripted;
 

@@ -7,9 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Backend, Chain, Effect, Match, Name, OpaqueKind, Rule, SetRef, Step, Table, Verdict};
-use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
+use super::readers::iptables_save::UNREAD;
+use super::{Backend, Chain, Effect, Expr, Field, Match, Name, OpaqueKind, Rule, SetRef, Step, Table, Verdict};
+use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks, excerpt};
 use crate::packet::Family;
+
+/// First word of the line in [`Table::other`] that names a rule of nft's in a table of iptables', which the save tool
+/// prints wrongly or not at all.
+pub const NATIVE: &str = "native:";
 
 /// Pairs the tables of `nft -j list ruleset` with those of `iptables-nft-save` and `ip6tables-nft-save`.
 ///
@@ -46,7 +51,8 @@ pub fn merge(nft: Vec<Table>, saved: Vec<Table>) -> Parsed<Vec<Table>> {
 
 fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> Table {
     let hidden = table.chains.iter().flat_map(|chain| &chain.rules).filter(|rule| hides(rule)).count();
-    let is_iptables = has_iptables_name(&table) && (hidden > 0 || save.is_some()) && only_iptables_rules(&table);
+    let only_iptables = only_iptables_rules(&table) && !save.as_ref().is_some_and(is_incompatible);
+    let is_iptables = has_iptables_name(&table) && (hidden > 0 || save.is_some()) && only_iptables;
     let title = format!("{} {}", table.family.nft_name(), table.name);
     let Some(save) = save else {
         if hidden > 0 {
@@ -66,42 +72,50 @@ fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> 
         }
         return table;
     };
+    let mixed = if is_iptables { None } else { first_native_rule(&table) };
+    let mut contradictions: Vec<String> = Vec::new();
     for chain in &mut table.chains {
         let Some((_, saved)) = save.chain(&chain.name) else {
             if chain.rules.iter().any(hides) {
-                say_undecided(remarks, &title, chain, "the saved table does not have it");
+                contradictions.push(undecided(chain, "the saved table does not have it"));
             }
             continue;
         };
         if chain.rules.len() != saved.rules.len() {
             if chain.rules.iter().any(hides) {
                 let why = format!("nft lists {} rules and the saved table {}", chain.rules.len(), saved.rules.len());
-                say_undecided(remarks, &title, chain, &why);
+                contradictions.push(undecided(chain, &why));
             }
             continue;
         }
         chain.line = if is_iptables { saved.line } else { chain.line };
         for (index, (rule, line)) in chain.rules.iter_mut().zip(&saved.rules).enumerate() {
-            if !same_rule(rule, line) {
-                if hides(rule) {
-                    remarks.add(
-                        Level::Warning,
-                        0,
-                        0,
-                        format!(
-                            "table {title}, chain {}, rule {}: nft and the saved table show different rules \
-                             ({} and {}); it is undecided, list both again",
-                            chain.name,
-                            index + 1,
-                            rule.text,
-                            line.text
-                        ),
-                    );
+            let omitted = omitted_condition(rule, line);
+            if !same_rule(rule, line) || omitted.is_some() {
+                if hides(rule) || omitted.is_some() {
+                    contradictions.push(format!(
+                        "chain {}, rule {}: nft and the saved table show different rules ({} and {}); it is undecided, \
+                         list both again",
+                        chain.name,
+                        index + 1,
+                        excerpt(rule.text.as_bytes()),
+                        excerpt(line.text.as_bytes())
+                    ));
+                }
+                if let Some(condition) = omitted {
+                    rule.steps.insert(0, condition);
                 }
                 continue;
             }
             pair(rule, line, is_iptables);
         }
+    }
+    for how in contradictions {
+        remarks.add(Level::Warning, 0, 0, format!("table {title}, {how}"));
+        table.disagree(&how);
+    }
+    if let Some(place) = mixed {
+        table.other.push(format!("{NATIVE} {place}").into());
     }
     if is_iptables {
         table.backend = Backend::IptablesNft;
@@ -110,13 +124,49 @@ fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> 
     table
 }
 
-fn say_undecided(remarks: &mut Remarks, title: &str, chain: &Chain, why: &str) {
+fn undecided(chain: &Chain, why: &str) -> String {
     let hidden = chain.rules.iter().filter(|rule| hides(rule)).count();
-    let message = format!(
-        "table {title}, chain {}: {why}; its {hidden} rules with parts that nft hides are undecided, list both again",
-        chain.name
-    );
-    remarks.add(Level::Warning, chain.line, 0, message);
+    format!("chain {}: {why}; its {hidden} rules with parts that nft hides are undecided, list both again", chain.name)
+}
+
+/// Whether the save tool gave the whole table up.
+fn is_incompatible(save: &Table) -> bool {
+    save.other.iter().any(|line| line.starts_with(UNREAD) && line.contains("incompatible"))
+}
+
+/// A condition the saved line has and nft's listing has not, as a step nobody can decide. The save tool prints conditions
+/// too few, never too many: nft's JSON leaves out what it cannot write (an interface name that is not text).
+fn omitted_condition(rule: &Rule, line: &Rule) -> Option<Step> {
+    if hides(rule) {
+        return None;
+    }
+    let asks = |steps: &[Step], wanted: &[Field]| {
+        steps.iter().any(|step| match step {
+            Step::Match(
+                Match::Compare { left: Expr::Field(field), .. } | Match::Lookup { left: Expr::Field(field), .. },
+            ) => wanted.contains(field),
+            _ => false,
+        })
+    };
+    let has_opaque = rule.steps.iter().any(|step| matches!(step, Step::Match(Match::Opaque { .. })));
+    let kinds = [("iifname", [Field::Iif, Field::Iifname]), ("oifname", [Field::Oif, Field::Oifname])];
+    let (name, _) = kinds.iter().find(|(_, fields)| asks(&line.steps, fields) && !asks(&rule.steps, fields))?;
+    let text = format!("{name} as in: {}", line.text);
+    (!has_opaque).then(|| Step::Match(Match::Opaque { kind: OpaqueKind::Property, text: text.into() }))
+}
+
+/// The first rule that iptables cannot have made, in a table that is iptables' by name and use: chain and rule number.
+fn first_native_rule(table: &Table) -> Option<String> {
+    let built_in =
+        |chain: &Chain| chain.base.as_ref().is_some_and(|base| *chain.name == *base.hook.name().to_uppercase());
+    if !has_iptables_name(table) || !table.chains.iter().any(built_in) {
+        return None;
+    }
+    table.chains.iter().find_map(|chain| {
+        let at = chain.rules.iter().position(|rule| !only_iptables_steps(rule))?;
+        let text = chain.rules.get(at).map(|rule| excerpt(rule.text.as_bytes())).unwrap_or_default();
+        Some(format!("{} rule {}: {text}", chain.name, at + 1))
+    })
 }
 
 /// Takes from the saved line what nft hides.
@@ -180,6 +230,8 @@ fn same_rule(rule: &Rule, line: &Rule) -> bool {
         (_, Some(("conntrack" | "state", false))) => follows("-m", "conntrack") || follows("-m", "state"),
         (_, Some(("comment", false))) => words.contains("--comment"),
         (_, Some((name, false))) => follows("-m", name),
+        (Step::Verdict(Verdict::Accept), None) => follows("-j", "ACCEPT"),
+        (Step::Verdict(Verdict::Drop), None) => follows("-j", "DROP"),
         (Step::Verdict(Verdict::Jump(chain)), None) => follows("-j", chain),
         (Step::Verdict(Verdict::Goto(chain)), None) => follows("-g", chain),
         _ => true,
@@ -381,5 +433,61 @@ mod tests {
         let merged = merge(listed("01-basic-input.json"), save);
         assert_eq!(merged.value.len(), 5);
         assert_eq!(merged.diagnostics.len(), 4, "tables nft did not list are news");
+    }
+
+    fn one_rule(expr: &str, saved: &str) -> Parsed<Vec<Table>> {
+        let json = format!(
+            r#"{{"nftables": [{{"metainfo": {{"version": "1.1.7", "json_schema_version": 1}}}},
+            {{"table": {{"family": "ip", "name": "filter", "handle": 1}}}},
+            {{"chain": {{"family": "ip", "table": "filter", "name": "INPUT", "handle": 1, "type": "filter",
+                "hook": "input", "prio": 0, "policy": "accept"}}}},
+            {{"rule": {{"family": "ip", "table": "filter", "chain": "INPUT", "handle": 2, "expr": [{expr}]}}}}]}}"#
+        );
+        let save = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {saved}\nCOMMIT\n");
+        let (json_name, save_name) = (Arc::from("nft-ruleset.json"), Arc::from("iptables-nft-save.txt"));
+        let save = iptables_save::read(&save_name, save.as_bytes(), Backend::IptablesNft, Family::Ipv4).value;
+        merge(nft_json::read(&json_name, json.as_bytes()).value, save)
+    }
+
+    #[test]
+    fn a_condition_that_nft_leaves_out_is_not_taken_as_none() {
+        const COUNT: &str = r#"{"counter": {"packets": 0, "bytes": 0}}"#;
+        let steps = |expr: &str, saved: &str| {
+            let merged = one_rule(expr, saved);
+            let table = merged.value.first().expect("a table").clone();
+            let told = table.disagreements().count();
+            (table.chains.first().and_then(|chain| chain.rules.first()).expect("a rule").steps.clone(), told)
+        };
+        let accept = format!(r#"{COUNT}, {{"accept": null}}"#);
+        // an interface name that is not text: nft's JSON has no word for it
+        let (found, told) = steps(&accept, "-i \u{fffd}x -j ACCEPT");
+        assert!(matches!(found.first(), Some(Step::Match(Match::Opaque { .. }))), "{found:?}");
+        assert_eq!(told, 1);
+        let there = r#"{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth0"}}"#;
+        let (found, told) = steps(&format!("{there}, {accept}"), "-i eth0 -j ACCEPT");
+        assert!(!matches!(found.first(), Some(Step::Match(Match::Opaque { .. }))), "{found:?}");
+        assert_eq!(told, 0);
+    }
+
+    #[test]
+    fn a_verdict_that_changed_between_the_listings_is_noticed() {
+        let xt = r#"{"xt": {"type": "match", "name": "comment"}}, {"counter": {"packets": 0, "bytes": 0}}, {"accept": null}"#;
+        let merged = one_rule(xt, "-m comment --comment x -j DROP");
+        let table = merged.value.first().expect("a table");
+        assert_eq!(table.disagreements().count(), 1);
+        assert!(table.chains.first().and_then(|chain| chain.rules.first()).is_some_and(hides), "it stays undecided");
+        let same = one_rule(xt, "-m comment --comment x -j ACCEPT");
+        assert_eq!((same.diagnostics.len(), same.value[0].disagreements().count()), (0, 0));
+    }
+
+    #[test]
+    fn rules_of_nft_in_a_table_of_iptables_are_named() {
+        let set = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}},
+            "right": {"set": ["192.0.2.1", "192.0.2.2"]}}}, {"accept": null}"#;
+        let mixed = one_rule(set, "-j ACCEPT");
+        let native = |merged: &Parsed<Vec<Table>>| merged.value[0].other.iter().any(|line| line.starts_with(NATIVE));
+        assert!(native(&mixed), "{:?}", mixed.value[0].other);
+        let plain = one_rule(r#"{"counter": {"packets": 0, "bytes": 0}}, {"accept": null}"#, "-j ACCEPT");
+        assert!(!native(&plain), "{:?}", plain.value[0].other);
     }
 }

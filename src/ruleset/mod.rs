@@ -12,11 +12,13 @@
 //! (so `cali*` is one interval), see [`interface_number`].
 
 pub mod expr;
+pub mod kernel;
 pub mod merge;
 mod nft_words;
 pub mod print;
 pub mod readers;
 mod query;
+pub mod second_opinion;
 pub mod set;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FileState, SnapshotFiles};
+use crate::files::{Doubt, FileState, SnapshotFiles};
 
 /// Its name in the snapshot folder.
 pub const NAME: &str = "meta.json";
@@ -30,6 +30,12 @@ pub struct Meta {
     pub absent: Vec<String>,
     /// Files that could not be read, and why.
     pub unreadable: BTreeMap<String, String>,
+    /// Files whose tool failed halfway, or that were put together from parts, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub partial: BTreeMap<String, String>,
+    /// Listings whose rules changed each time they were taken.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed: BTreeMap<String, String>,
 }
 
 impl Meta {
@@ -45,6 +51,14 @@ impl Meta {
     pub fn store(mut self, files: &mut SnapshotFiles) {
         self.absent.clear();
         self.unreadable.clear();
+        self.partial.clear();
+        self.changed.clear();
+        for (name, doubt) in &files.doubts {
+            match doubt {
+                Doubt::Partial(why) => self.partial.insert(name.clone(), why.clone()),
+                Doubt::Changed(why) => self.changed.insert(name.clone(), why.clone()),
+            };
+        }
         for (name, state) in &files.files {
             match state {
                 FileState::Present(_) => {}
@@ -68,6 +82,13 @@ impl Meta {
         for (name, why) in &self.unreadable {
             files.files.entry(name.clone()).or_insert_with(|| FileState::Unreadable(why.clone()));
         }
+        let partial = self.partial.iter().map(|(name, why)| (name, Doubt::Partial(why.clone())));
+        let changed = self.changed.iter().map(|(name, why)| (name, Doubt::Changed(why.clone())));
+        for (name, doubt) in partial.chain(changed) {
+            if files.bytes(name).is_some() {
+                files.doubts.insert(name.clone(), doubt);
+            }
+        }
     }
 }
 
@@ -81,10 +102,12 @@ mod tests {
         files.files.insert("ipset-save.txt".to_owned(), FileState::Absent);
         files.files.insert("conntrack.txt".to_owned(), FileState::Unreadable("permission denied".to_owned()));
         files.files.insert("sockets.txt".to_owned(), FileState::Present(Vec::new()));
+        files.doubts.insert("sockets.txt".to_owned(), Doubt::Partial("half".to_owned()));
         Meta { schema: SCHEMA.to_owned(), host: Some("b".to_owned()), ..Meta::default() }.store(&mut files);
         // a folder holds the present ones only
         let mut folder = files.clone();
         folder.files.retain(|_, state| matches!(state, FileState::Present(_)));
+        folder.doubts.clear();
         let meta = Meta::of(&folder).expect("readable").expect("there");
         meta.restore(&mut folder);
         assert_eq!(folder, files);

@@ -2,6 +2,7 @@
 //!
 //! Everything that looks at the host goes through [`System`], so that tests can put another world in its place.
 
+mod netlink;
 mod real;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use real::Real;
+
+use crate::ruleset::kernel::KernelTables;
 
 /// Most bytes taken from one command or file: 512 MiB, as for files of a snapshot.
 pub const MAX_BYTES: u64 = 512 * 1024 * 1024;
@@ -78,6 +81,18 @@ pub trait System {
     /// # Errors
     /// As the system reports them.
     fn link(&self, path: &Path) -> io::Result<PathBuf>;
+
+    /// What the kernel itself says about nf_tables. Asking would load the module where it is not.
+    ///
+    /// # Errors
+    /// As the kernel reports them; [`io::ErrorKind::Interrupted`] when the rules never stood still.
+    fn nf_tables(&self) -> io::Result<KernelTables>;
+
+    /// nf_tables' generation, which any change moves on.
+    ///
+    /// # Errors
+    /// As the kernel reports them.
+    fn nf_generation(&self) -> io::Result<u32>;
 
     /// The time now.
     fn now(&self) -> SystemTime;

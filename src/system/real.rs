@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{MAX_BYTES, Output, RunError, System};
+use super::{MAX_BYTES, Output, RunError, System, netlink};
+use crate::ruleset::kernel::KernelTables;
 
 /// Where programs are looked for, whatever the caller's `PATH` says.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -65,6 +66,14 @@ impl System for Real {
 
     fn link(&self, path: &Path) -> io::Result<PathBuf> {
         fs::read_link(path)
+    }
+
+    fn nf_tables(&self) -> io::Result<KernelTables> {
+        netlink::tables()
+    }
+
+    fn nf_generation(&self) -> io::Result<u32> {
+        netlink::generation()
     }
 
     fn now(&self) -> SystemTime {

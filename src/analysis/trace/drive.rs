@@ -7,8 +7,8 @@ use super::walk::Walk;
 use super::{Engine, Followed, Passage, Trace, TraceVerdict};
 use crate::analysis::path::{CONNTRACK_PRIORITY, Group, Unit};
 use crate::analysis::route::{RouteQuery, Routed};
-use crate::packet::{CtState, CtStatus, Direction, Hook, Packet, address_bits};
-use crate::ruleset::interface_number;
+use crate::packet::{CtState, CtStatus, Direction, Hook, InterfacePattern, Packet, address_bits};
+use crate::ruleset::{interface_interval, interface_number};
 
 /// Chains of equal priority are tried in every order up to this many; then nobody knows.
 pub(super) const MAX_PERMUTED: usize = 4;
@@ -400,7 +400,8 @@ impl<'e> Walk<'e, '_> {
             let (mut there, mut elsewhere, mut open) = (Vec::new(), Vec::new(), Vec::new());
             for state in states {
                 let device = if hook == Hook::Ingress { state.flow.iif } else { state.flow.oif };
-                let on = |number| settings.devices.iter().any(|name| interface_number(name.as_bytes()) == number);
+                let pattern = |name: &str| interface_interval(&InterfacePattern::from_nft(name));
+                let on = |number| settings.devices.iter().any(|name| pattern(name).contains(number));
                 match device {
                     Value::Known(number) if !settings.devices.is_empty() => {
                         if on(number) { &mut there } else { &mut elsewhere }.push(state);

@@ -260,6 +260,8 @@ fn device_chains_are_met_on_their_device() {
     };
     expect(&on_devices(&["ens5"]), &tcp_in(22), Drop);
     expect(&on_devices(&["ens6"]), &tcp_in(22), Accept);
+    expect(&on_devices(&["eth0", "ens*"]), &tcp_in(22), Drop);
+    expect(&on_devices(&["eth*", r"ens\*"]), &tcp_in(22), Accept);
     expect(&on_devices(&[]), &tcp_in(22), Unknown);
 }
 

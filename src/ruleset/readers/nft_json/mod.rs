@@ -32,6 +32,7 @@ use serde_json::value::RawValue;
 
 use crate::diagnostic::{Level, Parsed};
 use crate::packet::{Family, Hook};
+use crate::ruleset::second_opinion::FLAG_UNKNOWN;
 use crate::ruleset::{Backend, BaseChain, Chain, ChainKind, Name, Policy, Table};
 use json::{Fields, Json, Key};
 use remarks::{Place, Remarks};
@@ -68,6 +69,10 @@ struct Reader<'a> {
     version: Option<Vec<u32>>,
     metainfo: bool,
     list_seen: bool,
+    /// Which of several listings in one text is being read.
+    listing: usize,
+    /// The listing each chain was announced in, by table and chain.
+    announced: HashMap<(usize, usize), usize>,
     /// Place of the object being read, and the offset where line counting stopped.
     place: Place,
     counted: usize,
@@ -87,6 +92,8 @@ impl<'a> Reader<'a> {
             version: None,
             metainfo: false,
             list_seen: false,
+            listing: 0,
+            announced: HashMap::new(),
             place: Place::default(),
             counted: 0,
             line_start: 0,
@@ -105,7 +112,14 @@ impl<'a> Reader<'a> {
             return;
         }
         let mut deserializer = serde_json::Deserializer::from_str(self.text);
-        let result = (&mut deserializer).deserialize_map(Top(self)).and_then(|()| deserializer.end());
+        // listings of pieces (tables, chains, sets) may stand one after the other
+        let result = loop {
+            let read = (&mut deserializer).deserialize_map(Top(self));
+            if read.is_err() || deserializer.end().is_ok() {
+                break read;
+            }
+            self.listing += 1;
+        };
         if let Err(error) = result {
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let place = Place { line: number(error.line()), column: number(error.column()) };
@@ -194,9 +208,10 @@ impl<'a> Reader<'a> {
             self.remarks.add(Level::Error, self.place, "a table without family or name; it cannot be placed");
             return;
         };
-        let mut dormant = false;
+        let (mut dormant, mut unknown) = (false, false);
         if let Some(flags) = fields.json("flags") {
             if self.lies_about_flags() {
+                unknown = true;
                 self.warn(format!(
                     "table {} {name} has a flag that nft before 1.1.0 cannot print: it may be dormant (without effect); \
                      check with `nft list table {} {name}`",
@@ -207,6 +222,7 @@ impl<'a> Reader<'a> {
                 let words = flags.words().unwrap_or_default();
                 dormant = words.contains(&"dormant");
                 if words.is_empty() || words.iter().any(|word| !["dormant", "owner", "persist"].contains(word)) {
+                    unknown = words.is_empty();
                     self.warn(format!("table {} {name}: flags {flags} are not known", family.nft_name()));
                 }
             }
@@ -214,6 +230,9 @@ impl<'a> Reader<'a> {
         let index = self.table_at(family, &name);
         if let Some(table) = self.tables.get_mut(index) {
             table.dormant |= dormant;
+            if unknown {
+                table.other.push(format!("{FLAG_UNKNOWN} nft before 1.1.0 cannot print it").into());
+            }
         }
         self.surface("table", fields, &["family", "name", "handle", "flags", "comment"]);
     }
@@ -282,6 +301,11 @@ impl<'a> Reader<'a> {
         let family = self.tables.get(table).map_or(Family::Inet, |table| table.family);
         let base = self.base_chain(fields, &name, family);
         let Some(index) = self.chain_at(table, &name) else { return };
+        let listing = self.listing;
+        if self.announced.insert((table, index), listing).is_some_and(|before| before != listing) {
+            let message = format!("chain {name} is listed twice, its rules are here twice: give each listing once");
+            self.remarks.add(Level::Error, self.place, message);
+        }
         let line = self.place.line;
         if let Some(chain) = self.tables.get_mut(table).and_then(|table| table.chains.get_mut(index)) {
             chain.base = base.or(chain.base.take());

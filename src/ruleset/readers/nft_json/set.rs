@@ -216,8 +216,11 @@ impl<'a> Reader<'a> {
             "count",
         ];
         self.surface(word, fields, &known);
-        if let Some(table) = self.tables.get_mut(table) {
-            table.sets.push(set);
+        let Some(table) = self.tables.get_mut(table) else { return };
+        // a listing without contents (`nft -t`) may come first, those of single sets behind it
+        match table.sets.iter_mut().find(|known| known.name == set.name).filter(|_| self.listing > 0) {
+            Some(known) => *known = set,
+            None => table.sets.push(set),
         }
     }
 
