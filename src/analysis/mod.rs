@@ -2,6 +2,7 @@
 
 pub mod flows;
 pub mod path;
+pub mod reach;
 pub mod route;
 pub mod trace;
 pub mod worlds;

@@ -5,12 +5,16 @@
 //!   is used up, never a hang; two managers know nothing of each other's sets.
 //! - [`ranges`]: numbers in intervals, large address sets in one pass.
 //! - [`layout`]: which variable is which bit of the packet, in which order; interfaces as classes.
+//! - [`header`]: the packets as rules see them at one place; rewriting changes the header, never the set.
+//! - [`encode`]: a rule's condition for a header, as the packets for which it certainly and possibly holds.
 //! - [`witness`]: one packet of a set. [`describe`]: a set in the fewest prefixes.
 //!
 //! Everything is deterministic: the same input gives the same nodes, lists and witnesses.
 
 pub mod bdd;
 pub mod describe;
+pub mod encode;
+pub mod header;
 pub mod layout;
 pub mod ranges;
 pub mod witness;

@@ -1,0 +1,195 @@
+//! What the host says of addresses, for all of them at once: routing lookups as pieces of the address line.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::analysis::route::{RouteQuery, Routed, Router};
+use crate::host::{Host, RouteKind};
+use crate::packet::{Family, Hook, Prefix};
+use crate::ruleset::{FibResult, Interval, interface_number};
+use crate::space::describe::address;
+use crate::space::encode::{Facts, FibQuestion, Piece};
+use crate::space::ranges::mask;
+
+/// A host's routes and addresses, cut into pieces on which every lookup gives one answer.
+#[derive(Debug)]
+pub struct HostFacts<'a> {
+    router: Router<'a>,
+    family: Family,
+    /// First addresses of the pieces, in order, from 0 on.
+    cuts: Vec<u128>,
+    known: RefCell<HashMap<FibQuestion, Rc<Vec<Piece>>>>,
+}
+
+/// Ranges that lookups treat apart whatever the routes say.
+const SPECIAL: [&str; 11] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "0.0.0.0/32",
+    "::/128",
+    "::1/128",
+    "fe80::/10",
+    "fe80::/64",
+    "ff00::/8",
+    "::ffff:0:0/96",
+];
+
+impl<'a> HostFacts<'a> {
+    /// For packets of `family`.
+    #[must_use]
+    pub fn new(host: &'a Host, family: Family) -> Self {
+        let ipv4 = family == Family::Ipv4;
+        let width = if ipv4 { 32 } else { 128 };
+        let routes = host.routes.iter().flatten().map(|route| route.destination);
+        let rules = host.rules.iter().flatten().filter_map(|rule| rule.destination);
+        let interfaces = host.interfaces.iter().flatten().flat_map(|interface| &interface.addresses);
+        let own = interfaces.map(|own| Prefix::host(own.address));
+        let special = SPECIAL.iter().filter_map(|text| text.parse::<Prefix>().ok());
+        let mut cuts = vec![0];
+        for prefix in routes.chain(rules).chain(own).chain(special).filter(|prefix| prefix.is_ipv4() == ipv4) {
+            let (low, high) = prefix.range();
+            // the first address of a network is a router's anycast address in IPv6
+            cuts.extend([Some(low), low.checked_add(1), high.checked_add(1)].into_iter().flatten());
+        }
+        cuts.retain(|cut| *cut <= mask(width));
+        cuts.sort_unstable();
+        cuts.dedup();
+        Self { router: Router::new(host), family, cuts, known: RefCell::default() }
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &'a Host {
+        self.router.host()
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Pieces of the address line with what `ask` says of each.
+    fn pieces<T: PartialEq>(&self, ask: impl Fn(IpAddr) -> T) -> Vec<(Interval, T)> {
+        let most = mask(if self.family == Family::Ipv4 { 32 } else { 128 });
+        let mut pieces: Vec<(Interval, T)> = Vec::new();
+        for (at, &low) in self.cuts.iter().enumerate() {
+            let high = self.cuts.get(at + 1).map_or(most, |next| next - 1);
+            let answer = ask(address(low, self.family));
+            match pieces.last_mut() {
+                Some((interval, last)) if *last == answer => interval.high = high,
+                _ => pieces.push((Interval { low, high }, answer)),
+            }
+        }
+        pieces
+    }
+
+    /// Which interface packets to each address leave by; `None` where it is not known.
+    #[must_use]
+    pub fn devices(&self, iif: Option<u128>) -> Vec<(Interval, Option<u128>)> {
+        let query = |destination| RouteQuery { destination, source: None, mark: Some(0), iif };
+        self.pieces(|destination| self.router.lookup(&query(destination)).device_number())
+    }
+
+    /// Whether `number` is an address of this host; `None` when not known.
+    #[must_use]
+    pub fn is_local(&self, number: u128, mark: Option<u32>) -> Option<bool> {
+        let query = RouteQuery { destination: address(number, self.family), source: None, mark, iif: None };
+        self.router.lookup(&query).is_local()
+    }
+
+    /// The interface packets to `number` leave by.
+    #[must_use]
+    pub fn device(&self, number: u128, mark: Option<u32>) -> Option<u128> {
+        let lo = Some(interface_number(b"lo"));
+        let query = RouteQuery { destination: address(number, self.family), source: None, mark, iif: lo };
+        self.router.lookup(&query).device_number()
+    }
+
+    /// What a lookup of one address gives, as `nft_fib` and `xt_addrtype` see it.
+    fn answer(&self, question: &FibQuestion, wanted: IpAddr) -> Option<u128> {
+        let fib = question.fib;
+        let device = match (fib.iif, fib.oif) {
+            (true, _) => Some(question.iif?),
+            (_, true) => Some(question.oif?),
+            _ => None,
+        };
+        let device = device.filter(|device| *device != 0);
+        if fib.result == FibResult::Type {
+            return self.router.address_type(wanted, device).and_then(route_type);
+        }
+        let lo = interface_number(b"lo");
+        // on loopback the answer is the interface itself; at input older kernels look the route up all the same
+        if question.iif == Some(lo) {
+            match question.hook {
+                Hook::Prerouting if fib.result == FibResult::Present => return Some(1),
+                Hook::Prerouting => return Some(lo),
+                Hook::Input => return None,
+                _ => {}
+            }
+        }
+        let query = RouteQuery {
+            destination: wanted,
+            source: question.other.map(|other| address(other, self.family)),
+            mark: question.mark.and_then(|mark| u32::try_from(mark).ok()),
+            iif: Some(lo),
+        };
+        let routed = self.router.lookup(&query);
+        let found = match routed {
+            Routed::Route { kind: RouteKind::Unicast, .. } => {
+                let found = routed.device_number()?;
+                device.is_none_or(|device| device == found).then_some(found)
+            }
+            // a local address answers nothing in IPv4; in IPv6 it depends on the kernel
+            Routed::Route { .. } if self.family != Family::Ipv4 => return None,
+            Routed::Unknown => return None,
+            _ => None,
+        };
+        Some(match fib.result {
+            FibResult::Present => found.is_some().into(),
+            _ => found.unwrap_or(0),
+        })
+    }
+}
+
+impl Facts for HostFacts<'_> {
+    fn fib(&self, question: &FibQuestion) -> Rc<Vec<Piece>> {
+        if let Some(known) = self.known.borrow().get(question) {
+            return Rc::clone(known);
+        }
+        let pieces = Rc::new(self.pieces(|wanted| self.answer(question, wanted)));
+        self.known.borrow_mut().insert(*question, Rc::clone(&pieces));
+        pieces
+    }
+
+    fn interface_type(&self, interface: u128) -> Option<u128> {
+        let all = self.host().interfaces.as_deref().unwrap_or_default();
+        let found = all.iter().find(|one| interface_number(one.name.as_bytes()) == interface);
+        match found.map(|found| &*found.link_type) {
+            Some("ether") => Some(1),
+            Some("loopback") => Some(772),
+            Some("none") => Some(0xfffe),
+            _ if interface == interface_number(b"lo") => Some(772),
+            _ => None,
+        }
+    }
+}
+
+/// `RTN_*`.
+fn route_type(kind: RouteKind) -> Option<u128> {
+    Some(match kind {
+        RouteKind::Unicast => 1,
+        RouteKind::Local => 2,
+        RouteKind::Broadcast => 3,
+        RouteKind::Anycast => 4,
+        RouteKind::Multicast => 5,
+        RouteKind::Blackhole => 6,
+        RouteKind::Unreachable => 7,
+        RouteKind::Prohibit => 8,
+        RouteKind::Throw => return None,
+    })
+}

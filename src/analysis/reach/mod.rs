@@ -1,0 +1,228 @@
+//! All packets at once: what the rules let through, as sets.
+//!
+//! [`Engine`] leads every packet of a [`Header`] through the hooks of one ruleset on one host and says which may get through
+//! and which may not ([`Verdicts`]); packets that are in both cannot be decided. [`conversation`] asks it about peers: who
+//! gets not just a first packet but an answer. It shares the model and the host's facts with [`super::trace`], and no
+//! evaluation: each answer of one engine is replayed in the other by the tests.
+//!
+//! ```text
+//! let facts = HostFacts::new(&snapshot.host, Family::Ipv4);
+//! let mut engine = Engine::new(&snapshot.ruleset, &facts, &Settings::default());
+//! let verdicts = engine.walk(Way::In, Header::open(), Set::ALL)?;   // Set: any set of engine.bdd()
+//! ```
+//!
+//! **Unknown** is never a guess: a rule that cannot be decided sends packets both ways; deterministic properties keep one
+//! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
+//! before showing a set.
+
+mod drive;
+mod facts;
+mod interfaces;
+mod nat;
+mod notes;
+mod reasons;
+mod walk;
+
+pub use facts::HostFacts;
+pub use interfaces::interfaces;
+pub use notes::Decision;
+
+use crate::packet::{CtState, Family, Hook, Protocol};
+use crate::ruleset::{Interval, RuleRef, Ruleset};
+use crate::space::bdd::{Bdd, Built, Group, Set};
+use crate::space::encode::Encoder;
+use crate::space::header::Header;
+use crate::space::{Dimension, Interfaces, Layout, Order};
+use drive::{Drive, Hooks};
+use notes::{Asked, Notes};
+use walk::{Flow, Passed, Walk};
+
+/// Which way packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Way {
+    /// From a device to this host.
+    In,
+    /// From this host.
+    Out,
+    /// From a device through this host.
+    Forward,
+    /// Just this hook.
+    At(Hook),
+}
+
+/// How an engine is built.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Order of the variables.
+    pub order: Order,
+    /// Most nodes.
+    pub budget: usize,
+    /// Interfaces told apart; `None`: as ruleset and host need it. Engines whose sets are compared need the same.
+    pub interfaces: Option<Interfaces>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { order: Order::Host, budget: Bdd::BUDGET, interfaces: None }
+    }
+}
+
+/// What may happen to packets, in terms of the packets as they were sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdicts {
+    /// May get through.
+    pub accepted: Set,
+    /// May be dropped or rejected.
+    pub refused: Set,
+    /// Those that may get through by the header they end with.
+    pub ends: Vec<(Header, Set)>,
+}
+
+/// A condition that could not be decided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// The rule that asked; `None` when the path itself is in doubt.
+    pub rule: Option<RuleRef>,
+    /// Why, in words; may hold text of the ruleset.
+    pub reason: String,
+    /// The packets it was asked for.
+    pub set: Set,
+}
+
+/// What decided about packets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Account {
+    /// Packets let through and what let them; `None` when no base chain saw them.
+    pub admitted: Vec<(Option<Decision>, Set)>,
+    /// Packets refused and by what.
+    pub refused: Vec<(Decision, Set)>,
+    /// What could not be decided, in the order it was met.
+    pub questions: Vec<Question>,
+}
+
+/// A ruleset on a host, ready for sets of packets.
+pub struct Engine<'a> {
+    walk: Walk<'a>,
+    hooks: Hooks,
+}
+
+impl<'a> Engine<'a> {
+    /// Makes everything ready that does not depend on the packets. The family is the facts'.
+    #[must_use]
+    pub fn new(ruleset: &'a Ruleset, facts: &'a HostFacts<'a>, settings: &Settings) -> Self {
+        let names = settings.interfaces.clone().unwrap_or_else(|| interfaces(&[ruleset], facts.host()));
+        let layout = Layout::new(facts.family(), settings.order, names);
+        let encoder = Encoder::new(Bdd::new(settings.budget), layout, ruleset, facts);
+        Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.family()) }
+    }
+
+    /// The same for another ruleset, in the same diagram: sets of both can be compared. `interfaces` in the settings of the
+    /// first must have known both.
+    #[must_use]
+    pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b HostFacts<'b>) -> Engine<'b> {
+        let layout = self.walk.encoder.layout.clone();
+        let encoder = Encoder::new(self.walk.encoder.into_bdd(), layout, ruleset, facts);
+        Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.family()) }
+    }
+
+    /// The diagram.
+    pub fn bdd(&mut self) -> &mut Bdd {
+        &mut self.walk.encoder.bdd
+    }
+
+    /// The diagram, to look at.
+    #[must_use]
+    pub fn bdd_ref(&self) -> &Bdd {
+        &self.walk.encoder.bdd
+    }
+
+    /// Its variables.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.walk.encoder.layout
+    }
+
+    /// Diagram and encoder, to make sets of conditions and bindings.
+    pub fn encoder(&mut self) -> &mut Encoder<'a> {
+        &mut self.walk.encoder
+    }
+
+    /// All variables but those of the dimensions `shown`.
+    pub fn hidden(&mut self, shown: &[Dimension]) -> Group {
+        let layout = &self.walk.encoder.layout;
+        let dimensions: Vec<Dimension> = layout.dimensions().filter(|one| !shown.contains(one)).collect();
+        let variables: Vec<u16> = dimensions.into_iter().flat_map(|one| layout.variables(one)).collect();
+        self.walk.encoder.bdd.group(variables)
+    }
+
+    /// Leads the packets of `start` that look like `header` on their way.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn walk(&mut self, way: Way, header: Header, start: Set) -> Built<Verdicts> {
+        let (left, ended) = self.drive(way, header, start)?;
+        let bdd = &mut self.walk.encoder.bdd;
+        let accepted = bdd.union(left.iter().map(|flow| flow.set))?;
+        let accepted = bdd.or(accepted, ended.lost)?;
+        let refused = bdd.or(ended.refused, ended.lost)?;
+        let ends = left.iter().map(|flow| (self.walk.header(flow.header), flow.set)).collect();
+        Ok(Verdicts { accepted, refused, ends })
+    }
+
+    fn drive(&mut self, way: Way, header: Header, start: Set) -> Built<(Vec<Flow>, Passed)> {
+        if start.is_empty() {
+            return Ok((Vec::new(), Passed::nothing()));
+        }
+        let tag = self.walk.no_tag();
+        let (tracked, never) = self.never_tracked(&header, start)?;
+        let untracked = header.clone().in_state(CtState::UNTRACKED);
+        let flows = [(header, tracked), (untracked, never)].map(|(header, set)| (self.walk.number(header), set));
+        let flows = flows.into_iter().filter(|(_, set)| !set.is_empty());
+        let flows: Vec<Flow> = flows.map(|(header, set)| Flow { header, tag, set }).collect();
+        let mut drive = Drive { walk: &mut self.walk, hooks: &self.hooks, ended: Passed::nothing() };
+        let left = match way {
+            Way::In => drive.arriving(flows, true)?,
+            Way::Forward => drive.arriving(flows, false)?,
+            Way::Out => drive.leaving(flows)?,
+            Way::At(hook) => drive.only(hook, flows)?,
+        };
+        Ok((left, drive.ended))
+    }
+
+    /// Splits off neighbour discovery and multicast listener messages: the kernel never tracks them.
+    fn never_tracked(&mut self, header: &Header, start: Set) -> Built<(Set, Set)> {
+        let encoder = &mut self.walk.encoder;
+        if encoder.layout.family() == Family::Ipv4 || header.state == CtState::UNTRACKED {
+            return Ok((start, Set::NONE));
+        }
+        let types = [Interval { low: 130, high: 136 }, Interval::single(143)];
+        let own = encoder.bound_within(header.protocol, &[Interval::single(Protocol::ICMPV6.0.into())])?;
+        let types = encoder.bound_within(header.icmp_type, &types)?;
+        let never = encoder.bdd.and(own.certain, types.certain)?;
+        Ok((encoder.bdd.minus(start, never)?, encoder.bdd.and(start, never)?))
+    }
+
+    /// Follows the packets of `start` rule by rule and notes what decides. `hidden`: variables nobody asks about; what
+    /// depends on them counts as undecided.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn follow(&mut self, way: Way, header: Header, start: Set, hidden: Group) -> Built<Account> {
+        self.walk.notes = Some(Notes::new(hidden));
+        let driven = self.drive(way, header, start);
+        let notes = self.walk.notes.take();
+        let (left, _) = driven?;
+        let Some(notes) = notes else { return Ok(Account::default()) };
+        let mut account = Account { refused: notes.refusals.clone(), ..Account::default() };
+        for flow in left {
+            account.admitted.push((notes.of(flow.tag).decided.map(|(_, decision)| decision), flow.set));
+        }
+        for Asked { rule, words, set } in notes.questions {
+            match account.questions.iter_mut().find(|known| known.rule == rule && known.reason == words) {
+                Some(known) => known.set = self.walk.encoder.bdd.or(known.set, set)?,
+                None => account.questions.push(Question { rule, reason: words, set }),
+            }
+        }
+        Ok(account)
+    }
+}

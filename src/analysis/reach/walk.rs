@@ -1,0 +1,612 @@
+//! Through chains and rules, with all packets at once.
+//!
+//! A [`Flow`] is a set of packets and the header rules see of them. Each rule sends parts of it on: to the next rule, into a
+//! chain, out with a verdict. Where a condition cannot be decided both parts get the packets in doubt, so the parts say what
+//! *may* happen; what happens for certain is what may and nothing else may.
+//!
+//! A chain is summed up once for each header that reaches it, from the set of all packets ([`Walk::summary`]); a call cuts
+//! the summary to its packets. To tell *why*, the same walk follows just the packets asked about and notes what decides
+//! ([`Notes`]).
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use super::facts::HostFacts;
+use super::notes::{Decision, Notes, Tag};
+use super::reasons;
+use crate::analysis::path::BaseRef;
+use crate::packet::Hook;
+use crate::ruleset::{
+    Backend, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
+};
+use crate::space::bdd::{Built, Set};
+use crate::space::encode::{Encoder, Site, Truth};
+use crate::space::header::{Binding, Header, Tracking};
+
+/// Chains nest no deeper in a kernel that took them (nf_tables stops at 16).
+const MAX_DEPTH: u32 = 100;
+/// Different headers followed side by side; beyond it anything may happen.
+const MAX_FLOWS: usize = 512;
+/// Different values of an assignment followed each on its own.
+const MAX_VALUES: usize = 16;
+/// Rules followed to explain an answer.
+const MAX_RULES: u64 = 4_000_000;
+
+/// Packets with one header on their way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Flow {
+    /// Number of the header.
+    pub(super) header: usize,
+    /// Number of the tag: what is remembered for the explanation; 0 where nobody asked.
+    pub(super) tag: usize,
+    /// The packets.
+    pub(super) set: Set,
+}
+
+/// How packets left a chain.
+#[derive(Clone, Debug)]
+pub(super) struct Passed {
+    /// Accepted: the base chain is over for them.
+    pub(super) accepted: Vec<Flow>,
+    /// Came to the end or returned.
+    pub(super) returned: Vec<Flow>,
+    /// Dropped or rejected.
+    pub(super) refused: Set,
+    /// Anything may happen to them.
+    pub(super) lost: Set,
+}
+
+impl Passed {
+    pub(super) fn nothing() -> Self {
+        Self { accepted: Vec::new(), returned: Vec::new(), refused: Set::NONE, lost: Set::NONE }
+    }
+}
+
+/// Where a rule stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) site: Site,
+    pub(super) rule: RuleRef,
+}
+
+/// One ruleset being walked.
+pub(super) struct Walk<'a> {
+    pub(super) encoder: Encoder<'a>,
+    pub(super) facts: &'a HostFacts<'a>,
+    /// By table: chain name to index.
+    chains: Vec<HashMap<&'a str, usize>>,
+    headers: Vec<Header>,
+    header_numbers: HashMap<Header, usize>,
+    summaries: HashMap<(usize, usize, Hook, usize), Rc<Passed>>,
+    /// Chains being walked: a jump to one of them goes in a circle.
+    open: HashSet<(usize, usize)>,
+    /// What decides, where somebody asked.
+    pub(super) notes: Option<Notes>,
+    rules_left: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(encoder: Encoder<'a>, facts: &'a HostFacts<'a>) -> Self {
+        let names = |table: &'a crate::ruleset::Table| {
+            table.chains.iter().enumerate().rev().map(|(index, chain)| (&*chain.name, index)).collect()
+        };
+        let chains = encoder.ruleset().tables.iter().map(names).collect();
+        Self {
+            encoder,
+            facts,
+            chains,
+            headers: Vec::new(),
+            header_numbers: HashMap::new(),
+            summaries: HashMap::new(),
+            open: HashSet::new(),
+            notes: None,
+            rules_left: MAX_RULES,
+        }
+    }
+
+    /// The number of a header.
+    pub(super) fn number(&mut self, header: Header) -> usize {
+        if let Some(known) = self.header_numbers.get(&header) {
+            return *known;
+        }
+        self.headers.push(header.clone());
+        self.header_numbers.insert(header, self.headers.len() - 1);
+        self.headers.len() - 1
+    }
+
+    /// A copy of a flow's header, to change it.
+    pub(super) fn header(&self, number: usize) -> Header {
+        self.headers.get(number).cloned().unwrap_or_else(Header::open)
+    }
+
+    /// Gives every flow another header.
+    pub(super) fn rewrite(&mut self, flows: Vec<Flow>, mut change: impl FnMut(&mut Header)) -> Vec<Flow> {
+        let mut changed = Vec::with_capacity(flows.len());
+        for flow in flows {
+            let mut header = self.header(flow.header);
+            change(&mut header);
+            changed.push(Flow { header: self.number(header), ..flow });
+        }
+        changed
+    }
+
+    /// Puts flows with equal headers together.
+    pub(super) fn merged(&mut self, flows: Vec<Flow>) -> Built<Vec<Flow>> {
+        let mut merged: Vec<Flow> = Vec::with_capacity(flows.len());
+        for flow in flows.into_iter().filter(|flow| !flow.set.is_empty()) {
+            match merged.iter_mut().find(|other| (other.header, other.tag) == (flow.header, flow.tag)) {
+                Some(other) => other.set = self.encoder.bdd.or(other.set, flow.set)?,
+                None => merged.push(flow),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Leads flows through a base chain; `passed.accepted` are those it lets pass.
+    pub(super) fn base(&mut self, base: BaseRef, hook: Hook, flows: Vec<Flow>) -> Built<Passed> {
+        let ruleset = self.encoder.ruleset();
+        let table = ruleset.tables.get(base.table);
+        let chain = table.and_then(|table| table.chains.get(base.chain));
+        let Some((table, settings)) = table.zip(chain.and_then(|chain| chain.base.as_ref())) else {
+            return Ok(Passed { accepted: flows, ..Passed::nothing() });
+        };
+        let site = Site { hook, table: base.table, family: table.family };
+        let mut passed = self.enter(site, base.chain, flows, 0)?;
+        let main = matches!(hook, Hook::Input | Hook::Forward | Hook::Output) && settings.kind != ChainKind::Nat;
+        let returned = std::mem::take(&mut passed.returned);
+        if let Some(notes) = &mut self.notes {
+            for flow in &mut passed.accepted {
+                flow.tag = notes.credited(flow.tag, if main { 3 } else { 1 }, None);
+            }
+        }
+        for mut flow in returned {
+            let policy = Decision::by(base.policy_ref());
+            if settings.policy == Policy::Drop {
+                self.refuse(&mut passed, flow, policy)?;
+                continue;
+            }
+            if let Some(notes) = &mut self.notes {
+                flow.tag = notes.credited(flow.tag, if main { 2 } else { 0 }, Some(policy));
+            }
+            passed.accepted.push(flow);
+        }
+        passed.accepted = self.merged(passed.accepted)?;
+        Ok(passed)
+    }
+
+    /// Packets end here.
+    pub(super) fn refuse(&mut self, passed: &mut Passed, flow: Flow, by: Decision) -> Built<()> {
+        passed.refused = self.encoder.bdd.or(passed.refused, flow.set)?;
+        if let Some(notes) = &mut self.notes {
+            notes.refused(by, flow.set);
+        }
+        Ok(())
+    }
+
+    /// Nobody knows what happens to them.
+    pub(super) fn lose(
+        &mut self,
+        passed: &mut Passed,
+        set: Set,
+        rule: Option<RuleRef>,
+        why: impl FnOnce() -> String,
+    ) -> Built<()> {
+        passed.lost = self.encoder.bdd.or(passed.lost, set)?;
+        if let Some(notes) = &mut self.notes {
+            notes.asked(rule, why(), set);
+        }
+        Ok(())
+    }
+
+    /// Leads flows through a chain, by its summary or, where somebody asks why, step by step.
+    fn enter(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+        if self.notes.is_some() {
+            return self.chain(site, chain, flows, depth);
+        }
+        let mut passed = Passed::nothing();
+        for flow in flows {
+            let summary = self.summary(site, chain, flow.header, depth)?;
+            let bdd = &mut self.encoder.bdd;
+            let mut cut = |from: &[Flow], to: &mut Vec<Flow>| -> Built<()> {
+                for part in from {
+                    let set = bdd.and(part.set, flow.set)?;
+                    if !set.is_empty() {
+                        to.push(Flow { set, ..*part });
+                    }
+                }
+                Ok(())
+            };
+            cut(&summary.accepted, &mut passed.accepted)?;
+            cut(&summary.returned, &mut passed.returned)?;
+            let refused = bdd.and(summary.refused, flow.set)?;
+            passed.refused = bdd.or(passed.refused, refused)?;
+            let lost = bdd.and(summary.lost, flow.set)?;
+            passed.lost = bdd.or(passed.lost, lost)?;
+        }
+        Ok(passed)
+    }
+
+    /// What a chain does to all packets with this header.
+    fn summary(&mut self, site: Site, chain: usize, header: usize, depth: u32) -> Built<Rc<Passed>> {
+        let name = (site.table, chain, site.hook, header);
+        if let Some(known) = self.summaries.get(&name) {
+            return Ok(Rc::clone(known));
+        }
+        let passed = self.chain(site, chain, vec![Flow { header, tag: 0, set: Set::ALL }], depth)?;
+        let passed = Rc::new(passed);
+        self.summaries.insert(name, Rc::clone(&passed));
+        Ok(passed)
+    }
+
+    fn chain(&mut self, site: Site, index: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+        let mut passed = Passed::nothing();
+        let ruleset = self.encoder.ruleset();
+        let Some(chain) = ruleset.tables.get(site.table).and_then(|table| table.chains.get(index)) else {
+            passed.returned = flows;
+            return Ok(passed);
+        };
+        self.open.insert((site.table, index));
+        let mut flows = flows;
+        for (number, rule) in chain.rules.iter().enumerate() {
+            if flows.is_empty() {
+                break;
+            }
+            let place = Place { site, rule: RuleRef { table: site.table, chain: index, rule: number } };
+            if self.exhausted(flows.len()) {
+                for flow in std::mem::take(&mut flows) {
+                    let why = || "too many paths lead here to follow them all".to_owned();
+                    self.lose(&mut passed, flow.set, Some(place.rule), why)?;
+                }
+                break;
+            }
+            flows = self.rule(place, rule, flows, &mut passed, depth)?;
+        }
+        self.open.remove(&(site.table, index));
+        passed.returned.append(&mut flows);
+        passed.accepted = self.merged(passed.accepted)?;
+        passed.returned = self.merged(passed.returned)?;
+        Ok(passed)
+    }
+
+    fn exhausted(&mut self, flows: usize) -> bool {
+        if self.notes.is_some() {
+            self.rules_left = self.rules_left.saturating_sub(flows as u64);
+        }
+        flows > MAX_FLOWS || self.rules_left == 0
+    }
+
+    /// Applies one rule; gives the flows that go on to the next.
+    fn rule(
+        &mut self,
+        place: Place,
+        rule: &'a Rule,
+        flows: Vec<Flow>,
+        passed: &mut Passed,
+        depth: u32,
+    ) -> Built<Vec<Flow>> {
+        if rule.steps.iter().all(is_harmless) {
+            return Ok(flows);
+        }
+        let mut turn = Turn { place, depth, next: Vec::with_capacity(flows.len()), passed };
+        let several = flows.len() > 1;
+        for flow in flows {
+            self.steps(rule, 0, flow, &mut turn)?;
+        }
+        let next = turn.next;
+        if several || next.len() > 1 { self.merged(next) } else { Ok(next) }
+    }
+
+    /// Runs a rule's steps from number `from` on for one flow.
+    fn steps(&mut self, rule: &'a Rule, from: usize, mut flow: Flow, turn: &mut Turn<'_>) -> Built<()> {
+        let mut header = self.header(flow.header);
+        for (at, step) in rule.steps.iter().enumerate().skip(from) {
+            match step {
+                Step::Match(condition) => {
+                    let truth = self.encoder.truth(condition, turn.place.site, &header)?;
+                    self.note_doubt(turn.place, truth, flow.set, || reasons::of(condition))?;
+                    let Some(matched) = self.split(&flow, truth, turn)? else { return Ok(()) };
+                    flow.set = matched;
+                }
+                Step::Effect(Effect::Set { field, value }) => {
+                    let changed = self.assign(field, value, flow, &header, turn)?;
+                    if let [one] = *changed {
+                        header = self.header(one.header);
+                        flow = one;
+                        continue;
+                    }
+                    for flow in changed {
+                        self.steps(rule, at + 1, flow, turn)?;
+                    }
+                    return Ok(());
+                }
+                Step::Effect(effect) => {
+                    let Some(changed) = self.effect(effect, flow, &header, turn)? else { return Ok(()) };
+                    if changed.header != flow.header {
+                        header = self.header(changed.header);
+                    }
+                    flow = changed;
+                }
+                Step::Vmap { key, map } => match self.vmap(key, map, flow, &header, turn)? {
+                    Some(rest) => flow = rest,
+                    None => return Ok(()),
+                },
+                Step::Verdict(Verdict::Continue) => {}
+                Step::Verdict(verdict) => {
+                    let wanted = if self.notes.is_some() { wanted_marks(rule) } else { 0 };
+                    return self.verdict(wanted, verdict, flow, turn);
+                }
+            }
+        }
+        turn.next.push(flow);
+        Ok(())
+    }
+
+    /// Sends those for whom `truth` does not hold to the next rule; gives the others, if there can be one.
+    fn split(&mut self, flow: &Flow, truth: Truth, turn: &mut Turn<'_>) -> Built<Option<Set>> {
+        let bdd = &mut self.encoder.bdd;
+        let others = bdd.minus(flow.set, truth.certain)?;
+        if !others.is_empty() {
+            turn.next.push(Flow { set: others, ..*flow });
+        }
+        let matched = bdd.and(flow.set, truth.possible)?;
+        Ok((!matched.is_empty()).then_some(matched))
+    }
+
+    /// Remembers for whom a condition could not be decided, where somebody asked.
+    pub(super) fn note_doubt(
+        &mut self,
+        place: Place,
+        truth: Truth,
+        set: Set,
+        words: impl FnOnce() -> String,
+    ) -> Built<()> {
+        let Some(hidden) = self.notes.as_ref().map(|notes| notes.hidden) else { return Ok(()) };
+        let bdd = &mut self.encoder.bdd;
+        let (holds, fails) = (bdd.and(set, truth.possible)?, bdd.minus(set, truth.certain)?);
+        let (holds, fails) = (bdd.exists(holds, hidden)?, bdd.exists(fails, hidden)?);
+        let doubt = bdd.and(holds, fails)?;
+        if let Some(notes) = self.notes.as_mut().filter(|_| !doubt.is_empty()) {
+            notes.asked(Some(place.rule), words(), doubt);
+        }
+        Ok(())
+    }
+
+    fn vmap(
+        &mut self,
+        key: &'a Expr,
+        map: &'a SetRef,
+        flow: Flow,
+        header: &Header,
+        turn: &mut Turn<'_>,
+    ) -> Built<Option<Flow>> {
+        let place = turn.place;
+        let found = self.encoder.find(key, map, place.site, header)?;
+        let lost = self.encoder.bdd.and(flow.set, found.lost)?;
+        if !lost.is_empty() {
+            let why = || "what the verdict map holds is not all known".to_owned();
+            self.lose(turn.passed, lost, Some(place.rule), why)?;
+        }
+        let mut rest = self.encoder.bdd.minus(flow.set, found.lost)?;
+        let mut go_on = Set::NONE;
+        for (data, truth) in found.entries {
+            self.note_doubt(place, truth, flow.set, || "what is looked up in the verdict map is not known".to_owned())?;
+            let set = self.encoder.bdd.and(flow.set, truth.possible)?;
+            rest = self.encoder.bdd.minus(rest, truth.certain)?;
+            if set.is_empty() {
+                continue;
+            }
+            let part = Flow { set, ..flow };
+            match data {
+                Data::Verdict(Verdict::Continue) => go_on = self.encoder.bdd.or(go_on, set)?,
+                Data::Verdict(verdict) => self.verdict(0, verdict, part, turn)?,
+                _ => {
+                    let why = || "the verdict map holds no verdict".to_owned();
+                    self.lose(turn.passed, set, Some(place.rule), why)?;
+                }
+            }
+        }
+        if !rest.is_empty() {
+            turn.next.push(Flow { set: rest, ..flow });
+        }
+        Ok((!go_on.is_empty()).then_some(Flow { set: go_on, ..flow }))
+    }
+
+    /// An effect; `None` when the rule ends for all.
+    fn effect(&mut self, effect: &'a Effect, flow: Flow, header: &Header, turn: &mut Turn<'_>) -> Built<Option<Flow>> {
+        let place = turn.place;
+        let mut header = header.clone();
+        match effect {
+            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Set { .. } => return Ok(Some(flow)),
+            Effect::Opaque(text) => {
+                self.lose(turn.passed, flow.set, Some(place.rule), || format!("cannot be decided: {text}"))?;
+                return Ok(None);
+            }
+            Effect::NoTrack => {
+                // a packet that belongs to a connection keeps it; one that tracking called invalid has none
+                if !header.is_tracked() {
+                    header.tracking = Tracking::Untracked;
+                }
+            }
+            Effect::UpdateSet { set, text } => {
+                let table = self.encoder.ruleset().tables.get(place.site.table);
+                let native = table.is_some_and(|table| table.backend == Backend::Nft);
+                let touched = (if native { place.site.table } else { usize::MAX }, set.clone());
+                if !header.touched.contains(&touched) {
+                    header.touched.push(touched);
+                }
+                // an element's own rate or quota can end the rule
+                if ["limit", "quota", "ct count"].iter().any(|word| text.contains(word)) {
+                    let words = || format!("depends on what was counted so far: {text}");
+                    self.note_doubt(place, Truth::OPEN, flow.set, words)?;
+                    turn.next.push(Flow { header: self.number(header.clone()), ..flow });
+                }
+            }
+        }
+        Ok(Some(Flow { header: self.number(header), ..flow }))
+    }
+
+    /// A field gets a new value: a flow for each value it can be, none when the rule ends for all.
+    fn assign(
+        &mut self,
+        field: &Field,
+        value: &'a Expr,
+        flow: Flow,
+        header: &Header,
+        turn: &mut Turn<'_>,
+    ) -> Built<Vec<Flow>> {
+        let place = turn.place;
+        let bindings = match value {
+            Expr::Field(Field::CtMark) if header.is_tracked() => vec![(Set::ALL, header.ct_mark)],
+            Expr::Field(Field::Mark) => vec![(Set::ALL, header.mark)],
+            value => {
+                let value = self.encoder.value(value, place.site, header)?;
+                self.split(&flow, Truth::exactly(!value.missing()), turn)?;
+                value.bindings(&mut self.encoder.bdd, MAX_VALUES)?
+            }
+        };
+        let mut flows = Vec::with_capacity(bindings.len());
+        for (set, binding) in bindings {
+            let set = self.encoder.bdd.and(set, flow.set)?;
+            if set.is_empty() {
+                continue;
+            }
+            let mut changed = header.clone();
+            let mut flow = Flow { set, ..flow };
+            set_field(&mut changed, field, binding);
+            if let Some(notes) = self.notes.as_mut().filter(|_| *field == Field::Mark) {
+                flow.tag = notes.marked(flow.tag, header.mark, changed.mark, place.rule);
+            }
+            flow.header = self.number(changed);
+            flows.push(flow);
+        }
+        Ok(flows)
+    }
+
+    /// What a verdict does to a flow.
+    fn verdict(&mut self, wanted: u32, verdict: &'a Verdict, mut flow: Flow, turn: &mut Turn<'_>) -> Built<()> {
+        let place = turn.place;
+        let decision = match &self.notes {
+            Some(notes) => notes.decision(flow.tag, place.rule, wanted),
+            None => Decision::by(place.rule),
+        };
+        match verdict {
+            Verdict::Accept => {
+                if let Some(notes) = &mut self.notes {
+                    flow.tag = notes.accepted(flow.tag, decision);
+                }
+                turn.passed.accepted.push(flow);
+            }
+            Verdict::Drop | Verdict::Reject(_) => self.refuse(turn.passed, flow, decision)?,
+            Verdict::Return => turn.passed.returned.push(flow),
+            Verdict::Continue => turn.next.push(flow),
+            Verdict::Jump(name) | Verdict::Goto(name) => {
+                return self.call(name, matches!(verdict, Verdict::Goto(_)), flow, turn);
+            }
+            Verdict::Nat(nat) => return self.translate(nat, flow, decision, turn),
+            Verdict::Queue { .. } => {
+                self.note_doubt(place, Truth::OPEN, flow.set, || "a program decides (queue)".to_owned())?;
+                self.refuse(turn.passed, flow, Decision::by(place.rule))?;
+                turn.passed.accepted.push(flow);
+            }
+            Verdict::Opaque(text) => {
+                self.lose(turn.passed, flow.set, Some(place.rule), || format!("cannot be decided: {text}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, name: &str, goto: bool, flow: Flow, turn: &mut Turn<'_>) -> Built<()> {
+        let place = turn.place;
+        let chain = self.chains.get(place.site.table).and_then(|chains| chains.get(name)).copied();
+        let Some(chain) = chain else {
+            let why = || format!("chain {name} is not in the snapshot");
+            return self.lose(turn.passed, flow.set, Some(place.rule), why);
+        };
+        if turn.depth >= MAX_DEPTH || self.open.contains(&(place.site.table, chain)) {
+            let why = || format!("jumps nest deeper than {MAX_DEPTH}, or in a circle");
+            return self.lose(turn.passed, flow.set, Some(place.rule), why);
+        }
+        let mut inner = self.enter(place.site, chain, vec![flow], turn.depth + 1)?;
+        let passed = &mut turn.passed;
+        passed.accepted.append(&mut inner.accepted);
+        // goto leaves no way back here: its chain's end is this chain's
+        if goto { &mut passed.returned } else { &mut turn.next }.append(&mut inner.returned);
+        passed.refused = self.encoder.bdd.or(passed.refused, inner.refused)?;
+        passed.lost = self.encoder.bdd.or(passed.lost, inner.lost)?;
+        Ok(())
+    }
+
+    /// The tag of a flow that nobody has decided about yet.
+    pub(super) fn no_tag(&mut self) -> usize {
+        self.notes.as_mut().map_or(0, |notes| notes.tag(Tag::default()))
+    }
+}
+
+/// What one rule has sent where.
+pub(super) struct Turn<'p> {
+    pub(super) place: Place,
+    pub(super) depth: u32,
+    pub(super) next: Vec<Flow>,
+    pub(super) passed: &'p mut Passed,
+}
+
+/// Whether a step neither changes nor decides anything.
+fn is_harmless(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Match(_)
+            | Step::Effect(Effect::Log { .. } | Effect::Count | Effect::Harmless(_))
+            | Step::Verdict(Verdict::Continue)
+    )
+}
+
+/// Gives `field` a new value.
+fn set_field(header: &mut Header, field: &Field, binding: Binding) {
+    let low32 = |binding: Binding| binding.map(|mark| mark & 0xffff_ffff);
+    match field {
+        Field::Mark => header.mark = low32(binding),
+        Field::CtMark if header.is_tracked() => header.ct_mark = low32(binding),
+        // without a connection there is nothing to mark
+        Field::CtMark => {}
+        Field::Pkttype => header.packet_type = binding,
+        other => {
+            header.epoch += 1;
+            let with = |part: u128, kept: u128, by: u32| match (binding.known(), header.tos.known()) {
+                (Some(new), Some(tos)) => Binding::Known(tos & kept | (new & part) << by),
+                _ => Binding::Unknown,
+            };
+            let tos = match other {
+                Field::Dscp => with(63, 3, 2),
+                _ => with(3, !3, 0),
+            };
+            match other {
+                Field::Ip4Saddr | Field::Ip6Saddr => header.ends.src = binding,
+                Field::Ip4Daddr | Field::Ip6Daddr => header.ends.dst = binding,
+                Field::Sport => header.ends.sport = binding,
+                Field::Dport => header.ends.dport = binding,
+                Field::Ip4Ttl | Field::Ip6Hoplimit => header.ttl = binding,
+                Field::Tos => header.tos = binding,
+                Field::Dscp | Field::Ecn => header.tos = tos,
+                other => {
+                    header.assigned.retain(|(field, _)| field != other);
+                    header.assigned.push((other.clone(), binding));
+                }
+            }
+        }
+    }
+}
+
+/// Mark bits a rule needs to be set (`mark & 0x10000 == 0x10000`).
+fn wanted_marks(rule: &Rule) -> u32 {
+    let wanted = |step: &Step| match step {
+        Step::Match(Match::Compare { left, operator: Operator::Eq | Operator::AnyBit, right: Expr::Number(bits) }) => {
+            let mark = match left {
+                Expr::And(left, _) => **left == Expr::Field(Field::Mark),
+                left => *left == Expr::Field(Field::Mark),
+            };
+            if mark { u32::try_from(*bits).unwrap_or(0) } else { 0 }
+        }
+        _ => 0,
+    };
+    rule.steps.iter().map(wanted).fold(0, |all, bits| all | bits)
+}
