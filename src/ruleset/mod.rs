@@ -27,6 +27,7 @@ pub use expr::{
     DataType, Expr, FibField, FibResult, Field, Match, OpaqueKind, Operator, PayloadBase, SetDirection, SetRef,
 };
 pub use expr::{asks_counters, asks_exceptions, interface_interval, interface_number};
+pub use nft_words::place::{Part, Place, place_of};
 pub use query::without_comments;
 pub use set::{Data, ElementExtra, Elements, Interval, Set, SetKind};
 

@@ -41,7 +41,7 @@ fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
 }
 
 /// Sends `shots`, and expects kernel and library to agree on what is given beside each.
-fn agree(name: &str, firewall: &Firewall, shots: Vec<(Shot, TraceVerdict)>) {
+pub(crate) fn agree(name: &str, firewall: &Firewall, shots: Vec<(Shot, TraceVerdict)>) {
     in_namespace(name, || {
         let (shots, expected): (Vec<Shot>, Vec<TraceVerdict>) = shots.into_iter().unzip();
         for (answer, expected) in ask(firewall, &shots).iter().zip(expected) {
@@ -56,22 +56,22 @@ fn agree(name: &str, firewall: &Firewall, shots: Vec<(Shot, TraceVerdict)>) {
     });
 }
 
-fn packet(direction: Direction, protocol: Protocol, src: &str, dst: &str, dport: u16) -> Shot {
+pub(crate) fn packet(direction: Direction, protocol: Protocol, src: &str, dst: &str, dport: u16) -> Shot {
     let mut shot = shot(direction, protocol, src, dst, 40_000, dport);
     shot.packet.length = Some(wire::length(&shot.packet, &shot.extra));
     shot
 }
 
-fn arriving(src: &str, dst: &str, dport: u16) -> Shot {
+pub(crate) fn arriving(src: &str, dst: &str, dport: u16) -> Shot {
     packet(Direction::In, Protocol::TCP, src, dst, dport)
 }
 
-fn with(mut shot: Shot, change: impl Fn(&mut Packet)) -> Shot {
+pub(crate) fn with(mut shot: Shot, change: impl Fn(&mut Packet)) -> Shot {
     change(&mut shot.packet);
     shot
 }
 
-const PEERS: [(&str, &str); 2] = [("10.0.1.77", "10.0.1.10"), ("fd00:1::77", "fd00:1::10")];
+pub(crate) const PEERS: [(&str, &str); 2] = [("10.0.1.77", "10.0.1.10"), ("fd00:1::77", "fd00:1::10")];
 
 /// What a refusal's words make the kernel send (RFC 792, RFC 4443).
 fn told(how: &str, ipv4: bool) -> Refusal {

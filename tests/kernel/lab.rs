@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use hepguard::packet::{Direction, Packet};
+use hepguard::packet::{Direction, Packet, Protocol};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, setsockopt, socket,
@@ -196,9 +196,10 @@ impl Lab {
             }
         };
         let length = bytes.len();
-        let is_ours = |seen: &Seen| {
-            seen.tag == self.tag && seen.protocol == shot.packet.protocol && usize::from(seen.length) == length
-        };
+        // of IPv6 the probe sees the first header's number
+        let first = if shot.packet.dst.is_ipv6() { Protocol(bytes[6]) } else { shot.packet.protocol };
+        let is_ours =
+            |seen: &Seen| seen.tag == self.tag && seen.protocol == first && usize::from(seen.length) == length;
         let (ours, others): (Vec<Seen>, Vec<Seen>) = self.log.drain()?.into_iter().partition(is_ours);
         Ok(match (ours.as_slice(), sent) {
             ([seen], _) => Outcome::Passed(*seen),

@@ -16,6 +16,7 @@ mod harness;
 mod judge;
 mod lab;
 mod nflog;
+mod nft_cases;
 mod random;
 mod self_check;
 mod tun;

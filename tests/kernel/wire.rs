@@ -18,16 +18,30 @@ pub(crate) struct Extra {
 
 /// The packet's bytes, from the IP header on.
 pub(crate) fn encode(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
-    let body = transport(packet, extra);
-    let mut bytes = header(packet.src, packet.dst, packet.protocol, body.len(), tag, packet.ttl, packet.tos);
+    let mut body = Vec::new();
+    let extensions = packet.details.extensions.as_deref().filter(|_| packet.dst.is_ipv6()).unwrap_or_default();
+    for (at, extension) in extensions.iter().enumerate() {
+        body.push(extensions.get(at + 1).map_or(packet.protocol, |next| next.header).0);
+        body.extend(&extension.bytes[1..]);
+    }
+    body.extend(transport(packet, extra));
+    let first = extensions.first().map_or(packet.protocol, |first| first.header);
+    let mut bytes = header(packet.src, packet.dst, first, body.len(), tag, packet.ttl, packet.tos);
     bytes.extend(body);
     bytes
 }
 
+/// A TCP header with these options (a multiple of four bytes).
+pub(crate) fn tcp_with(packet: &Packet, options: &[u8]) -> Vec<u8> {
+    let mut header = transport(packet, &Extra::default());
+    header.extend(options);
+    header[12] = u8::try_from((header.len() / 4) << 4).expect("few options");
+    header
+}
+
 /// Length of the whole packet, for [`Packet::length`].
 pub(crate) fn length(packet: &Packet, extra: &Extra) -> u16 {
-    let header = if packet.dst.is_ipv4() { 20 } else { 40 };
-    short(header + transport(packet, extra).len())
+    short(encode(packet, extra, 1).len())
 }
 
 fn short(length: usize) -> u16 {
@@ -70,6 +84,11 @@ fn header(
 }
 
 fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
+    if let (Protocol::TCP, Some(told)) = (packet.protocol, &packet.details.transport) {
+        let mut header = told.to_vec();
+        patch(&mut header, 16, 0);
+        return seal(packet, header, 16);
+    }
     let payload = b"hepguard";
     let (sport, dport) = (packet.sport.unwrap_or(0), packet.dport.unwrap_or(0));
     let mut body = Vec::new();

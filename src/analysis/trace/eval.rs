@@ -3,7 +3,7 @@
 use super::fields::View;
 use super::index::{Found, MAX_DIMENSIONS};
 use super::state::{Question, Questions, Value, Var};
-use crate::ruleset::{Data, Elements, Expr, Field, Match, OpaqueKind, Operator, RuleRef, SetRef};
+use crate::ruleset::{Data, Elements, Expr, Field, Match, OpaqueKind, Operator, RuleRef, SetRef, place_of};
 
 /// Expressions and conditions nest no deeper in any real ruleset.
 const MAX_NESTING: u32 = 64;
@@ -305,7 +305,19 @@ impl<'e> Eval<'e, '_> {
     /// The number `expr` stands for.
     pub(super) fn value(&mut self, expr: &'e Expr) -> Value {
         match expr {
-            Expr::Field(field @ (Field::Random | Field::Other(_))) => {
+            Expr::Field(field @ Field::Other(text)) => match self.view.field(field) {
+                Value::Unknown(_) if steady(text) => {
+                    let flow = &self.view.state.flow;
+                    // the packet's own bytes are the same at every hook, what the host knows of it is not
+                    let host = place_of(field).is_none().then_some((self.view.site.hook, flow.mark));
+                    self.questions.unknown_for(format!("{text}:{}:{host:?}", flow.epoch))
+                }
+                Value::Unknown(_) => {
+                    self.questions.unknown_for(format!("{text}:{:?}:{}", self.rule, self.view.state.clock))
+                }
+                known => known,
+            },
+            Expr::Field(field @ Field::Random) => {
                 self.questions.unknown_for(format!("{field:?}:{:?}:{}", self.rule, self.view.state.clock))
             }
             Expr::Field(field) => self.view.field(field),
@@ -410,14 +422,16 @@ fn compare(left: u128, operator: Operator, right: u128) -> bool {
     }
 }
 
+/// Whether a field that is only known by its text has one value as long as the packet does not change.
+fn steady(text: &str) -> bool {
+    !["numgen", "ct ", "meta "].iter().any(|start| text.starts_with(start))
+}
+
 /// Whether asking the same question twice on one path can give two answers.
 fn changes_each_time(condition: &Match) -> bool {
     let mut changes = false;
     super::words::fields_of(condition, &mut |field| {
-        changes |= matches!(
-            field,
-            Field::Random | Field::Other(_) | Field::Time | Field::Cpu | Field::CtBytes | Field::CtPackets
-        );
+        changes |= matches!(field, Field::Random | Field::Time | Field::Cpu | Field::CtBytes | Field::CtPackets);
     });
     changes
 }

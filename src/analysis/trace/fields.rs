@@ -5,7 +5,7 @@ use super::{Engine, Hidden};
 use crate::analysis::route::RouteQuery;
 use crate::host::RouteKind;
 use crate::packet::{CtDirection, CtState, Family, Hook, Packet, Protocol, Tuple, address_bits};
-use crate::ruleset::{FibField, FibResult, Field, PayloadBase, interface_number};
+use crate::ruleset::{FibField, FibResult, Field, interface_number};
 
 /// Where a rule is met.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl View<'_, '_> {
             Field::Ip6Daddr => self.only(v6, flow.dst),
             Field::L4proto => Value::Known(protocol.0.into()),
             Field::Ip4Protocol => self.only(v4, Value::Known(protocol.0.into())),
-            Field::Ip6Nexthdr => self.only(v6, Value::Known(protocol.0.into())),
+            Field::Ip6Nexthdr => self.only(v6, self.placed(field).unwrap_or(Value::Known(protocol.0.into()))),
             Field::Ip4Ttl => self.only(v4, flow.ttl),
             Field::Ip6Hoplimit => self.only(v6, flow.ttl),
             Field::Dscp => flow.tos.map(|tos| tos >> 2),
@@ -60,14 +60,14 @@ impl View<'_, '_> {
             Field::Ip6Length => {
                 self.only(v6, Value::from_option(self.packet.length).map(|length| length.saturating_sub(40)))
             }
-            Field::Ip4Id | Field::Ip4FragOff => self.only(v4, Value::Unknown(0)),
+            Field::Ip4Id | Field::Ip4FragOff => self.only(v4, self.placed(field).unwrap_or(Value::Unknown(0))),
             Field::Sport => self.port(flow.sport),
             Field::Dport => self.port(flow.dport),
             Field::TcpFlags => self.only(protocol == Protocol::TCP, Value::Known(self.packet.tcp_flags.0.into())),
             Field::TcpSequence | Field::TcpAckseq | Field::TcpWindow | Field::TcpDoff => {
-                self.only(protocol == Protocol::TCP, Value::Unknown(0))
+                self.only(protocol == Protocol::TCP, self.placed(field).unwrap_or(Value::Unknown(0)))
             }
-            Field::UdpLength => self.only(protocol == Protocol::UDP, Value::Unknown(0)),
+            Field::UdpLength => self.only(protocol == Protocol::UDP, self.placed(field).unwrap_or(Value::Unknown(0))),
             Field::IcmpType => self.icmp(Protocol::ICMP, |icmp| icmp.0),
             Field::IcmpCode => self.icmp(Protocol::ICMP, |icmp| icmp.1),
             Field::Icmp6Type => self.icmp(Protocol::ICMPV6, |icmp| icmp.0),
@@ -77,6 +77,7 @@ impl View<'_, '_> {
             Field::Iifname | Field::Iif => flow.iif,
             Field::Oifname | Field::Oif => flow.oif,
             Field::Mark => flow.mark,
+            Field::Other(_) => self.placed(field).unwrap_or(Value::Unknown(0)),
             other => self.meta(other),
         }
     }
@@ -232,69 +233,6 @@ impl View<'_, '_> {
         Value::from_option(packet.ct.original.or(known.then_some(own)).and_then(part))
     }
 
-    /// Bits of the packet by position, when all of them are known.
-    pub(super) fn payload(&self, base: PayloadBase, offset: u32, length: u32) -> Value {
-        if length == 0 || length > 128 {
-            return Value::Unknown(0);
-        }
-        let header = match base {
-            PayloadBase::Network => self.network_header(),
-            PayloadBase::Transport => self.transport_header(),
-            PayloadBase::Link | PayloadBase::Inner => return Value::Unknown(0),
-        };
-        let mut value = 0u128;
-        for bit in offset..offset.saturating_add(length) {
-            let byte = usize::try_from(bit / 8).ok().and_then(|at| header.get(at)).copied().flatten();
-            let Some(byte) = byte else { return Value::Unknown(0) };
-            value = value << 1 | u128::from(byte >> (7 - bit % 8) & 1);
-        }
-        Value::Known(value)
-    }
-
-    fn network_header(&self) -> Vec<Option<u8>> {
-        let flow = &self.state.flow;
-        let protocol = Some(self.packet.protocol.0);
-        let byte = |value: Value| value.known().and_then(|value| u8::try_from(value).ok());
-        let mut header = if self.v6() {
-            let mut header = vec![None; 8];
-            put(&mut header, 6, protocol);
-            put(&mut header, 7, byte(flow.ttl));
-            header
-        } else {
-            let mut header = vec![None; 12];
-            put(&mut header, 1, byte(flow.tos));
-            put(&mut header, 8, byte(flow.ttl));
-            put(&mut header, 9, protocol);
-            header
-        };
-        let width = if self.v6() { 16 } else { 4 };
-        for value in [flow.src, flow.dst] {
-            let bytes = value.known().map(u128::to_be_bytes);
-            header.extend((16 - width..16).map(|at| bytes.and_then(|bytes| bytes.get(at).copied())));
-        }
-        header
-    }
-
-    fn transport_header(&self) -> Vec<Option<u8>> {
-        let flow = &self.state.flow;
-        let mut header = vec![None; 20];
-        if self.packet.protocol.has_ports() {
-            for (at, port) in [(0, flow.sport), (2, flow.dport)] {
-                let bytes = port.known().map(u128::to_be_bytes);
-                put(&mut header, at, bytes.map(|bytes| bytes[14]));
-                put(&mut header, at + 1, bytes.map(|bytes| bytes[15]));
-            }
-        }
-        if self.packet.protocol == Protocol::TCP {
-            put(&mut header, 13, Some(self.packet.tcp_flags.0));
-        }
-        if let (Protocol::ICMP | Protocol::ICMPV6, Some((kind, code))) = (self.packet.protocol, self.packet.icmp) {
-            put(&mut header, 0, Some(kind));
-            put(&mut header, 1, Some(code));
-        }
-        header
-    }
-
     /// A FIB lookup.
     pub(super) fn fib(&self, fib: FibField) -> Value {
         let flow = &self.state.flow;
@@ -344,12 +282,6 @@ impl View<'_, '_> {
             FibResult::Present => Value::Known(found.is_some().into()),
             _ => Value::Known(found.unwrap_or(0)),
         }
-    }
-}
-
-fn put(header: &mut [Option<u8>], at: usize, byte: Option<u8>) {
-    if let Some(slot) = header.get_mut(at) {
-        *slot = byte;
     }
 }
 

@@ -10,6 +10,7 @@
 //! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
 
 mod blind;
+mod bytes;
 mod drive;
 mod eval;
 mod fields;

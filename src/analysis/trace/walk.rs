@@ -553,8 +553,9 @@ fn assign(state: &mut State, field: &Field, value: Value) {
     let flow = &mut state.flow;
     match field {
         Field::CtMark if flow.ct == Ct::Tracked => flow.ct_mark = value.map(|mark| mark & 0xffff_ffff),
-        // without a connection there is nothing to mark
+        // without a connection there is nothing to mark; labels are added to those there are, and never known
         Field::CtMark => {}
+        Field::Other(text) if text.starts_with("ct label") => {}
         Field::Pkttype => flow.pkttype = value,
         other => {
             flow.epoch += 1;

@@ -4,6 +4,7 @@
 pub(crate) mod kind;
 pub(crate) mod known;
 pub(crate) mod names;
+pub(crate) mod place;
 mod table;
 
 use std::collections::HashMap;
