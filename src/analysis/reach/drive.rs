@@ -3,11 +3,12 @@
 use super::nat::{MAX_PERMUTED, orders};
 use super::walk::{Flow, Passed, Walk};
 use crate::analysis::path::{self, CONNTRACK_PRIORITY, Group, Unit};
-use crate::packet::{Family, Hook};
-use crate::ruleset::{Interval, interface_number};
+use crate::packet::{Family, Hook, InterfacePattern};
+use crate::ruleset::{Interval, interface_interval, interface_number};
 use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Tracking};
+use crate::space::ranges::joined;
 
 /// The hooks as they are hung.
 pub(super) struct Hooks {
@@ -288,9 +289,8 @@ impl Drive<'_, '_> {
             let Unit::Chain(base) = unit else { continue };
             let chain = ruleset.tables.get(base.table).and_then(|table| table.chains.get(base.chain));
             let Some(settings) = chain.and_then(|chain| chain.base.as_ref()) else { continue };
-            let mut names: Vec<Interval> =
-                settings.devices.iter().map(|name| Interval::single(interface_number(name.as_bytes()))).collect();
-            names.sort_unstable();
+            let pattern = |name: &str| interface_interval(&InterfacePattern::from_nft(name));
+            let names = joined(settings.devices.iter().map(|name| pattern(name)).collect());
             let (mut there, mut elsewhere) = (Vec::new(), Vec::new());
             for flow in flows {
                 let header = self.walk.header(flow.header);

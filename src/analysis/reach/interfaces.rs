@@ -1,8 +1,9 @@
 //! Interface names that rules tell apart.
 
 use crate::host::Host;
+use crate::packet::InterfacePattern;
 use crate::ruleset::{DataType, Effect, Elements, Expr, Field, Interval, Match, Ruleset, Set, SetKind, SetRef, Step};
-use crate::ruleset::{NatTarget, Verdict, interface_number};
+use crate::ruleset::{NatTarget, Verdict, interface_interval, interface_number};
 use crate::space::Interfaces;
 
 /// Classes of interfaces for a ruleset on a host: each of the host's own, and every other name as far as rules care.
@@ -12,6 +13,10 @@ pub fn interfaces(rulesets: &[&Ruleset], host: &Host) -> Interfaces {
     known.extend(host.interfaces.iter().flatten().map(|interface| interface_number(interface.name.as_bytes())));
     let mut seen = Vec::new();
     for ruleset in rulesets {
+        let bases = ruleset.tables.iter().flat_map(|t| &t.chains).filter_map(|chain| chain.base.as_ref());
+        for device in bases.flat_map(|base| &base.devices) {
+            seen.push(interface_interval(&InterfacePattern::from_nft(&**device)));
+        }
         for step in ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).flat_map(|r| &r.steps) {
             of_step(step, &mut seen);
         }

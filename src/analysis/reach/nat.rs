@@ -125,8 +125,8 @@ impl<'a> Walk<'a> {
     /// A NAT verdict.
     pub(super) fn translate(&mut self, nat: &'a Nat, flow: Flow, decision: Decision, turn: &mut Turn<'_>) -> Built<()> {
         let destination = match nat.kind {
-            NatKind::Dnat | NatKind::Redirect => true,
-            NatKind::Snat | NatKind::Masquerade => false,
+            NatKind::Dnat | NatKind::DnatPrefix | NatKind::Redirect => true,
+            NatKind::Snat | NatKind::SnatPrefix | NatKind::Masquerade => false,
             NatKind::Netmap => destination_at(turn.place.site.hook),
         };
         let header = self.header(flow.header);
@@ -228,7 +228,8 @@ impl<'a> Walk<'a> {
         let own = |binding: Binding| vec![(Set::ALL, Some(binding))];
         let mut pairs = None;
         let addresses = match (&nat.address, nat.kind) {
-            (_, NatKind::Netmap) => own(Binding::Unknown),
+            // the host part stays, which no binding says
+            (_, NatKind::Netmap | NatKind::SnatPrefix | NatKind::DnatPrefix) => own(Binding::Unknown),
             (Some(NatTarget::Range(range)), _) => own(fixed(*range)),
             (Some(NatTarget::Expr(Expr::Map { key, map })), _) => {
                 let (found, two) = self.map_targets(key, map, flow, header, turn)?;

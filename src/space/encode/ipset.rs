@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use super::value::{Number, Truth, Value};
 use super::{Encoder, Eval};
 use crate::packet::{Family, Protocol};
-use crate::ruleset::{Elements, Field, Interval, Name, Set as NamedSet, SetDirection, SetKind};
+use crate::ruleset::{
+    Elements, Field, Interval, Name, Set as NamedSet, SetDirection, SetKind, asks_counters, asks_exceptions,
+};
 use crate::space::bdd::{Built, Set};
 use crate::space::header::Binding;
 use crate::space::ranges::mask;
@@ -48,11 +50,17 @@ impl Create<'_> {
 
 impl<'r> Eval<'_, 'r> {
     /// Whether packets are in the ipset; `options` ask for counters of the entry, which nobody knows.
-    pub(super) fn ipset(&mut self, name: &Name, directions: &[SetDirection], options: bool) -> Built<Truth> {
+    pub(super) fn ipset(&mut self, name: &Name, directions: &[SetDirection], options: Option<&str>) -> Built<Truth> {
         self.ipset_at(name, directions, options, 0)
     }
 
-    fn ipset_at(&mut self, name: &Name, directions: &[SetDirection], options: bool, level: u32) -> Built<Truth> {
+    fn ipset_at(
+        &mut self,
+        name: &Name,
+        directions: &[SetDirection],
+        options: Option<&str>,
+        level: u32,
+    ) -> Built<Truth> {
         if self.header.touched.iter().any(|(place, touched)| *place == usize::MAX && touched == name) {
             return Ok(Truth::OPEN);
         }
@@ -80,8 +88,9 @@ impl<'r> Eval<'_, 'r> {
         if keys.len() != set.elements.dimensions() {
             return Truth::OPEN.and(&mut self.encoder.bdd, Truth::exactly(!missing));
         }
-        let mut inside = self.members(set, &create, &keys)?;
-        if options {
+        let exceptions = create.parts.contains("net") && asks_exceptions(options);
+        let mut inside = self.members(set, &create, &keys, exceptions)?;
+        if asks_counters(options) {
             inside.certain = Set::NONE;
         }
         if set.incomplete.is_some() {
@@ -92,7 +101,13 @@ impl<'r> Eval<'_, 'r> {
         inside.and(&mut self.encoder.bdd, Truth::exactly(!missing))
     }
 
-    fn list(&mut self, list: &NamedSet, directions: &[SetDirection], options: bool, level: u32) -> Built<Truth> {
+    fn list(
+        &mut self,
+        list: &NamedSet,
+        directions: &[SetDirection],
+        options: Option<&str>,
+        level: u32,
+    ) -> Built<Truth> {
         if level >= MAX_LISTS {
             return Ok(Truth::OPEN);
         }
@@ -107,15 +122,18 @@ impl<'r> Eval<'_, 'r> {
         Ok(any)
     }
 
-    /// Whether `keys` are in the set, exceptions considered.
-    fn members(&mut self, set: &'r NamedSet, create: &Create<'_>, keys: &[Value]) -> Built<Truth> {
+    /// Whether `keys` are in the set, or, when asked so, whether an exception takes them out of it.
+    fn members(&mut self, set: &'r NamedSet, create: &Create<'_>, keys: &[Value], exceptions: bool) -> Built<Truth> {
         let elements = &set.elements;
         let excepted = (0..elements.len()).any(|at| elements.extra(at).is_some_and(|extra| extra.nomatch));
         let covering = if create.parts == "net,iface" { 1 } else { keys.len() };
+        if exceptions {
+            return self.encoder.layered(elements, keys, covering, true);
+        }
         if !excepted && covering == keys.len() {
             return self.encoder.inside(elements, keys);
         }
-        self.encoder.remembered(elements, keys, |encoder| encoder.layered(elements, keys, covering))
+        self.encoder.remembered(elements, keys, |encoder| encoder.layered(elements, keys, covering, false))
     }
 
     /// Adds what `part` (`ip`, `net`, `port`, …) takes from the packet; `false` when hepguard does not know the part.
@@ -191,22 +209,22 @@ impl<'r> Eval<'_, 'r> {
 
 impl Encoder<'_> {
     /// The most specific entry decides: from the widest to the narrowest, each layer replaces what wider ones said for the
-    /// packets that its entries cover in their first `covering` dimensions.
-    fn layered(&mut self, elements: &Elements, keys: &[Value], covering: usize) -> Built<Truth> {
+    /// packets that its entries cover in their first `covering` dimensions. With `exceptions` those that are taken out.
+    fn layered(&mut self, elements: &Elements, keys: &[Value], covering: usize, exceptions: bool) -> Built<Truth> {
         type Rows = Vec<Vec<Interval>>;
         let mut layers: BTreeMap<Reverse<Vec<u128>>, (Rows, Rows)> = BTreeMap::new();
         for (at, key) in elements.keys().enumerate() {
             let widths = key.iter().take(covering).map(|interval| interval.high - interval.low).collect();
-            let (matches, exceptions) = layers.entry(Reverse(widths)).or_default();
+            let (matches, taken_out) = layers.entry(Reverse(widths)).or_default();
             let excepted = elements.extra(at).is_some_and(|extra| extra.nomatch);
-            if excepted { exceptions } else { matches }.push(key.to_vec());
+            if excepted { taken_out } else { matches }.push(key.to_vec());
         }
         let mut inside = Truth::NO;
-        for (matches, exceptions) in layers.into_values() {
-            let rows = matches.iter().chain(&exceptions);
+        for (matches, taken_out) in layers.into_values() {
+            let rows = matches.iter().chain(&taken_out);
             let covered = rows.map(|row| row.iter().take(covering).copied().collect()).collect();
             let covered = self.of_keys(covered, keys.get(..covering).unwrap_or_default())?;
-            let matched = self.of_keys(matches, keys)?;
+            let matched = self.of_keys(if exceptions { taken_out } else { matches }, keys)?;
             let bdd = &mut self.bdd;
             inside = inside.and(bdd, !covered)?;
             inside = inside.or(bdd, matched)?;

@@ -183,7 +183,7 @@ impl<'r> Eval<'_, 'r> {
             }
             Match::Lookup { left, negate, set } => self.lookup_truth(left, *negate, set),
             Match::Ipset { name, directions, negate, options } => {
-                let inside = self.ipset(name, directions, options.is_some())?;
+                let inside = self.ipset(name, directions, options.as_deref())?;
                 Ok(if *negate { !inside } else { inside })
             }
             Match::Any(conditions) => {
