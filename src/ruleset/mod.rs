@@ -286,6 +286,24 @@ pub enum NatKind {
     DnatPrefix,
 }
 
+impl NatKind {
+    /// Whether the destination is rewritten at `hook`, else the source.
+    #[must_use]
+    pub fn rewrites_destination(self, hook: Hook) -> bool {
+        match self {
+            Self::Dnat | Self::DnatPrefix | Self::Redirect => true,
+            Self::Snat | Self::SnatPrefix | Self::Masquerade => false,
+            Self::Netmap => matches!(hook, Hook::Prerouting | Hook::Output),
+        }
+    }
+
+    /// Whether only the network part of an address is replaced.
+    #[must_use]
+    pub fn keeps_host_part(self) -> bool {
+        matches!(self, Self::Netmap | Self::SnatPrefix | Self::DnatPrefix)
+    }
+}
+
 /// New addresses or ports.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NatTarget {

@@ -124,11 +124,7 @@ impl<'a> Walk<'a> {
 
     /// A NAT verdict.
     pub(super) fn translate(&mut self, nat: &'a Nat, flow: Flow, decision: Decision, turn: &mut Turn<'_>) -> Built<()> {
-        let destination = match nat.kind {
-            NatKind::Dnat | NatKind::DnatPrefix | NatKind::Redirect => true,
-            NatKind::Snat | NatKind::SnatPrefix | NatKind::Masquerade => false,
-            NatKind::Netmap => destination_at(turn.place.site.hook),
-        };
+        let destination = nat.kind.rewrites_destination(turn.place.site.hook);
         let header = self.header(flow.header);
         let mut flow = flow;
         if nat.kind == NatKind::Redirect && turn.place.site.hook != Hook::Output {
@@ -229,12 +225,18 @@ impl<'a> Walk<'a> {
         let mut pairs = None;
         let addresses = match (&nat.address, nat.kind) {
             // the host part stays, which no binding says
-            (_, NatKind::Netmap | NatKind::SnatPrefix | NatKind::DnatPrefix) => own(Binding::Unknown),
+            (Some(NatTarget::Range(_)), kind) if kind.keeps_host_part() => own(Binding::Unknown),
             (Some(NatTarget::Range(range)), _) => own(fixed(*range)),
             (Some(NatTarget::Expr(Expr::Map { key, map })), _) => {
                 let (found, two) = self.map_targets(key, map, flow, header, turn)?;
-                pairs = two.then(|| found.clone());
-                found.into_iter().map(|target| (target.set, target.address)).collect()
+                // each address gets the network of its own
+                if nat.kind.keeps_host_part() {
+                    let unknown = |target: Target| (target.set, target.address.map(|_| Binding::Unknown));
+                    found.into_iter().map(unknown).collect()
+                } else {
+                    pairs = two.then(|| found.clone());
+                    found.into_iter().map(|target| (target.set, target.address)).collect()
+                }
             }
             (Some(NatTarget::Expr(expression)), _) => {
                 let value = self.encoder.value(expression, site, header)?;

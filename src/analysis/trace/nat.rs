@@ -31,19 +31,6 @@ fn destination_at(hook: Hook) -> bool {
     matches!(hook, Hook::Prerouting | Hook::Output)
 }
 
-fn rewrites_destination(kind: NatKind, hook: Hook) -> bool {
-    match kind {
-        NatKind::Dnat | NatKind::DnatPrefix | NatKind::Redirect => true,
-        NatKind::Snat | NatKind::SnatPrefix | NatKind::Masquerade => false,
-        NatKind::Netmap => destination_at(hook),
-    }
-}
-
-/// Whether only the network part of an address is replaced.
-fn keeps_host_part(kind: NatKind) -> bool {
-    matches!(kind, NatKind::Netmap | NatKind::SnatPrefix | NatKind::DnatPrefix)
-}
-
 impl<'e> Walk<'e, '_> {
     /// The NAT hook: nat chains for first packets, the connection's own mapping for others.
     pub(super) fn nat(&mut self, bases: &[BaseRef], hook: Hook, states: Vec<State>) -> Vec<State> {
@@ -96,7 +83,7 @@ impl<'e> Walk<'e, '_> {
 
     /// A NAT verdict for one state.
     pub(super) fn translate(&mut self, place: Place, nat: &'e Nat, state: &mut State) -> Translated {
-        let destination = rewrites_destination(nat.kind, place.site.hook);
+        let destination = nat.kind.rewrites_destination(place.site.hook);
         if nat.kind == NatKind::Redirect && place.site.hook != Hook::Output {
             match self.nowhere_to_redirect(place, state) {
                 Truth::Yes => return Translated::Nowhere,
@@ -181,7 +168,7 @@ impl<'e> Walk<'e, '_> {
     /// What `nat` rewrites to; `None` when a map has no entry.
     fn target(&mut self, place: Place, nat: &'e Nat, state: &State, unknown: &str) -> Option<Target> {
         let mut address = match (&nat.address, nat.kind) {
-            (Some(NatTarget::Range(range)), kind) if keeps_host_part(kind) => {
+            (Some(NatTarget::Range(range)), kind) if kind.keeps_host_part() => {
                 Some(self.moved(place, kind, *range, state))
             }
             (Some(NatTarget::Range(range)), _) if range.low == range.high => Some(Value::Known(range.low)),
@@ -205,7 +192,7 @@ impl<'e> Walk<'e, '_> {
     /// The address with its network part replaced by that of `network`.
     fn moved(&mut self, place: Place, kind: NatKind, network: crate::ruleset::Interval, state: &State) -> Value {
         let flow = &state.flow;
-        let old = if rewrites_destination(kind, place.site.hook) { flow.dst } else { flow.src };
+        let old = if kind.rewrites_destination(place.site.hook) { flow.dst } else { flow.src };
         let host = network.low ^ network.high;
         match old {
             Value::Known(old) => Value::Known(old & host | network.low & !host),
@@ -249,7 +236,7 @@ impl<'e> Walk<'e, '_> {
                     let target = (value(self, address, "address"), value(self, port, "port"));
                     return Some((Some(target.0), Some(target.1)));
                 }
-                Ok(Some([network])) if keeps_host_part(nat.kind) => {
+                Ok(Some([network])) if nat.kind.keeps_host_part() => {
                     let port = self.port(place, nat, state, unknown)?;
                     return Some((Some(self.moved(place, nat.kind, *network, state)), port));
                 }
