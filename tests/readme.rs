@@ -59,10 +59,12 @@ fn the_outputs_shown_are_real() {
     let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
     let before = format!("{lab}/before");
     let syslog = format!("{lab}/syslog");
-    let calls: [(&str, Vec<&str>); 4] = [
+    let ssh_in = ["trace", "--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-i", "ens5"];
+    let calls: [(&str, Vec<&str>); 5] = [
         ("audit", vec!["audit", "--snapshot", &before]),
         ("failsafe", vec!["failsafe", "--snapshot", &before]),
         ("trace", vec!["trace", "out", "tcp", "10.0.1.10:51522", "10.0.1.30:22", "-o", "ens5", "--snapshot", &before]),
+        ("trace --conversation", [&ssh_in[..], &["--snapshot", &before]].concat()),
         ("denies", vec!["denies", &syslog, "--src-ip", "10.0.1.10", "--dst-port", "443"]),
     ];
     for (command, arguments) in calls {

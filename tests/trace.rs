@@ -112,6 +112,63 @@ fn a_damaged_listing_makes_its_family_unknown() {
 }
 
 #[test]
+fn a_conversation_is_told_packet_by_packet() {
+    let works = text(&["--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22"], 0);
+    assert!(works.starts_with("works: all 5 packets pass, both ways\n  1 -> SYN, new: accept: the office"), "{works}");
+    assert!(works.contains("\n  5 <- data back, established: accept: policy of chain OUTPUT"), "{works}");
+    let denied = text(&["--conversation", "in", "udp", "203.0.113.7:51522", "10.0.1.10:53"], 0);
+    assert!(denied.starts_with("broken: packet 1 of 2, the request, is dropped: policy of chain INPUT"), "{denied}");
+    // the request goes out, and nothing admits the reply
+    let deaf = text(&["--conversation", "out", "udp", "10.0.1.10:40000", "10.0.0.2:53", "-o", "ens5"], 0);
+    assert!(deaf.starts_with("broken: packet 2 of 2, the reply, is dropped"), "{deaf}");
+    let open = text(&["--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:80", "-v"], 3);
+    assert!(open.starts_with("unknown: the SYN may pass or not: accept or drop possible\n"), "{open}");
+    assert!(
+        open.contains("because iptables-legacy ipv4 filter INPUT rule 2") && open.contains("      input\n"),
+        "{open}"
+    );
+    // where routes do not tell, -o says where the answers leave
+    assert!(works.contains("note: the outgoing interface is not known"), "{works}");
+    let told = text(&["--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-o", "ens5"], 0);
+    assert!(told.starts_with("works: ") && !told.contains("not known"), "{told}");
+}
+
+#[test]
+fn conversations_follow_the_schema() {
+    let broken = document(&["--conversation", "out", "udp", "10.0.1.10:40000", "10.0.0.2:53", "-o", "ens5"], 0);
+    let conversation = &broken["conversation"];
+    assert_eq!((&conversation["outcome"], &conversation["broken_at"]), (&json!("broken"), &json!(2)));
+    assert_eq!(conversation["packets"][1]["state"], json!(["established"]));
+    assert_eq!(conversation["packets"][1]["packet"]["iif"], "ens5");
+    assert_eq!(broken["verdict"], "accept", "the document's own verdict is the first packet's");
+    let blind = document(&["--conversation", "in", "tcp", "[2001:db8::7]:51522", "[2001:db8::10]:22", "-v"], 3);
+    assert_eq!(blind["conversation"]["outcome"], "unknown");
+}
+
+#[test]
+fn a_batch_answers_conversations_too() {
+    let folder = snapshot();
+    let file = folder.path().join("packets.jsonl");
+    let lines = [
+        r#"{"dir":"in","proto":"tcp","src":"203.0.113.7","sport":51522,"dst":"10.0.1.10","dport":22}"#,
+        r#"{"dir":"in","proto":"tcp","src":"203.0.113.7","dst":"10.0.1.10","dport":22,"state":"established"}"#,
+        r#"{"dir":"in","proto":"tcp","src":"203.0.113.7","dst":"10.0.1.10","dport":22,"at":"input"}"#,
+        r#"{"dir":"in","proto":"tcp","src":"203.0.113.7","dst":"10.0.1.10","dport":22,"flags":"ack"}"#,
+    ];
+    std::fs::write(&file, lines.join("\n")).expect("a file");
+    let output = hepguard(folder.path(), &["--conversation", "--batch", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(3));
+    let answers: Vec<Value> =
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    conforms(&answers[0], "#/$defs/answer");
+    assert_eq!((&answers[0]["verdict"], &answers[0]["conversation"]["outcome"]), (&json!("accept"), &json!("works")));
+    for (answer, part) in answers[1..].iter().zip(["state", "at", "syn"]) {
+        conforms(answer, "#/$defs/error");
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains(part)), "{answer}");
+    }
+}
+
+#[test]
 fn bad_words_are_a_usage_error_that_says_what_was_expected() {
     for (arguments, part) in [
         (["in", "tcp", "203.0.113.7", "10.0.1:22"].as_slice(), "destination"),
@@ -120,6 +177,9 @@ fn bad_words_are_a_usage_error_that_says_what_was_expected() {
         (&["in", "tcp", "203.0.113.7", "10.0.1.1", "--mark", "0xg"], "mark"),
         (&["in", "tcp", "203.0.113.7", "10.0.1.1", "--format", "yaml"], "text, json"),
         (&["in", "tcp", "203.0.113.7"], "DST"),
+        (&["--conversation", "in", "tcp", "203.0.113.7", "10.0.1.1", "--state", "invalid"], "new or related"),
+        (&["--conversation", "in", "tcp", "203.0.113.7", "10.0.1.1", "--at", "input"], "cannot be used"),
+        (&["--conversation", "in", "tcp", "203.0.113.7", "10.0.1.1", "--flags", "fin,ack"], "syn"),
         (&[], "required"),
     ] {
         let folder = snapshot();

@@ -1,5 +1,6 @@
 //! Questions about packets, answered from the model: which path a packet takes, what the rules do to it.
 
+pub mod conversation;
 pub mod flows;
 pub mod path;
 pub mod reach;

@@ -212,6 +212,7 @@ Examples:
   hepguard trace in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
   hepguard trace out udp 10.0.1.10 10.0.0.2:53 --snapshot before/
   hepguard trace in tcp [2001:db8::7]:51522 [2001:db8::10]:22 -i ens5 --format json
+  hepguard trace --conversation in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
   hepguard trace --batch packets.jsonl";
 
 /// `hepguard trace`
@@ -253,6 +254,10 @@ pub struct TraceArgs {
     /// Only this hook: prerouting, input, forward, output or postrouting
     #[arg(long, value_name = "HOOK")]
     pub at: Option<String>,
+    /// Judge the whole conversation the packet opens, both ways; -o (of a packet in) and -i (of a packet out) then say
+    /// where answers go and come from
+    #[arg(long, conflicts_with = "at")]
+    pub conversation: bool,
     /// A packet a line as JSON ('-' reads standard input); one answer a line, in order
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = [
         "direction", "protocol", "source", "destination", "iif", "oif", "state", "mark", "flags", "icmp_type", "uid", "at",

@@ -1,4 +1,4 @@
-//! `hepguard trace PACKET`: one packet, rule by rule; `--batch` answers a packet a line.
+//! `hepguard trace PACKET`: one packet, rule by rule, or the whole conversation it opens; `--batch` answers a packet a line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,12 +8,13 @@ use serde_json::json;
 
 use super::args::{Common, TraceArgs};
 use super::exit::{CliError, Outcome};
+use crate::analysis::conversation::{Conversation, Outcome as Ending, Ways, converse};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, blind_spots};
 use crate::calico::names::Meanings;
 use crate::packet::text::{AskedPacket, PacketError, PacketSpec, from_json, read_flags, read_hook, read_icmp};
-use crate::packet::text::{read_interface, read_mark, read_state};
-use crate::packet::{Family, Packet};
-use crate::report::trace as report;
+use crate::packet::text::{read_interface, read_mark, read_state, spec_from_json};
+use crate::packet::{CtState, Family, Hook, Packet, Protocol, TcpFlags};
+use crate::report;
 use crate::snapshot::Snapshot;
 
 /// Longest line of a batch in bytes; a packet needs a few hundred.
@@ -31,17 +32,21 @@ pub fn run(common: &Common, args: &TraceArgs, out: &mut dyn Write) -> Result<Out
             }
             let snapshot = super::load::snapshot(common)?;
             if path.as_os_str() == "-" {
-                batch(&snapshot, io::stdin().lock(), out)
+                batch(&snapshot, args.conversation, io::stdin().lock(), out)
             } else {
-                batch(&snapshot, BufReader::with_capacity(256 * 1024, open(path)?), out)
+                batch(&snapshot, args.conversation, BufReader::with_capacity(256 * 1024, open(path)?), out)
             }
         }
         None => {
             if !["text", "json"].contains(&common.format.as_str()) {
                 return Err(super::unknown_format(&common.format, &["text", "json"]));
             }
-            let asked = packet(args).map_err(|error| CliError::Usage(error.to_string()))?;
-            single(common, &asked, out)
+            let usage = |error: PacketError| CliError::Usage(error.to_string());
+            let (spec, at) = spec(args).map_err(usage)?;
+            if args.conversation {
+                return conversation(common, &opening(spec).map_err(CliError::Usage)?, out);
+            }
+            single(common, &AskedPacket { packet: spec.build().map_err(usage)?, at }, out)
         }
     }
 }
@@ -50,8 +55,8 @@ fn open(path: &Path) -> Result<File, CliError> {
     File::open(path).map_err(|error| CliError::Input(format!("cannot read {}: {error}", path.display())))
 }
 
-/// The packet the words describe.
-fn packet(args: &TraceArgs) -> Result<AskedPacket, PacketError> {
+/// The packet the words describe, and the one hook it is asked for.
+fn spec(args: &TraceArgs) -> Result<(PacketSpec, Option<Hook>), PacketError> {
     let word = |word: &Option<String>| word.clone().unwrap_or_default();
     let mut spec =
         PacketSpec::new(&word(&args.direction), &word(&args.protocol), &word(&args.source), &word(&args.destination))?;
@@ -62,8 +67,41 @@ fn packet(args: &TraceArgs) -> Result<AskedPacket, PacketError> {
     spec.flags = args.flags.as_deref().map(read_flags).transpose()?;
     spec.icmp = args.icmp_type.as_deref().map(read_icmp).transpose()?;
     spec.uid = args.uid;
-    let at = args.at.as_deref().map(read_hook).transpose()?;
-    Ok(AskedPacket { packet: spec.build()?, at })
+    Ok((spec, args.at.as_deref().map(read_hook).transpose()?))
+}
+
+/// The first packet of a conversation, and the interfaces of its answers.
+fn opening(mut spec: PacketSpec) -> Result<(Packet, Ways), String> {
+    let (answers_in, answers_out) = spec.take_answers_ways();
+    let packet = spec.build().map_err(|error| error.to_string())?;
+    if !matches!(packet.state, CtState::NEW | CtState::RELATED) {
+        return Err(format!("state: a conversation starts with a packet that is new or related, not {}", packet.state));
+    }
+    if packet.protocol == Protocol::TCP && packet.tcp_flags != TcpFlags::SYN {
+        return Err(format!("flags: a TCP conversation starts with syn, not {}", packet.tcp_flags));
+    }
+    let name = |name: Option<String>| name.map(String::into_boxed_str);
+    Ok((packet, Ways { answers_in: name(answers_in), answers_out: name(answers_out) }))
+}
+
+fn conversation(common: &Common, (first, ways): &(Packet, Ways), out: &mut dyn Write) -> Result<Outcome, CliError> {
+    let snapshot = super::load::snapshot(common)?;
+    let options = TraceOptions { record: common.verbose, ..TraceOptions::default() };
+    let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
+    let spots = blind_spots(&snapshot, first.family());
+    let conversation = converse(&engine, first, ways, &options).blinded(&spots);
+    if common.format == "json" {
+        let text = report::conversation::document(&snapshot.ruleset, &conversation).map_err(io::Error::from)?;
+        writeln!(out, "{text}")?;
+    } else {
+        let style = super::style(common);
+        write!(out, "{}", report::conversation::text(&snapshot.ruleset, &conversation, style, common.verbose))?;
+    }
+    Ok(ended(&conversation))
+}
+
+fn ended(conversation: &Conversation) -> Outcome {
+    Outcome { findings: false, incomplete: conversation.outcome == Ending::Unknown }
 }
 
 fn single(common: &Common, asked: &AskedPacket, out: &mut dyn Write) -> Result<Outcome, CliError> {
@@ -74,10 +112,10 @@ fn single(common: &Common, asked: &AskedPacket, out: &mut dyn Write) -> Result<O
     let spots = blind_spots(&snapshot, asked.packet.family());
     let trace = engine.trace(&asked.packet, &options).blinded(&spots);
     if common.format == "json" {
-        let text = report::document(&snapshot.ruleset, &asked.packet, &trace).map_err(io::Error::from)?;
+        let text = report::trace::document(&snapshot.ruleset, &asked.packet, &trace).map_err(io::Error::from)?;
         writeln!(out, "{text}")?;
     } else {
-        write!(out, "{}", report::text(&snapshot.ruleset, &asked.packet, &trace, super::style(common)))?;
+        write!(out, "{}", report::trace::text(&snapshot.ruleset, &asked.packet, &trace, super::style(common)))?;
     }
     Ok(outcome(&trace))
 }
@@ -87,10 +125,12 @@ fn outcome(trace: &Trace) -> Outcome {
 }
 
 /// Answers each line of `input` in order.
-fn batch(snapshot: &Snapshot, mut input: impl BufRead, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
-    let spots = [Family::Ipv4, Family::Ipv6].map(|family| blind_spots(snapshot, family));
-    let meanings = Meanings::new(&snapshot.ruleset);
+fn batch(snapshot: &Snapshot, whole: bool, mut input: impl BufRead, out: &mut dyn Write) -> Result<Outcome, CliError> {
+    let judged = Judged {
+        engine: Engine::new(&snapshot.ruleset, &snapshot.host),
+        meanings: Meanings::new(&snapshot.ruleset),
+        spots: [Family::Ipv4, Family::Ipv6].map(|family| blind_spots(snapshot, family)),
+    };
     let mut all = Outcome::CLEAN;
     let mut buffer = Vec::new();
     let mut number = 0u64;
@@ -103,27 +143,60 @@ fn batch(snapshot: &Snapshot, mut input: impl BufRead, out: &mut dyn Write) -> R
         number += 1;
         let ended = buffer.last() == Some(&b'\n');
         let full = !ended && u64::try_from(buffer.len()).is_ok_and(|length| length >= MAX_LINE);
-        let asked = if full {
+        let answer = if full {
             skip_line(&mut input)?;
             Err(format!("the line is longer than {MAX_LINE} bytes"))
+        } else if whole {
+            judged.conversation(&buffer)
         } else {
-            from_json(&buffer).map_err(|error| error.to_string())
+            judged.packet(&buffer)
         };
-        match asked {
-            Ok(asked) => {
-                let options = TraceOptions { at: asked.at, ..TraceOptions::default() };
-                let [v4, v6] = &spots;
-                let spots = if is_v4(&asked.packet) { v4 } else { v6 };
-                let trace = engine.trace(&asked.packet, &options).blinded(spots);
-                all.incomplete |= !trace.certain;
-                let line = report::line(&meanings, &trace).map_err(io::Error::from)?;
-                writeln!(out, "{line}")?;
+        match answer {
+            Ok((line, certain)) => {
+                all.incomplete |= !certain;
+                writeln!(out, "{}", line.map_err(io::Error::from)?)?;
             }
             Err(error) => {
                 all.incomplete = true;
                 writeln!(out, "{}", json!({"error": error, "line": number}))?;
             }
         }
+    }
+}
+
+/// What answers the lines of a batch.
+struct Judged<'s> {
+    engine: Engine<'s>,
+    meanings: Meanings<'s>,
+    /// Of IPv4 and IPv6.
+    spots: [Vec<String>; 2],
+}
+
+/// A line to print, and whether its answer is certain; `Err` says why the question is none.
+type Answered = Result<(serde_json::Result<String>, bool), String>;
+
+impl Judged<'_> {
+    fn spots(&self, packet: &Packet) -> &[String] {
+        let [v4, v6] = &self.spots;
+        if is_v4(packet) { v4 } else { v6 }
+    }
+
+    fn packet(&self, line: &[u8]) -> Answered {
+        let asked = from_json(line).map_err(|error| error.to_string())?;
+        let options = TraceOptions { at: asked.at, ..TraceOptions::default() };
+        let trace = self.engine.trace(&asked.packet, &options).blinded(self.spots(&asked.packet));
+        Ok((report::trace::line(&self.meanings, &trace), trace.certain))
+    }
+
+    fn conversation(&self, line: &[u8]) -> Answered {
+        let (spec, at) = spec_from_json(line).map_err(|error| error.to_string())?;
+        if at.is_some() {
+            return Err("at: a conversation crosses every hook".to_owned());
+        }
+        let (first, ways) = opening(spec)?;
+        let conversation = converse(&self.engine, &first, &ways, &TraceOptions::default()).blinded(self.spots(&first));
+        let certain = conversation.outcome != Ending::Unknown;
+        Ok((report::conversation::line(&self.meanings, &conversation), certain))
     }
 }
 
@@ -160,7 +233,7 @@ mod tests {
 
     fn answers(snapshot: &Snapshot, input: &str) -> (Vec<serde_json::Value>, Outcome) {
         let mut out = Vec::new();
-        let outcome = batch(snapshot, input.as_bytes(), &mut out).expect("a batch");
+        let outcome = batch(snapshot, false, input.as_bytes(), &mut out).expect("a batch");
         let lines = String::from_utf8(out).expect("UTF-8");
         (lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(), outcome)
     }

@@ -121,6 +121,16 @@ impl PacketSpec {
         })
     }
 
+    /// Takes out the interfaces that are not the packet's own but its answers': where they come in, where they leave.
+    #[must_use]
+    pub fn take_answers_ways(&mut self) -> (Option<String>, Option<String>) {
+        match self.direction {
+            Direction::In => (None, self.oif.take()),
+            Direction::Out => (self.iif.take(), None),
+            Direction::Forward => (None, None),
+        }
+    }
+
     /// The packet, with defaults filled in.
     ///
     /// # Errors
@@ -333,6 +343,15 @@ const PACKET_TYPES: [(PacketType, &str); 4] = [
 /// # Errors
 /// When it is no JSON object, a field is not known, missing or has a value that cannot be read.
 pub fn from_json(line: &[u8]) -> Result<AskedPacket, PacketError> {
+    let (spec, at) = spec_from_json(line)?;
+    Ok(AskedPacket { packet: spec.build()?, at })
+}
+
+/// One line of a batch, its parts as given.
+///
+/// # Errors
+/// As [`from_json`], except for parts that contradict each other.
+pub fn spec_from_json(line: &[u8]) -> Result<(PacketSpec, Option<Hook>), PacketError> {
     let value: Value = serde_json::from_slice(line).map_err(|error| PacketError(format!("not JSON: {error}")))?;
     let Value::Object(map) = value else {
         return Err(PacketError("expected a JSON object such as {\"dir\":\"in\",…}".to_owned()));
@@ -370,7 +389,7 @@ pub fn from_json(line: &[u8]) -> Result<AskedPacket, PacketError> {
         fields.one_of("ct_direction", &[(CtDirection::Original, "original"), (CtDirection::Reply, "reply")])?;
     details::from_fields(&fields, &mut spec.details)?;
     let at = fields.text("at")?.map(read_hook).transpose()?;
-    Ok(AskedPacket { packet: spec.build()?, at })
+    Ok((spec, at))
 }
 
 fn read_status(text: &str) -> Result<CtStatus, PacketError> {

@@ -1,5 +1,6 @@
 //! Words for people and machines; each part only formats.
 
+pub mod conversation;
 pub mod denies;
 pub mod audit;
 pub mod explain;

@@ -17,7 +17,7 @@ pub const SCHEMA: &str = include_str!("schemas/trace.v1.json");
 
 /// A rule's place in the words of the contract.
 #[derive(Serialize)]
-struct Place<'r> {
+pub(super) struct Place<'r> {
     backend: Backend,
     family: Family,
     table: &'r str,
@@ -40,14 +40,14 @@ enum RuleNumber {
 }
 
 #[derive(Serialize)]
-struct Because<'r> {
+pub(super) struct Because<'r> {
     rule: Option<Place<'r>>,
     reason: &'r str,
 }
 
 /// One line of a batch.
 #[derive(Serialize)]
-struct Answer<'r> {
+pub(super) struct Answer<'r> {
     verdict: TraceVerdict,
     certain: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ struct Answer<'r> {
 }
 
 #[derive(Serialize)]
-struct Document<'r> {
+pub(super) struct Document<'r> {
     schema: &'static str,
     packet: Value,
     verdict: TraceVerdict,
@@ -72,7 +72,7 @@ struct Document<'r> {
 }
 
 #[derive(Serialize)]
-struct Step<'r> {
+pub(super) struct Step<'r> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook: Option<&'static str>,
@@ -106,13 +106,13 @@ fn place<'r>(meanings: &Meanings<'r>, of: RuleRef, text: bool) -> Option<Place<'
     })
 }
 
-fn decided_by<'r>(meanings: &Meanings<'r>, trace: &Trace, text: bool) -> Option<Place<'r>> {
+pub(super) fn decided_by<'r>(meanings: &Meanings<'r>, trace: &Trace, text: bool) -> Option<Place<'r>> {
     let mut decided = place(meanings, trace.decided_by?, text)?;
     decided.carried_out_by = trace.carried_out_by.and_then(|of| place(meanings, of, text)).map(Box::new);
     Some(decided)
 }
 
-fn because<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace, text: bool) -> Vec<Because<'t>> {
+pub(super) fn because<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace, text: bool) -> Vec<Because<'t>> {
     let one = |rule: Option<RuleRef>| rule.and_then(|of| place(meanings, of, text));
     trace.because.iter().map(|undecided| Because { rule: one(undecided.rule), reason: &undecided.reason }).collect()
 }
@@ -122,13 +122,17 @@ fn because<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace, text: bool) ->
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
 pub fn line(meanings: &Meanings<'_>, trace: &Trace) -> serde_json::Result<String> {
-    serde_json::to_string(&Answer {
+    serde_json::to_string(&answer(meanings, trace))
+}
+
+pub(super) fn answer<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace) -> Answer<'t> {
+    Answer {
         verdict: trace.verdict,
         certain: trace.certain,
         decided_by: decided_by(meanings, trace, false),
         because: because(meanings, trace, false),
         may: if trace.certain { &[] } else { &trace.may },
-    })
+    }
 }
 
 /// The whole answer as a JSON document (`hepguard/trace/v1`).
@@ -136,8 +140,11 @@ pub fn line(meanings: &Meanings<'_>, trace: &Trace) -> serde_json::Result<String
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
 pub fn document(ruleset: &Ruleset, packet: &Packet, trace: &Trace) -> serde_json::Result<String> {
-    let meanings = &Meanings::new(ruleset);
-    serde_json::to_string_pretty(&Document {
+    serde_json::to_string_pretty(&whole(&Meanings::new(ruleset), packet, trace))
+}
+
+pub(super) fn whole<'t, 'r: 't>(meanings: &Meanings<'r>, packet: &Packet, trace: &'t Trace) -> Document<'t> {
+    Document {
         schema: "hepguard/trace/v1",
         packet: crate::packet::text::to_json(packet),
         verdict: trace.verdict,
@@ -147,10 +154,10 @@ pub fn document(ruleset: &Ruleset, packet: &Packet, trace: &Trace) -> serde_json
         may: &trace.may,
         notes: &trace.notes,
         steps: trace.steps.iter().map(|inner| step(meanings, inner)).collect(),
-    })
+    }
 }
 
-fn step<'t, 'r: 't>(meanings: &Meanings<'r>, of: &'t TraceStep) -> Step<'t> {
+pub(super) fn step<'t, 'r: 't>(meanings: &Meanings<'r>, of: &'t TraceStep) -> Step<'t> {
     let (kind, hook, at, outcome) = match of.kind {
         StepKind::Hook(hook) => ("hook", Some(hook.name()), None, None),
         StepKind::Chain(at) => ("chain", None, Some(at), None),
@@ -204,7 +211,7 @@ pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> 
 }
 
 /// Why, in the words of who wrote the rule.
-fn reason(meanings: &Meanings<'_>, trace: &Trace) -> String {
+pub(super) fn reason(meanings: &Meanings<'_>, trace: &Trace) -> String {
     let ruleset = meanings.ruleset();
     let Some(at) = trace.decided_by else {
         if trace.certain {
@@ -237,7 +244,7 @@ fn told(meanings: &Meanings<'_>, at: RuleRef) -> Option<String> {
 }
 
 /// A rule's place: `iptables-legacy ipv4 filter cali-failsafe-in rule 1`.
-fn words(ruleset: &Ruleset, at: RuleRef) -> String {
+pub(super) fn words(ruleset: &Ruleset, at: RuleRef) -> String {
     let Some(table) = ruleset.tables.get(at.table) else { return String::new() };
     let chain = table.chains.get(at.chain).map(|chain| &*chain.name).unwrap_or_default();
     let rule = if at.rule == RuleRef::POLICY { "policy".to_owned() } else { format!("rule {}", at.rule + 1) };
@@ -257,7 +264,7 @@ fn short(rule: &Rule) -> String {
     text
 }
 
-fn write_step(out: &mut String, meanings: &Meanings<'_>, of: &TraceStep, level: usize, style: Style) {
+pub(super) fn write_step(out: &mut String, meanings: &Meanings<'_>, of: &TraceStep, level: usize, style: Style) {
     let ruleset = meanings.ruleset();
     // deep calls stay readable: the indent stops growing
     let indent = " ".repeat(2 * level.min(12));

@@ -137,7 +137,7 @@ impl Pools {
         let ipv4 = rng.bool();
         let mut packet = self.fresh(rng, ipv4);
         let mut shot =
-            Shot { packet: packet.clone(), extra: Extra { echo_id: rng.u16(..), quoted: None }, entry: None };
+            Shot { packet: packet.clone(), extra: Extra { echo_id: rng.u16(..), ..Extra::default() }, entry: None };
         let answerable = packet.protocol.has_ports() && packet.protocol != Protocol::SCTP;
         match rng.u8(..10) {
             0 | 1 if answerable => self.establish(rng, &mut shot),
@@ -154,7 +154,7 @@ impl Pools {
     }
 
     /// The first packet of something.
-    fn fresh(&self, rng: &mut Rng, ipv4: bool) -> Packet {
+    pub(crate) fn fresh(&self, rng: &mut Rng, ipv4: bool) -> Packet {
         let mut protocol = choice(rng, &PROTOCOLS);
         if protocol == Protocol::ICMP && !ipv4 {
             protocol = Protocol::ICMPV6;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use hepguard::analysis::conversation::{Conversation, Exchange, Ways, converse};
 use hepguard::analysis::trace::{Engine, StepKind, Trace, TraceOptions, TraceStep, TraceVerdict};
 use hepguard::diagnostic::Level;
 use hepguard::files::SnapshotFiles;
@@ -54,6 +55,29 @@ impl Judge<'_> {
         let may_pass = may.contains(&TraceVerdict::Accept);
         let may_stop = may.iter().any(|verdict| *verdict != TraceVerdict::Accept);
         Judgement { may_pass, may_stop, may_reject: may.contains(&TraceVerdict::Reject) }
+    }
+
+    /// The conversation a packet opens.
+    pub(crate) fn converse(&self, first: &Packet) -> Conversation {
+        converse(&self.engine, first, &Ways::default(), &TraceOptions::default())
+    }
+
+    /// The walks of a conversation's packets, for a person.
+    pub(crate) fn explain_conversation(&self, first: &Packet) -> String {
+        let options = TraceOptions { record: true, ..TraceOptions::default() };
+        let conversation = converse(&self.engine, first, &Ways::default(), &options);
+        let mut text = format!("library: {:?} at {:?}\n", conversation.outcome, conversation.broken_at());
+        for exchange in &conversation.exchanges {
+            let Exchange { name, packet, hidden, states, trace, .. } = exchange;
+            let _ =
+                writeln!(text, "{name} ({states}): {:?}, may {:?}\n{packet:?} {hidden:?}", trace.verdict, trace.may);
+            for undecided in &trace.because {
+                let place = undecided.rule.map(|rule| self.place(rule)).unwrap_or_default();
+                let _ = writeln!(text, "undecided: {place}: {}", undecided.reason);
+            }
+            self.write_steps(&mut text, &trace.steps, 1);
+        }
+        text
     }
 
     /// The verdict alone.

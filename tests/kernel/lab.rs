@@ -156,6 +156,14 @@ impl Lab {
         self.settle()
     }
 
+    /// Loads the eye for conversations, and silences what the host's own stack would say.
+    pub(crate) fn watch(&mut self) -> Result<(), String> {
+        sysctl("net/ipv4/icmp_echo_ignore_all", "1")?;
+        sysctl("net/ipv6/icmp/echo_ignore_all", "1")?;
+        tool("nft", &["-f", "-"], &nflog::watch_rules())?;
+        self.settle()
+    }
+
     /// Removes the probe, so that the ruleset can be listed without it.
     pub(crate) fn close_eyes(&mut self) -> Result<(), String> {
         tool("nft", &["delete", "table", "inet", PROBE_TABLE], "").map(|_| ())

@@ -8,6 +8,8 @@
 
 mod bastion;
 mod cases;
+mod conversation_random;
+mod dialogue;
 mod draw;
 mod examine;
 mod firewall;

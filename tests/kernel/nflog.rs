@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use hepguard::packet::{CtState, Protocol};
+use std::net::IpAddr;
+
+use hepguard::packet::{CtState, Protocol, Tuple};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
     sockopt,
@@ -40,6 +42,10 @@ pub(crate) struct Seen {
     pub(crate) leaving: bool,
     /// What it tells its receiver, where it is a refusal.
     pub(crate) refusal: Option<Refusal>,
+    /// Its addresses and ports as they are there.
+    pub(crate) ends: Tuple,
+    /// Its identifier there, where it is an ICMP message.
+    pub(crate) echo_id: Option<u16>,
 }
 
 /// How a sender learns that its packet is not welcome.
@@ -146,6 +152,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         4 => (big(4)?, *payload.get(9)?, big(2)?, payload.get(20..)?),
         _ => (big(2)?, *payload.get(6)?, big(4)? + 40, payload.get(40..)?),
     };
+    let ends = ends(Protocol(protocol), payload, body)?;
     let refusal = match (Protocol(protocol), body.first(), body.get(1), body.get(13)) {
         (Protocol::TCP, _, _, Some(flags)) if flags & 4 != 0 => Some(Refusal::Reset),
         (Protocol::ICMP, Some(3), Some(code), _) | (Protocol::ICMPV6, Some(1), Some(code), _) => {
@@ -164,7 +171,45 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         oif,
         leaving: place == "out",
         refusal,
+        ends,
+        echo_id: matches!(Protocol(protocol), Protocol::ICMP | Protocol::ICMPV6)
+            .then(|| Some(u16::from_be_bytes([*body.get(4)?, *body.get(5)?])))
+            .flatten(),
     })
+}
+
+fn ends(protocol: Protocol, packet: &[u8], body: &[u8]) -> Option<Tuple> {
+    let address = |from: usize, length: usize| {
+        let bytes = packet.get(from..from + length)?;
+        <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+    };
+    let port = |from: usize| Some(u16::from_be_bytes([*body.get(from)?, *body.get(from + 1)?]));
+    let ports = protocol.has_ports();
+    let (sport, dport) = if ports { (port(0), port(2)) } else { (None, None) };
+    let (src, dst) = if packet.first()? >> 4 == 4 {
+        (address(12, 4)?, address(16, 4)?)
+    } else {
+        (address(8, 16)?, address(24, 16)?)
+    };
+    Some(Tuple { src, sport, dst, dport })
+}
+
+/// The eye for conversations: logs what the firewall let through and lets it go on, so that connections become permanent.
+/// What the host's own stack would answer is dropped before any other rule sees it.
+pub(crate) fn watch_rules() -> String {
+    let mut rules = format!("table inet {PROBE_TABLE} {{\n");
+    for (place, hook, first) in [("in", "input", ""), ("out", "postrouting", "oifname \"lo\" accept\n")] {
+        rules += &format!("chain {place} {{ type filter hook {hook} priority {PRIORITY}; policy accept;\n{first}");
+        for (_, state) in CtState::NAMES {
+            let log = format!("log prefix \"{place} {state}\" group {GROUP} snaplen {COPIED} queue-threshold 1");
+            rules += &format!("ct state {state} {log} accept\n");
+        }
+        rules += "}\n";
+    }
+    rules
+        + "chain own { type filter hook output priority -2147483648; policy accept;\n\
+           tcp flags & rst == rst drop\nicmp type { destination-unreachable, time-exceeded, parameter-problem } drop\n\
+           icmpv6 type { destination-unreachable, time-exceeded, parameter-problem } drop\n}\n}\n"
 }
 
 /// The probe: logs and drops, behind everything else, what the firewall let through. Its drop keeps connections out of

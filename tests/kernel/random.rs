@@ -12,7 +12,7 @@ use crate::lab::Lab;
 /// Packets drawn for each ruleset.
 const PACKETS: usize = 300;
 
-fn setting(name: &str) -> Option<u64> {
+pub(crate) fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, found {text:?}")))
 }
@@ -38,7 +38,7 @@ fn search(name: &str, rulesets: u64, make: impl Fn(u64) -> Firewall + Send + Syn
 }
 
 /// Both families of random iptables tables, and the sets they name.
-fn both_families(seed: u64) -> (String, [String; 2]) {
+pub(crate) fn both_families(seed: u64) -> (String, [String; 2]) {
     let (sets4, tables4) = generate::iptables(seed, true);
     let (sets6, tables6) = generate::iptables(seed, false);
     (sets4 + &sets6, [tables4, tables6])

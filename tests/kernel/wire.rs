@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hepguard::packet::{Packet, Protocol, Tuple};
+use hepguard::packet::{Packet, Protocol, TcpFlags, Tuple};
 
 /// Marks a packet so that it is known again behind the firewall: IPv4 identification, IPv6 flow label. Never 0.
 pub(crate) type Tag = u16;
@@ -14,6 +14,10 @@ pub(crate) struct Extra {
     pub(crate) echo_id: u16,
     /// The packet an ICMP error complains about.
     pub(crate) quoted: Option<(Protocol, Tuple)>,
+    /// TCP sequence and acknowledgement numbers within a conversation.
+    pub(crate) numbers: Option<(u32, u32)>,
+    /// It answers another packet.
+    pub(crate) answer: bool,
 }
 
 /// The packet's bytes, from the IP header on.
@@ -96,12 +100,16 @@ fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
         Protocol::TCP => {
             body.extend(sport.to_be_bytes());
             body.extend(dport.to_be_bytes());
-            let acked = if packet.tcp_flags.0 & 16 != 0 { 5000u32 } else { 0 };
-            body.extend(1000u32.to_be_bytes());
+            let alone = (1000, if packet.tcp_flags.0 & 16 != 0 { 5000 } else { 0 });
+            let (sequence, acked) = extra.numbers.unwrap_or(alone);
+            body.extend(sequence.to_be_bytes());
             body.extend(acked.to_be_bytes());
             body.extend([0x50, packet.tcp_flags.0]);
             body.extend(64240u16.to_be_bytes());
             body.extend([0, 0, 0, 0]);
+            if extra.numbers.is_some() && packet.tcp_flags.0 & TcpFlags::PSH.0 != 0 {
+                body.extend(payload);
+            }
             seal(packet, body, 16)
         }
         Protocol::UDP | Protocol::UDPLITE => {
@@ -116,9 +124,10 @@ fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
         Protocol::SCTP => {
             body.extend(sport.to_be_bytes());
             body.extend(dport.to_be_bytes());
-            // verification tag 0, checksum, then an INIT chunk
-            body.extend([0; 8]);
-            body.extend([1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9]);
+            // verification tag, checksum, then an INIT or INIT ACK chunk with the sender's own tag
+            let (verification, kind, own) = if extra.answer { (7, 2, 9) } else { (0, 1, 7) };
+            body.extend([0, 0, 0, verification, 0, 0, 0, 0]);
+            body.extend([kind, 0, 0, 20, 0, 0, 0, own, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9]);
             let sum = crc32c(&body).to_le_bytes();
             body.splice(8..12, sum);
             body

@@ -184,27 +184,33 @@ impl<'e> Walk<'e, '_> {
         let (mut to_host, mut through) = (Vec::new(), Vec::new());
         for state in states {
             let routed = self.routed_to(&state.flow);
-            if state.flow.redirected {
-                to_host.push(state);
-            } else if state.flow.dst == said || !matches!(state.flow.dst, Value::Known(_)) {
+            let here = if state.flow.redirected {
+                Some(true)
+            } else if self.answers {
+                routed.is_local().or(self.to_host)
+            } else if state.flow.dst == said || state.flow.dst == Value::Unknown(0) {
                 let multicast = self.packet.dst.is_multicast();
                 if let Some(really) = routed.is_local().filter(|really| *really != local && !multicast) {
                     let not = if really { "" } else { "not " };
                     self.note(format!("{} is {not}an address of this host", self.packet.dst));
                 }
-                if local { to_host.push(state) } else { through.push(state) }
+                Some(local)
             } else {
-                match routed.is_local().or(self.to_host) {
-                    Some(true) => to_host.push(state),
-                    Some(false) => through.push(state),
-                    None => {
-                        let new = state.flow.dst.known().map(|bits| address(bits, self.packet.dst.is_ipv6()));
-                        let new = new.map(|new| new.to_string()).unwrap_or_default();
-                        let words = format!("whether {new}, the translated destination, is this host is not known");
-                        let (yes, no) = self.ask(vec![state], &format!("local {new}"), &words);
-                        to_host.extend(yes);
-                        through.extend(no);
-                    }
+                routed.is_local().or(self.to_host)
+            };
+            match here {
+                Some(true) => to_host.push(state),
+                Some(false) => through.push(state),
+                None => {
+                    let new = state.flow.dst.known().map(|bits| address(bits, self.packet.dst.is_ipv6()));
+                    let new = new.map_or_else(
+                        || "the translated destination".to_owned(),
+                        |new| format!("{new}, the translated destination,"),
+                    );
+                    let words = format!("whether {new} is this host is not known");
+                    let (yes, no) = self.ask(vec![state], &format!("local {new}"), &words);
+                    to_host.extend(yes);
+                    through.extend(no);
                 }
             }
         }

@@ -136,8 +136,10 @@ pub struct Arrival {
     pub packet: Packet,
     /// Its addresses that are not known.
     pub hidden: Hidden,
-    /// Whether it ends at this host once its addresses are translated back; `None` leaves that to routing.
+    /// Whether it ends at this host, where routing does not tell.
     pub to_host: Option<bool>,
+    /// It answers another packet: where it goes is routing's to say, not its direction's.
+    pub answers: bool,
 }
 
 /// How a packet leaves the rules: what the other side sees of it, and what connection tracking has kept. `None` is not known.
@@ -283,27 +285,25 @@ impl<'a> Engine<'a> {
     /// Traces one packet.
     #[must_use]
     pub fn trace(&self, packet: &Packet, options: &TraceOptions) -> Trace {
-        self.walk(Cow::Borrowed(packet), Hidden::default(), None, options).trace
+        self.walk(packet, None, options).trace
     }
 
     /// Traces one packet of a conversation.
     #[must_use]
     pub fn follow(&self, arrival: &Arrival, options: &TraceOptions) -> Followed {
-        self.walk(Cow::Borrowed(&arrival.packet), arrival.hidden, arrival.to_host, options)
+        self.walk(&arrival.packet, Some(arrival), options)
     }
 
-    fn walk(
-        &self,
-        mut packet: Cow<'_, Packet>,
-        hidden: Hidden,
-        to_host: Option<bool>,
-        options: &TraceOptions,
-    ) -> Followed {
+    fn walk(&self, packet: &Packet, arrival: Option<&Arrival>, options: &TraceOptions) -> Followed {
+        let mut packet = Cow::Borrowed(packet);
         let mut notes = Vec::new();
         session::complete(self, &mut packet, &mut notes);
         let picked_up = tracking::correct(self.router.host(), &mut packet, &mut notes);
         let mut walk = walk::Walk::new(self, &packet, *options);
-        (walk.notes, walk.hidden, walk.to_host, walk.picked_up) = (notes, hidden, to_host, picked_up);
+        (walk.notes, walk.picked_up) = (notes, picked_up);
+        if let Some(arrival) = arrival {
+            (walk.hidden, walk.to_host, walk.answers) = (arrival.hidden, arrival.to_host, arrival.answers);
+        }
         walk.drive()
     }
 

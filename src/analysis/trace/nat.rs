@@ -274,7 +274,8 @@ impl<'e> Walk<'e, '_> {
         }
         let mut addresses = self.addresses_of(interface)?;
         let one = addresses.next()?;
-        addresses.next().is_none().then_some(one)
+        // a redirect takes the first, in the order they are listed
+        (kind == NatKind::Redirect || addresses.next().is_none()).then_some(one)
     }
 
     /// Addresses of an interface that fit the packet: its family, and in IPv6 its scope. `None` when not known.

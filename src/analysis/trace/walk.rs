@@ -39,8 +39,10 @@ pub(super) struct Walk<'e, 'w> {
     pub(super) recorder: Recorder,
     /// Addresses of the packet that are not known.
     pub(super) hidden: Hidden,
-    /// Whether the packet ends at this host, where the asker knows.
+    /// Whether the packet ends at this host, where routing does not tell.
     pub(super) to_host: Option<bool>,
+    /// It answers another packet.
+    pub(super) answers: bool,
     /// Whether tracking takes it for new.
     pub(super) picked_up: PickUp,
     /// States tracking has given it, and the zones it was looked up in.
@@ -92,6 +94,7 @@ impl<'e, 'w> Walk<'e, 'w> {
             recorder: Recorder::new(options.record, options.verbose),
             hidden: Hidden::default(),
             to_host: None,
+            answers: false,
             picked_up: PickUp::No,
             states: CtState(0),
             zones: Vec::new(),
