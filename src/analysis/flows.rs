@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::route::{RouteQuery, Routed, Router};
 use crate::host::{Host, Interface, InterfaceAddress, RouteKind, Socket};
 use crate::packet::{Direction, Family, Packet, Prefix, Protocol, address_bits};
-use crate::ruleset::interface_number;
 use crate::snapshot::Snapshot;
 
 /// Most flows an inventory holds; what is left out is counted.
@@ -106,8 +105,7 @@ impl<'a> Links<'a> {
     /// host.
     #[must_use]
     pub fn towards(&self, peer: IpAddr) -> Option<(&'a Interface, IpAddr)> {
-        let iif = Some(interface_number(b"lo"));
-        let query = RouteQuery { destination: peer, source: None, mark: Some(0), iif };
+        let query = RouteQuery::from_here(peer);
         let Routed::Route { kind: RouteKind::Unicast, device: Some(device) } = self.router.lookup(&query) else {
             return None;
         };

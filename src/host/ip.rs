@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Interface, InterfaceAddress, Route, RouteKind, RoutingRule};
+use super::{Interface, InterfaceAddress, Route, RouteKind, RoutingRule, RuleAction};
 use crate::diagnostic::{Level, Parsed, Remarks};
 use crate::packet::{Family, Prefix};
 
@@ -109,7 +109,7 @@ pub fn rules(source: &Arc<str>, text: &[u8], tables: &mut TableNumbers) -> Parse
         for rule in &mut rules {
             // one listing alone: the standard three stand for both families
             let standard =
-                matches!((rule.priority, rule.table), (0, Some(255)) | (32766, Some(254)) | (32767, Some(253)));
+                matches!((rule.priority, rule.table()), (0, Some(255)) | (32766, Some(254)) | (32767, Some(253)));
             let plain = rule.source.is_none() && rule.destination.is_none() && rule.mark.is_none();
             rule.ipv6 = if !several && standard && plain { None } else { Some(ipv6) };
         }
@@ -129,7 +129,7 @@ fn family_of_rules(rules: &[RoutingRule]) -> Option<bool> {
     let of_addresses = rules.iter().flat_map(|rule| [rule.source, rule.destination]).flatten().next();
     of_addresses
         .map(|prefix| !prefix.is_ipv4())
-        .or_else(|| rules.iter().any(|rule| rule.priority == 32767 && rule.table == Some(253)).then_some(false))
+        .or_else(|| rules.iter().any(|rule| rule.priority == 32767 && rule.table() == Some(253)).then_some(false))
 }
 
 type Object = Map<String, Value>;
@@ -213,12 +213,37 @@ fn route(element: &Object, tables: &mut TableNumbers) -> Result<Route, String> {
         gateway: gateway.or_else(|| first("gateway").and_then(|text| text.parse().ok())),
         source,
         metric: number(element, "metric")?.unwrap_or(0),
-        multipath: nexthops.len() > 1 || element.contains_key("tos") || element.contains_key("from"),
+        more_devices: nexthops.iter().skip(1).filter_map(|hop| text(hop, "dev")).map(Into::into).collect(),
+        tos: text(element, "tos").map(type_of_service).transpose()?,
+        from: match text(element, "from") {
+            None | Some("all" | "default") => None,
+            Some(text) => Some(text.parse().map_err(|error| format!("in \"from\": {error}"))?),
+        },
     })
 }
 
+/// A type of service as `0x10`, or by a name of iproute2's `rt_dsfield`.
+fn type_of_service(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_lowercase();
+    let digits = |from: &str| name.strip_prefix(from).filter(|rest| rest.bytes().all(|b| (b'1'..=b'7').contains(&b)));
+    // class selectors are eight apart; assured forwarding has a class and a drop precedence (RFC 2597)
+    let named = match (name.as_str(), digits("cs").map(str::as_bytes), digits("af").map(str::as_bytes)) {
+        ("default", ..) => Some(0),
+        ("lowdelay", ..) => Some(0x10),
+        ("throughput", ..) => Some(0x08),
+        ("reliability", ..) => Some(0x04),
+        ("mincost", ..) => Some(0x02),
+        ("ef", ..) => Some(0xb8),
+        (_, Some([class]), _) => Some((class - b'0') << 5),
+        (_, _, Some([class @ b'1'..=b'4', drop @ b'1'..=b'3'])) => Some((class - b'0') << 5 | (drop - b'0') << 3),
+        _ => None,
+    };
+    let number = named.or_else(|| hexadecimal(text).ok().and_then(|number| u8::try_from(number).ok()));
+    number.ok_or_else(|| format!("expected a type of service such as 0x10, found {text:?}"))
+}
+
 fn rule(element: &Object, tables: &mut TableNumbers) -> Result<RoutingRule, String> {
-    const KNOWN: [&str; 16] = [
+    const SELECTORS: [&str; 26] = [
         "priority",
         "src",
         "srclen",
@@ -230,12 +255,23 @@ fn rule(element: &Object, tables: &mut TableNumbers) -> Result<RoutingRule, Stri
         "oif_detached",
         "fwmark",
         "fwmask",
+        "tos",
+        "uid_start",
+        "uid_end",
+        "ipproto",
+        "sport",
+        "sport_start",
+        "sport_end",
+        "dport",
+        "dport_start",
+        "dport_end",
+        "l3mdev",
         "not",
-        "table",
         "protocol",
-        "action",
-        "goto",
+        "suppress_prefixlen",
+        "unresolved",
     ];
+    const ACTIONS: [&str; 6] = ["table", "action", "goto", "nop", "realms", "flow_to"];
     let prefix = |key: &str, length: &str| -> Result<Option<Prefix>, String> {
         let Some(address) = text(element, key).filter(|text| *text != "all") else { return Ok(None) };
         let listed = match number::<u8>(element, length)? {
@@ -251,16 +287,18 @@ fn rule(element: &Object, tables: &mut TableNumbers) -> Result<RoutingRule, Stri
             Some((hexadecimal(value)?, mask))
         }
     };
-    let mut others: Vec<String> = Vec::new();
-    for (key, value) in element {
-        match key.as_str() {
-            "action" if value.as_str() == Some("to_tbl") => {}
-            "action" => others.push(value.as_str().unwrap_or_default().to_owned()),
-            "goto" => others.push(format!("goto {value}")),
-            key if KNOWN.contains(&key) => {}
-            key => others.push(format!("{key} {value}")),
-        }
-    }
+    let ports = |one: &str, low: &str, high: &str| -> Result<Option<(u16, u16)>, String> {
+        let one = number(element, one)?;
+        let range = number(element, low)?.zip(number(element, high)?);
+        Ok(one.map(|port| (port, port)).or(range))
+    };
+    let others =
+        element.iter().filter(|(key, _)| !SELECTORS.contains(&key.as_str()) && !ACTIONS.contains(&key.as_str()));
+    let others: Vec<String> = others.map(|(key, value)| format!("{key} {value}")).collect();
+    let protocol = match text(element, "ipproto") {
+        None => None,
+        Some(name) => Some(name.parse().map_err(|error| format!("in \"ipproto\": {error}"))?),
+    };
     Ok(RoutingRule {
         priority: number(element, "priority")?.ok_or("expected a rule with \"priority\"")?,
         ipv6: None,
@@ -269,9 +307,35 @@ fn rule(element: &Object, tables: &mut TableNumbers) -> Result<RoutingRule, Stri
         iif: text(element, "iif").map(Into::into),
         oif: text(element, "oif").map(Into::into),
         mark,
+        tos: text(element, "tos").map(type_of_service).transpose()?,
+        uids: number(element, "uid_start")?.zip(number(element, "uid_end")?),
+        protocol,
+        sports: ports("sport", "sport_start", "sport_end")?,
+        dports: ports("dport", "dport_start", "dport_end")?,
+        l3mdev: element.contains_key("l3mdev"),
         inverted: element.contains_key("not"),
-        table: text(element, "table").map(|name| tables.number(name)),
+        action: action(element, tables)?,
+        suppress_prefix_length: number(element, "suppress_prefixlen")?,
         other: (!others.is_empty()).then(|| others.join(", ").into()),
+    })
+}
+
+fn action(element: &Object, tables: &mut TableNumbers) -> Result<RuleAction, String> {
+    if let Some(target) = number(element, "goto")? {
+        return Ok(RuleAction::Goto(target));
+    }
+    if element.contains_key("nop") {
+        return Ok(RuleAction::Nop);
+    }
+    Ok(match (text(element, "action"), text(element, "table")) {
+        (None | Some("to_tbl"), Some(name)) => RuleAction::Table(tables.number(name)),
+        (Some("blackhole"), _) => RuleAction::End(RouteKind::Blackhole),
+        (Some("unreachable"), _) => RuleAction::End(RouteKind::Unreachable),
+        (Some("prohibit"), _) => RuleAction::End(RouteKind::Prohibit),
+        (Some("nop"), _) => RuleAction::Nop,
+        // the table is the VRF's
+        (None, None) if element.contains_key("l3mdev") => RuleAction::Opaque("l3mdev".into()),
+        (other, _) => RuleAction::Opaque(other.unwrap_or("no action").into()),
     })
 }
 
@@ -398,6 +462,7 @@ impl<'de> Visitor<'de> for Elements<'_, 'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Protocol;
 
     fn source() -> Arc<str> {
         Arc::from("ip.json")
@@ -441,7 +506,8 @@ mod tests {
             .value
             .iter()
             .map(|r| {
-                format!("{:?} {} table {} multi {} via {:?}", r.kind, r.destination, r.table, r.multipath, r.gateway)
+                let more = !r.more_devices.is_empty();
+                format!("{:?} {} table {} multi {more} via {:?}", r.kind, r.destination, r.table, r.gateway)
             })
             .collect();
         assert_eq!(
@@ -464,17 +530,24 @@ mod tests {
     fn rules_keep_what_they_cannot_say() {
         let text = br#"[{"priority":0,"src":"all","table":"local"},
             {"priority":89,"src":"all","tos":"0x10","uid_start":0,"uid_end":10,"table":"5"},
-            {"priority":90,"src":"all","ipproto":"tcp","goto":32766},
+            {"priority":90,"src":"all","ipproto":"tcp","sport_start":10,"sport_end":20,"dport":22,"goto":32766},
             {"priority":100,"not":null,"src":"all","dst":"10.1.0.1","iif":"d0","iif_detached":null,"action":"blackhole"},
-            {"priority":32765,"src":"10.0.0.0","srclen":8,"fwmark":"0x10","fwmask":"0xff","table":"77"},
+            {"priority":101,"src":"all","nop":null},{"priority":102,"src":"all","l3mdev":null},
+            {"priority":103,"src":"all","table":"main","suppress_ifgroup":"3"},
+            {"priority":32765,"src":"10.0.0.0","srclen":8,"fwmark":"0x10","fwmask":"0xff","suppress_prefixlen":0,"table":"77"},
             {"priority":32766,"src":"all","table":"main"},{"priority":32767,"src":"all","table":"default"}]"#;
         let read = rules(&source(), text, &mut TableNumbers::default());
         let by = |priority| read.value.iter().find(|rule| rule.priority == priority).expect("listed");
-        assert_eq!((by(0).ipv6, by(0).table), (None, Some(255)), "the standard three stand for both families");
-        assert_eq!((by(89).table, by(89).ipv6), (Some(5), Some(false)));
-        assert!(by(89).other.as_deref().is_some_and(|other| other.contains("tos") && other.contains("uid_start 0")));
-        assert!(by(90).other.as_deref().is_some_and(|other| other.contains("goto 32766") && other.contains("ipproto")));
-        assert!(by(100).inverted && by(100).table.is_none() && by(100).other.as_deref() == Some("blackhole"));
+        assert_eq!((by(0).ipv6, by(0).table()), (None, Some(255)), "the standard three stand for both families");
+        assert_eq!((by(89).table(), by(89).ipv6), (Some(5), Some(false)));
+        assert_eq!((by(89).tos, by(89).uids), (Some(0x10), Some((0, 10))));
+        assert_eq!((&by(90).action, by(90).protocol), (&RuleAction::Goto(32766), Some(Protocol::TCP)));
+        assert_eq!((by(90).sports, by(90).dports), (Some((10, 20)), Some((22, 22))));
+        assert!(by(100).inverted && by(100).action == RuleAction::End(RouteKind::Blackhole));
+        assert_eq!((&by(101).action, &by(102).action), (&RuleAction::Nop, &RuleAction::Opaque("l3mdev".into())));
+        assert!(by(102).l3mdev);
+        assert_eq!(by(103).other.as_deref(), Some("suppress_ifgroup \"3\""));
+        assert_eq!(by(32765).suppress_prefix_length, Some(0));
         assert_eq!(by(32765).mark, Some((0x10, 0xff)));
         assert_eq!(by(32765).source, "10.0.0.0/8".parse().ok());
     }

@@ -105,8 +105,52 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Metric; lower wins.
     pub metric: u32,
-    /// Which packets take it is not decided here: it has several `nexthops`, or a selector such as `tos` or `from`.
-    pub multipath: bool,
+    /// Output interfaces of further next hops, which share the load.
+    pub more_devices: Vec<Box<str>>,
+    /// Only packets of this type of service, IPv4.
+    pub tos: Option<u8>,
+    /// Only packets from there, IPv6.
+    pub from: Option<Prefix>,
+}
+
+impl Route {
+    /// A plain route through `device`, without gateway, metric or selectors.
+    #[must_use]
+    pub fn plain(destination: Prefix, table: u32, kind: RouteKind, device: Option<&str>) -> Self {
+        Self {
+            destination,
+            kind,
+            table,
+            device: device.map(Into::into),
+            gateway: None,
+            source: None,
+            metric: 0,
+            more_devices: Vec::new(),
+            tos: None,
+            from: None,
+        }
+    }
+
+    /// Interfaces of all next hops.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.device.iter().chain(&self.more_devices).map(|name| &**name)
+    }
+}
+
+/// What a policy routing rule does with packets it selects.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum RuleAction {
+    /// Asks this table.
+    Table(u32),
+    /// Goes on at the first rule of this priority.
+    Goto(u32),
+    /// Nothing.
+    #[default]
+    Nop,
+    /// An end as routes of this kind have it: blackhole, unreachable or prohibit.
+    End(RouteKind),
+    /// Not modelled: text.
+    Opaque(Box<str>),
 }
 
 /// A policy routing rule.
@@ -126,11 +170,25 @@ pub struct RoutingRule {
     pub oif: Option<Box<str>>,
     /// Mark selector: value and mask.
     pub mark: Option<(u32, u32)>,
+    /// Type of service.
+    pub tos: Option<u8>,
+    /// Range of the socket's owner.
+    pub uids: Option<(u32, u32)>,
+    /// Upper-layer protocol.
+    pub protocol: Option<Protocol>,
+    /// Range of source ports.
+    pub sports: Option<(u16, u16)>,
+    /// Range of destination ports.
+    pub dports: Option<(u16, u16)>,
+    /// Packets of a VRF, whose table it asks.
+    pub l3mdev: bool,
     /// Holds when the selectors do not.
     pub inverted: bool,
-    /// Table asked; `None` for other actions.
-    pub table: Option<u32>,
-    /// Action other than a table (`blackhole`, `unreachable`, `prohibit`, `goto`), or a selector not modelled: text.
+    /// What it does.
+    pub action: RuleAction,
+    /// Routes of this prefix length or a shorter one do not count.
+    pub suppress_prefix_length: Option<u8>,
+    /// A selector that is not modelled: text.
     pub other: Option<Box<str>>,
 }
 
@@ -174,6 +232,17 @@ pub struct Session {
     pub protocol_state: Option<Box<str>>,
     /// Connection mark.
     pub mark: u32,
+}
+
+impl RoutingRule {
+    /// The table it asks.
+    #[must_use]
+    pub fn table(&self) -> Option<u32> {
+        match self.action {
+            RuleAction::Table(table) => Some(table),
+            _ => None,
+        }
+    }
 }
 
 impl Host {

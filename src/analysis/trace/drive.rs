@@ -472,10 +472,10 @@ fn route<'e>(engine: &Engine<'e>, packet: &Packet, flow: &Flow) -> Routed<'e> {
     let v6 = packet.dst.is_ipv6();
     let Some(destination) = flow.dst.known() else { return Routed::Unknown };
     let query = RouteQuery {
-        destination: address(destination, v6),
         source: flow.src.known().map(|bits| address(bits, v6)),
         mark: flow.mark.known().and_then(|mark| u32::try_from(mark).ok()),
         iif: if flow.iif == NONE { lo().known() } else { flow.iif.known() },
+        ..RouteQuery::from_here(address(destination, v6))
     };
     engine.router.lookup(&query)
 }

@@ -262,10 +262,11 @@ impl View<'_, '_> {
             }
         }
         let query = RouteQuery {
-            destination: wanted,
             source: other.known().map(|bits| address(bits, self.v6())),
             mark: if fib.mark { flow.mark.known().and_then(|mark| u32::try_from(mark).ok()) } else { Some(0) },
-            iif: Some(interface_number(b"lo")),
+            tos: flow.tos.known().and_then(|tos| u8::try_from(tos).ok()),
+            uid: Some(0),
+            ..RouteQuery::from_here(wanted)
         };
         let routed = self.engine.router.lookup(&query);
         let found = match routed {

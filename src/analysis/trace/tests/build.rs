@@ -161,15 +161,8 @@ pub(super) fn prefix(text: &str) -> Interval {
 
 /// A bastion: ens5 with 10.0.1.10/24 and a default route, tun0 to 10.8.0.0/16.
 pub(super) fn bastion() -> Host {
-    let route = |destination: &str, table, kind, device: &str| Route {
-        destination: destination.parse().expect("a prefix"),
-        kind,
-        table,
-        device: Some(device.into()),
-        gateway: None,
-        source: None,
-        metric: 0,
-        multipath: false,
+    let route = |destination: &str, table, kind, device: &str| {
+        Route::plain(destination.parse().expect("a prefix"), table, kind, Some(device))
     };
     let address = InterfaceAddress {
         address: ip("10.0.1.10"),
