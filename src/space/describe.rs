@@ -36,12 +36,12 @@ struct Blocks<'b> {
 }
 
 impl Blocks<'_> {
-    /// Recursion is as deep as the dimension is wide.
-    fn walk(&mut self, set: Set, depth: u16, low: u128) {
-        if set.is_empty() || self.found.len() >= self.limit {
+    /// Blocks within `may` that hold some of `must`. Recursion is as deep as the dimension is wide.
+    fn walk(&mut self, must: Set, may: Set, depth: u16, low: u128) {
+        if must.is_empty() || self.found.len() >= self.limit {
             return;
         }
-        if set == Set::ALL {
+        if may == Set::ALL {
             self.found.push((low, self.width - depth));
             return;
         }
@@ -49,28 +49,34 @@ impl Blocks<'_> {
             return;
         }
         let bit = 1u128 << (self.width - depth - 1);
-        let (lower, upper) =
-            if self.bdd.level(set) == self.first + depth { self.bdd.branches(set) } else { (set, set) };
-        self.walk(lower, depth + 1, low);
-        self.walk(upper, depth + 1, low | bit);
+        let (must_low, must_high) = self.halves(must, depth);
+        let (may_low, may_high) = self.halves(may, depth);
+        self.walk(must_low, may_low, depth + 1, low);
+        self.walk(must_high, may_high, depth + 1, low | bit);
     }
 
-    /// How many blocks there are below `set` at `depth`.
-    fn count(&self, set: Set, depth: u16, known: &mut HashMap<Set, u128>) -> u128 {
-        if set.is_empty() {
+    fn halves(&self, set: Set, depth: u16) -> (Set, Set) {
+        if self.bdd.level(set) == self.first + depth { self.bdd.branches(set) } else { (set, set) }
+    }
+
+    /// How many such blocks there are.
+    fn count(&self, must: Set, may: Set, depth: u16, known: &mut HashMap<(Set, Set), u128>) -> u128 {
+        if must.is_empty() {
             return 0;
         }
-        if set == Set::ALL || depth >= self.width {
+        if may == Set::ALL || depth >= self.width {
             return 1;
         }
         // where a bit does not matter both halves need the same blocks
-        let level = self.bdd.level(set).saturating_sub(self.first).max(depth);
-        let own = match known.get(&set) {
+        let level = self.bdd.level(must).min(self.bdd.level(may)).saturating_sub(self.first).max(depth);
+        let own = match known.get(&(must, may)) {
             Some(own) => *own,
             None => {
-                let (lower, upper) = self.bdd.branches(set);
-                let own = self.count(lower, level + 1, known).saturating_add(self.count(upper, level + 1, known));
-                known.insert(set, own);
+                let (must_low, must_high) = self.halves(must, level);
+                let (may_low, may_high) = self.halves(may, level);
+                let low = self.count(must_low, may_low, level + 1, known);
+                let own = low.saturating_add(self.count(must_high, may_high, level + 1, known));
+                known.insert((must, may), own);
                 own
             }
         };
@@ -78,22 +84,30 @@ impl Blocks<'_> {
     }
 }
 
-fn blocks(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> Listing<(u128, u16)> {
+type Found = Listing<(u128, u16)>;
+
+fn blocks(bdd: &Bdd, layout: &Layout, (must, may): (Set, Set), dimension: Dimension, limit: usize) -> Found {
     let (first, width) = layout.place(dimension);
     let mut blocks = Blocks { bdd, first, width, limit, found: Vec::new() };
-    blocks.walk(set, 0, 0);
+    blocks.walk(must, may, 0, 0);
     let total = match blocks.found.len() < limit {
         true => blocks.found.len() as u128,
-        false => blocks.count(set, 0, &mut HashMap::new()),
+        false => blocks.count(must, may, 0, &mut HashMap::new()),
     };
     Listing { items: blocks.found, total }
 }
 
-/// The fewest prefixes that make up `set` exactly, in order, at most `limit` of them. `set` must depend on the addresses of
-/// `dimension` alone.
+/// The fewest prefixes that hold all of `must` and nothing outside `may`, in order, at most `limit` of them; for the same set
+/// twice they make it up exactly. Both must depend on the addresses of `dimension` alone, and `may` include `must`.
 #[must_use]
-pub fn prefixes(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> Listing<Prefix> {
-    let blocks = blocks(bdd, layout, set, dimension, limit);
+pub fn prefixes(
+    bdd: &Bdd,
+    layout: &Layout,
+    (must, may): (Set, Set),
+    dimension: Dimension,
+    limit: usize,
+) -> Listing<Prefix> {
+    let blocks = blocks(bdd, layout, (must, may), dimension, limit);
     let (_, width) = layout.place(dimension);
     let prefix = |(low, free): &(u128, u16)| {
         let length = u8::try_from(width - free).unwrap_or(0);
@@ -106,7 +120,7 @@ pub fn prefixes(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limi
 /// the flag tells. `set` must depend on that dimension alone.
 #[must_use]
 pub fn intervals(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> (Vec<Interval>, bool) {
-    let blocks = blocks(bdd, layout, set, dimension, limit);
+    let blocks = blocks(bdd, layout, (set, set), dimension, limit);
     let cut = blocks.left_out() > 0;
     let interval = |(low, free): (u128, u16)| Interval { low, high: low | mask(u32::from(free)) };
     (joined(blocks.items.into_iter().map(interval).collect()), cut)

@@ -198,6 +198,13 @@ impl Header {
         self.protocol.known().and_then(|number| u8::try_from(number).ok()).map(Protocol)
     }
 
+    /// Whether connection tracking makes a new entry for it: it is new, and no earlier packet has left an entry behind.
+    #[must_use]
+    pub fn opens_connection(&self) -> bool {
+        let known = self.status.is_some_and(|status| status & CtStatus::CONFIRMED.0 != 0);
+        self.state == CtState::NEW && !known
+    }
+
     /// Conntrack state as rules see it.
     #[must_use]
     pub fn seen_state(&self) -> CtState {

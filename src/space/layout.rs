@@ -116,8 +116,10 @@ const HOST: [Dimension; 19] = [
 pub struct Interfaces {
     /// One name of each class, as [`crate::ruleset::interface_number`]. Never empty.
     names: Vec<u128>,
-    /// How many of them, from the first on, are names that exist; the others stand for every other name of their class.
+    /// How many of them, from the first on, are names that exist.
     known: usize,
+    /// Names that rules ask for by themselves: classes of their own. The others stand for every other name like them.
+    asked: Vec<u128>,
 }
 
 impl Interfaces {
@@ -126,7 +128,9 @@ impl Interfaces {
     pub fn new(known: &[u128], intervals: impl IntoIterator<Item = Interval>) -> Self {
         // ends of intervals cut the line of all names into pieces that no rule tells apart
         let mut cuts: Vec<u128> = vec![1];
+        let mut asked = Vec::new();
         for interval in intervals {
+            asked.extend((interval.low == interval.high).then_some(interval.low));
             cuts.push(interval.low);
             cuts.extend(interval.high.checked_add(1));
         }
@@ -143,7 +147,7 @@ impl Interfaces {
         if names.is_empty() {
             names.push(crate::ruleset::interface_number(b"any0"));
         }
-        Self { names, known }
+        Self { names, known, asked }
     }
 
     /// One name of each class.
@@ -156,6 +160,12 @@ impl Interfaces {
     #[must_use]
     pub fn is_known(&self, number: usize) -> bool {
         number < self.known
+    }
+
+    /// Whether class `number` is one name and no other.
+    #[must_use]
+    pub fn is_named(&self, number: usize) -> bool {
+        self.is_known(number) || self.names.get(number).is_some_and(|name| self.asked.contains(name))
     }
 
     fn width(&self) -> u16 {

@@ -76,7 +76,7 @@ fn prefixes_are_exact_and_as_few_as_there_are() {
         let all = joined(random_intervals(&mut rng, Family::Ipv4, 12));
         let bits = layout.bits(&mut bdd, Dimension::Source).expect("room");
         let set = bdd.within(&bits, &all).expect("room");
-        let listing = prefixes(&bdd, &layout, set, Dimension::Source, 100_000);
+        let listing = prefixes(&bdd, &layout, (set, set), Dimension::Source, 100_000);
         let again = joined(
             listing
                 .items
@@ -87,9 +87,25 @@ fn prefixes_are_exact_and_as_few_as_there_are() {
         assert_eq!(again, all, "exact");
         // blocks of different intervals never join: each interval's fewest are the whole's fewest
         assert_eq!(listing.total, all.iter().map(|one| greedy(*one, 32)).sum::<u128>(), "seed {seed}");
-        let cut = prefixes(&bdd, &layout, set, Dimension::Source, 5);
+        let cut = prefixes(&bdd, &layout, (set, set), Dimension::Source, 5);
         assert_eq!((cut.items.len(), cut.total), (5, listing.total), "cut lists know how many there are");
     }
+}
+
+#[test]
+fn addresses_nobody_asks_about_save_prefixes() {
+    // all of 10/8 but .5: with .5 out of the question, one prefix
+    let layout = layout(Family::Ipv4);
+    let mut bdd = Bdd::new(Bdd::BUDGET);
+    let bits = layout.bits(&mut bdd, Dimension::Source).expect("room");
+    let ten = bdd.within(&bits, &[Interval { low: 0x0a00_0000, high: 0x0aff_ffff }]).expect("room");
+    let five = bdd.equal(&bits, 0x0a00_0005).expect("room");
+    let must = bdd.minus(ten, five).expect("room");
+    let exact = prefixes(&bdd, &layout, (must, must), Dimension::Source, 100);
+    let loose = prefixes(&bdd, &layout, (must, ten), Dimension::Source, 100);
+    assert_eq!((exact.total, loose.total), (24, 1));
+    assert_eq!(loose.items.first().map(Prefix::to_string).as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(prefixes(&bdd, &layout, (Set::NONE, ten), Dimension::Source, 100).total, 0);
 }
 
 #[test]
@@ -101,7 +117,7 @@ fn masks_with_holes_are_exact() {
     let mask = 0xff00_00ffu32;
     let masked: Vec<Set> = (0..32).map(|at| if mask >> (31 - at) & 1 == 1 { bits[at] } else { Set::NONE }).collect();
     let set = bdd.equal(&masked, 0x0a00_0001).expect("room");
-    let listing = prefixes(&bdd, &layout, set, Dimension::Source, 3);
+    let listing = prefixes(&bdd, &layout, (set, set), Dimension::Source, 3);
     assert_eq!((listing.items[1].to_string().as_str(), listing.total), ("10.0.1.1/32", 65_536));
     let end = size(&bdd, &layout, set, Dimension::Source);
     assert_eq!(end, 65_536.0);

@@ -97,6 +97,8 @@ impl Drive<'_, '_> {
             }
             if here != Some(true) {
                 let oif = match dst {
+                    // asked for address by address, the device stays the one that was given for them
+                    Binding::Free(_) => given,
                     _ if dst == said => given,
                     Binding::Known(number) => {
                         self.walk.facts.device(number, mark).map_or(Binding::Unknown, Binding::Known)

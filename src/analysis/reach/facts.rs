@@ -91,22 +91,21 @@ impl<'a> HostFacts<'a> {
     /// Which interface packets to each address leave by; `None` where it is not known.
     #[must_use]
     pub fn devices(&self, iif: Option<u128>) -> Vec<(Interval, Option<u128>)> {
-        let query = |destination| RouteQuery { destination, source: None, mark: Some(0), iif };
+        let query = |destination| RouteQuery { iif, ..RouteQuery::from_here(destination) };
         self.pieces(|destination| self.router.lookup(&query(destination)).device_number())
     }
 
     /// Whether `number` is an address of this host; `None` when not known.
     #[must_use]
     pub fn is_local(&self, number: u128, mark: Option<u32>) -> Option<bool> {
-        let query = RouteQuery { destination: address(number, self.family), source: None, mark, iif: None };
+        let query = RouteQuery { mark, iif: None, ..RouteQuery::from_here(address(number, self.family)) };
         self.router.lookup(&query).is_local()
     }
 
     /// The interface packets to `number` leave by.
     #[must_use]
     pub fn device(&self, number: u128, mark: Option<u32>) -> Option<u128> {
-        let lo = Some(interface_number(b"lo"));
-        let query = RouteQuery { destination: address(number, self.family), source: None, mark, iif: lo };
+        let query = RouteQuery { mark, ..RouteQuery::from_here(address(number, self.family)) };
         self.router.lookup(&query).device_number()
     }
 
@@ -133,10 +132,10 @@ impl<'a> HostFacts<'a> {
             }
         }
         let query = RouteQuery {
-            destination: wanted,
             source: question.other.map(|other| address(other, self.family)),
             mark: question.mark.and_then(|mark| u32::try_from(mark).ok()),
-            iif: Some(lo),
+            uid: Some(0),
+            ..RouteQuery::from_here(wanted)
         };
         let routed = self.router.lookup(&query);
         let found = match routed {

@@ -15,20 +15,23 @@
 //! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
 //! before showing a set.
 
+pub mod conversation;
 mod drive;
 mod facts;
 mod interfaces;
 mod nat;
 mod notes;
+pub mod peers;
 mod reasons;
+mod tracking;
 mod walk;
 
 pub use facts::HostFacts;
 pub use interfaces::interfaces;
 pub use notes::Decision;
 
-use crate::packet::{CtState, Family, Hook, Protocol};
-use crate::ruleset::{Interval, RuleRef, Ruleset};
+use crate::packet::Hook;
+use crate::ruleset::{RuleRef, Ruleset};
 use crate::space::bdd::{Bdd, Built, Group, Set};
 use crate::space::encode::Encoder;
 use crate::space::header::Header;
@@ -74,6 +77,8 @@ pub struct Verdicts {
     pub accepted: Set,
     /// May be dropped or rejected.
     pub refused: Set,
+    /// Of both: nobody knows where they end.
+    pub lost: Set,
     /// Those that may get through by the header they end with.
     pub ends: Vec<(Header, Set)>,
 }
@@ -130,6 +135,12 @@ impl<'a> Engine<'a> {
         &mut self.walk.encoder.bdd
     }
 
+    /// The host's facts.
+    #[must_use]
+    pub fn facts(&self) -> &'a HostFacts<'a> {
+        self.walk.facts
+    }
+
     /// The diagram, to look at.
     #[must_use]
     pub fn bdd_ref(&self) -> &Bdd {
@@ -166,7 +177,7 @@ impl<'a> Engine<'a> {
         let accepted = bdd.or(accepted, ended.lost)?;
         let refused = bdd.or(ended.refused, ended.lost)?;
         let ends = left.iter().map(|flow| (self.walk.header(flow.header), flow.set)).collect();
-        Ok(Verdicts { accepted, refused, ends })
+        Ok(Verdicts { accepted, refused, lost: ended.lost, ends })
     }
 
     fn drive(&mut self, way: Way, header: Header, start: Set) -> Built<(Vec<Flow>, Passed)> {
@@ -174,11 +185,9 @@ impl<'a> Engine<'a> {
             return Ok((Vec::new(), Passed::nothing()));
         }
         let tag = self.walk.no_tag();
-        let (tracked, never) = self.never_tracked(&header, start)?;
-        let untracked = header.clone().in_state(CtState::UNTRACKED);
-        let flows = [(header, tracked), (untracked, never)].map(|(header, set)| (self.walk.number(header), set));
-        let flows = flows.into_iter().filter(|(_, set)| !set.is_empty());
-        let flows: Vec<Flow> = flows.map(|(header, set)| Flow { header, tag, set }).collect();
+        let parts = self.walk.corrected(header, start)?;
+        let flows =
+            parts.into_iter().map(|(header, set)| Flow { header: self.walk.number(header), tag, set }).collect();
         let mut drive = Drive { walk: &mut self.walk, hooks: &self.hooks, ended: Passed::nothing() };
         let left = match way {
             Way::In => drive.arriving(flows, true)?,
@@ -187,19 +196,6 @@ impl<'a> Engine<'a> {
             Way::At(hook) => drive.only(hook, flows)?,
         };
         Ok((left, drive.ended))
-    }
-
-    /// Splits off neighbour discovery and multicast listener messages: the kernel never tracks them.
-    fn never_tracked(&mut self, header: &Header, start: Set) -> Built<(Set, Set)> {
-        let encoder = &mut self.walk.encoder;
-        if encoder.layout.family() == Family::Ipv4 || header.state == CtState::UNTRACKED {
-            return Ok((start, Set::NONE));
-        }
-        let types = [Interval { low: 130, high: 136 }, Interval::single(143)];
-        let own = encoder.bound_within(header.protocol, &[Interval::single(Protocol::ICMPV6.0.into())])?;
-        let types = encoder.bound_within(header.icmp_type, &types)?;
-        let never = encoder.bdd.and(own.certain, types.certain)?;
-        Ok((encoder.bdd.minus(start, never)?, encoder.bdd.and(start, never)?))
     }
 
     /// Follows the packets of `start` rule by rule and notes what decides. `hidden`: variables nobody asks about; what

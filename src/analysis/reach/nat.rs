@@ -63,7 +63,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match header.state {
-                CtState::NEW => pending.push(flow),
+                CtState::NEW if header.opens_connection() => pending.push(flow),
                 CtState::RELATED => {
                     let icmp = [Protocol::ICMP, Protocol::ICMPV6].map(|one| Interval::single(one.0.into()));
                     let icmp = self.encoder.bound_within(header.protocol, &icmp)?.possible;
@@ -371,8 +371,12 @@ impl<'a> Walk<'a> {
     /// Applies the mapping of a connection that exists.
     fn mapped(&mut self, destination: bool, flow: Flow, passed: &mut Passed) {
         let header = self.header(flow.header);
-        let translated = CtStatus::SNAT.0 | CtStatus::DNAT.0;
-        if header.status.is_some_and(|status| status & translated == 0) {
+        let ends = header.status.map(|bits| (bits & CtStatus::SNAT.0 != 0, bits & CtStatus::DNAT.0 != 0));
+        // the answer to a translated source is translated at its destination, and the other way round
+        let here = ends.zip(header.direction).map(|((source, target), direction)| {
+            if destination == (direction == CtDirection::Original) { target } else { source }
+        });
+        if here == Some(false) || ends == Some((false, false)) {
             passed.accepted.push(flow);
             return;
         }
@@ -394,7 +398,7 @@ impl<'a> Walk<'a> {
             (*end.0, *end.1) = (address, port);
             changed.epoch += 1;
         }
-        if other.is_none() {
+        if other.is_none() && here != Some(true) {
             passed.accepted.push(flow);
         }
         let header = self.number(changed);

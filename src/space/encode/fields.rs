@@ -172,8 +172,7 @@ impl Eval<'_, '_> {
         if *field == Field::CtState {
             return Ok(Value::constant(header.seen_state().0.into()));
         }
-        let new = header.state == CtState::NEW;
-        let reply = if new { header.ends.turned() } else { header.reply };
+        let reply = if header.opens_connection() { header.ends.turned() } else { header.reply };
         let Ends { src, sport, dst, dport } = header.original;
         let six = |field: &Field| {
             use Field as F;
