@@ -173,14 +173,17 @@ impl Reading<'_> {
         let merged = merge::merge(native, saved_nft);
         self.diagnostics.extend(merged.diagnostics);
         let mut of_nf_tables = merged.value;
-        let source: Arc<str> = Arc::from(self.files.label("nft-kernel.json"));
+        let source: Arc<str> = Arc::from(self.files.label("nft-ruleset.json"));
         self.diagnostics.extend(second_opinion::apply(&mut of_nf_tables, kernel.as_ref(), &source));
         tables.extend(of_nf_tables);
         if self.files.bytes("nft-ruleset.txt").is_some() && self.files.bytes("nft-ruleset.json").is_none() {
             let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";
             self.remark(Level::Error, "nft-ruleset.txt", message);
         }
-        let ipsets = self.file("ipset-save.txt", ipset_save::read).unwrap_or_default();
+        let mut ipsets = self.file("ipset-save.txt", ipset_save::read).unwrap_or_default();
+        if let Some(Doubt::Partial(why) | Doubt::Changed(why)) = self.files.doubts.get("ipset-save.txt") {
+            ipsets.iter_mut().for_each(|set| set.incomplete = set.incomplete.take().or(Some(why.as_str().into())));
+        }
         Ruleset { tables, ipsets }
     }
 

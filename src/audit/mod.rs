@@ -142,7 +142,7 @@ fn summary(findings: &[Finding], complete: bool) -> Summary {
     }
 }
 
-/// Inputs that could not be read, wholly or in part: each says so once, in its finding HG901.
+/// Inputs that could not be read, wholly or in part, each once: its finding is HG901, or HG906 where listings disagree.
 fn unreadable(context: &Context<'_>) -> Vec<Unreadable> {
     use crate::diagnostic::Level;
     let files = context.snapshot.files.files.iter().filter_map(|(name, state)| match state {
@@ -157,10 +157,16 @@ fn unreadable(context: &Context<'_>) -> Vec<Unreadable> {
         FileState::Absent => None,
     });
     let tables = context.ruleset().tables.iter();
-    let parts = tables
-        .flat_map(|table| table.disagreements().map(move |how| (table, how)))
+    let parts = tables.filter_map(|table| Some((table, table.disagreements().next()?)));
+    let parts = parts
         .map(|(table, how)| Unreadable { input: table.source.to_string(), why: format!("{}: {how}", table.title()) });
-    files.chain(parts).collect()
+    let mut all: Vec<Unreadable> = Vec::new();
+    for unreadable in files.chain(parts) {
+        if !all.iter().any(|known| known.input == unreadable.input) {
+            all.push(unreadable);
+        }
+    }
+    all
 }
 
 fn lists(failsafe: &FailsafeReport) -> Lists {

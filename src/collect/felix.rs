@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{LIMIT, Live, unreadable};
 use crate::calico::settings::process::{CONFIG_FILE, ENVIRONMENT_FILES, UNITS, is_felix_cmdline};
+use crate::calico::settings::sources::{base_name, full_name};
 use crate::calico::settings::unit;
 use crate::files::FileState;
 use crate::snapshot::secrets;
@@ -94,20 +95,54 @@ impl Live<'_> {
         if !named {
             paths.extend(ENVIRONMENT_FILES.iter().map(|path| (*path).to_owned()));
         }
-        let mut states: Vec<FileState> = paths.iter().map(|path| self.file(path, secrets::env_file)).collect();
+        let mut states: Vec<FileState> = paths.iter().map(|path| self.environment_of(path)).collect();
+        let mut own = None;
         if named && paths.len() > 1 {
             // each under its own name, too: a later one overrides an earlier one
-            for (path, state) in paths.iter().zip(&states) {
-                let base = path.rsplit('/').next().unwrap_or_default();
-                if !["", ".", "..", "environ", "unit.txt", "felix.cfg", "calico.env"].contains(&base) {
+            for (at, (path, state)) in paths.iter().zip(&states).enumerate() {
+                let base = base_name(path);
+                let taken = |other: &String| other != path && base_name(other) == base;
+                let reserved = ["", ".", "..", "environ", "unit.txt", "felix.cfg"].contains(&base);
+                if reserved || paths.iter().any(taken) {
+                    self.put(format!("felix/{}", full_name(path)), state.clone());
+                } else if base == "calico.env" {
+                    own = Some(at);
+                } else {
                     self.put(format!("felix/{base}"), state.clone());
                 }
             }
+        }
+        if let Some(at) = own {
+            return states.swap_remove(at);
         }
         states.retain(|state| *state != FileState::Absent);
         let sets_felix = |state: &FileState| matches!(state, FileState::Present(bytes) if names_felix(bytes));
         let best = states.iter().position(sets_felix).unwrap_or(0);
         if best < states.len() { states.swap_remove(best) } else { FileState::Absent }
+    }
+
+    /// An environment file; of a pattern, as systemd takes them, all files it fits, one after the other.
+    fn environment_of(&self, path: &str) -> FileState {
+        let (folder, pattern) = path.rsplit_once('/').unwrap_or_default();
+        if !pattern.contains(['*', '?', '[']) || folder.contains(['*', '?', '[']) {
+            return self.file(path, secrets::env_file);
+        }
+        let found = self.system.list(Path::new(folder)).unwrap_or_default();
+        let fits = |path: &&PathBuf| path.file_name().is_some_and(|name| glob(pattern, &name.to_string_lossy()));
+        let mut text = Vec::new();
+        let mut some = false;
+        for file in found.iter().filter(fits) {
+            match self.file(file, secrets::env_file) {
+                FileState::Present(bytes) => {
+                    some = true;
+                    text.extend(bytes);
+                    text.push(b'\n');
+                }
+                FileState::Absent => {}
+                state @ FileState::Unreadable(_) => return state,
+            }
+        }
+        if some { FileState::Present(text) } else { FileState::Absent }
     }
 
     /// The file the running Felix reads, as it sees it (its container's), else the host's.
@@ -133,6 +168,37 @@ impl Live<'_> {
             },
         }
     }
+}
+
+/// Whether a shell pattern of `*` and `?` fits the name. Files that begin with a dot are asked for by name; what stands in
+/// brackets is not read, so such a pattern fits nothing.
+fn glob(pattern: &str, name: &str) -> bool {
+    if pattern.contains('[') || (name.starts_with('.') && !pattern.starts_with('.')) {
+        return false;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // where the last star was, and how much it stands for
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || Some(c) == name.get(n) => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == '*')
 }
 
 fn names_felix(text: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Failure, Live, unreadable};
+use super::{Failure, Live, ipset_counts, unreadable};
 use crate::files::{Doubt, FileState};
 use crate::ruleset::kernel::KernelTables;
 
@@ -50,8 +50,27 @@ impl Live<'_> {
             self.put(name, state);
         }
         self.found.doubts.extend(round.doubts);
-        let sets = if self.surely_not_loaded("ip_set") { FileState::Absent } else { self.tool("ipset", &["save"]) };
-        self.put("ipset-save.txt", sets);
+        self.ipsets();
+    }
+
+    /// A save that ends early looks like one of smaller sets: the members are counted twice.
+    fn ipsets(&mut self) {
+        let name = "ipset-save.txt";
+        if self.surely_not_loaded("ip_set") {
+            return self.put(name, FileState::Absent);
+        }
+        for tried in 1..=TRIES {
+            let state = self.tool("ipset", &["save"]);
+            let FileState::Present(saved) = &state else { return self.put(name, state) };
+            let wrong = match self.output("ipset", &["list", "-t"], |_| false) {
+                Ok(headers) => ipset_counts::lacking(saved, &headers),
+                Err(failure) => Some(failure.why),
+            };
+            if wrong.is_none() || tried == TRIES {
+                self.found.doubts.extend(wrong.map(|why| (name.to_owned(), Doubt::Partial(why))));
+                return self.put(name, state);
+            }
+        }
     }
 
     fn round(&self) -> Round {
@@ -84,8 +103,14 @@ impl Live<'_> {
         for (names, tool) in [("/proc/net/ip_tables_names", "iptables"), ("/proc/net/ip6_tables_names", "ip6tables")] {
             let state = match self.system.read(Path::new(names)) {
                 Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => FileState::Absent,
-                Ok(_) => match self.save(tool, "legacy") {
+                Ok(bytes) => match self.save(tool, "legacy") {
                     Ok(text) => {
+                        let missing = unsaved(&bytes, &text).map(|table| {
+                            let why =
+                                format!("'{tool}-legacy-save -c' leaves out the table {table}, which {names} has");
+                            (format!("{tool}-legacy-save.txt"), Doubt::Partial(why))
+                        });
+                        round.doubts.extend(missing);
                         saved.push((tool, text.clone()));
                         FileState::Present(text)
                     }
@@ -197,6 +222,14 @@ fn has_xtables(listing: &str, family: &str) -> bool {
         compact.contains(&format!("\"family\":\"{family}\",\"table\":\"{name}\""))
             || compact.contains(&format!("{{\"table\":{{\"family\":\"{family}\",\"name\":\"{name}\""))
     })
+}
+
+/// A registered table that a listing does not have.
+fn unsaved(names: &[u8], listing: &[u8]) -> Option<String> {
+    let names = String::from_utf8_lossy(names).into_owned();
+    let has =
+        |name: &str| listing.split(|byte| *byte == b'\n').any(|line| line.strip_prefix(b"*") == Some(name.as_bytes()));
+    names.split_ascii_whitespace().find(|name| !has(name)).map(str::to_owned)
 }
 
 /// A saved listing without what changes by itself: comments with the time, counters.

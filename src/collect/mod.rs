@@ -8,6 +8,7 @@
 
 mod felix;
 mod firewall;
+mod ipset_counts;
 mod network;
 mod nft;
 mod stored;
@@ -91,7 +92,12 @@ impl Live<'_> {
             Some(0) if words.is_empty() => return Ok(output.stdout),
             Some(0) => format!("'{line}' says: {words}"),
             Some(status) => format!("'{line}' failed with status {status}: {words}{}", hint(&words)),
-            None => format!("'{line}' was {words}"),
+            // what ended it stands behind its own words
+            None => match words.rsplit_once("ended by") {
+                Some(("", how)) => format!("'{line}' was ended by{how}"),
+                Some((own, how)) => format!("'{line}' was ended by{how}: {}", own.trim_end()),
+                None => format!("'{line}' was ended: {words}"),
+            },
         };
         Err(Failure { why, installed: true, said: Some(output.stdout) })
     }

@@ -1,6 +1,8 @@
 //! `nft -j`: the whole ruleset in one go where that works, else its parts.
 
-use super::{Failure, Live};
+use std::time::SystemTime;
+
+use super::{Failure, LIMIT, Live};
 use crate::ruleset::kernel::{KernelSet, KernelTable, KernelTables};
 
 /// Elements of a set that are listed, as the kernel counts them (of an interval both ends). nft takes 1 to 3 seconds for
@@ -32,7 +34,10 @@ struct Parts {
     text: Vec<u8>,
     tried: usize,
     listed: usize,
+    /// Chains and sets that are missing.
     wrong: Vec<String>,
+    /// When there was time enough.
+    until: Option<SystemTime>,
     /// A tool that hangs hangs again.
     hung: bool,
 }
@@ -54,7 +59,7 @@ impl Live<'_> {
         };
         // whoever may not ask the kernel may not list parts either, and who hangs does it again
         let (Some(kernel), Some(_)) = (kernel, &failure.said) else { return Err(failure.why) };
-        let mut parts = Parts::default();
+        let mut parts = Parts { until: Some(self.system.now() + LIMIT), ..Parts::default() };
         for table in &kernel.tables {
             self.table(table, &mut parts);
         }
@@ -62,9 +67,13 @@ impl Live<'_> {
             return Err(failure.why);
         }
         let mut why = format!("{}; it was listed table by table", failure.why);
-        for wrong in parts.wrong.iter().take(MAX_TOLD) {
-            why.push_str("; ");
-            why.push_str(wrong);
+        if let [told @ .., last] = parts.wrong.get(..MAX_TOLD).unwrap_or(&parts.wrong) {
+            why.push_str(" without ");
+            told.iter().for_each(|name| why.push_str(&format!("{name}, ")));
+            why.push_str(last);
+        }
+        if let Some(more) = parts.wrong.len().checked_sub(MAX_TOLD + 1) {
+            why.push_str(&format!(" and {} more", more + 1));
         }
         Ok(Listing { text: parts.text, of_parts: true, wrong: Some(why) })
     }
@@ -107,24 +116,26 @@ impl Live<'_> {
     fn part(&self, kind: &str, table: &KernelTable, name: Option<&str>, parts: &mut Parts) -> bool {
         let words = [&["list", kind, &table.family, &table.name], name.as_slice()].concat();
         // names of others' making are words of nft's language, or could be more than one
-        let plain = |word: &&&str| is_plain(word);
-        if parts.hung || parts.tried >= MAX_PARTS || words.iter().filter(plain).count() < words.len() {
+        let plain = |word: &&str| is_plain(word);
+        let late = parts.until.is_some_and(|until| self.system.now() > until);
+        let listed = if parts.hung || late || parts.tried >= MAX_PARTS || !words.iter().all(plain) {
+            None
+        } else {
+            parts.tried += 1;
+            let listing = self.listing(&words);
+            parts.hung |= listing.as_ref().is_err_and(|failure| failure.said.is_none());
+            listing.ok()
+        };
+        let Some(text) = listed else {
+            if let Some(name) = name {
+                parts.wrong.push(format!("{kind} {} {} {name}", table.family, table.name));
+            }
             return false;
-        }
-        parts.tried += 1;
-        match self.listing(&words) {
-            Ok(text) => {
-                parts.text.extend(text);
-                parts.text.push(b'\n');
-                parts.listed += 1;
-                true
-            }
-            Err(failure) => {
-                parts.hung |= failure.said.is_none();
-                parts.wrong.push(failure.why);
-                false
-            }
-        }
+        };
+        parts.text.extend(text);
+        parts.text.push(b'\n');
+        parts.listed += 1;
+        true
     }
 }
 

@@ -129,7 +129,9 @@ fn looked_at(audit: &Audit, style: Style) -> String {
     ));
     if !audit.unreadable.is_empty() {
         let names: Vec<&str> = audit.unreadable.iter().map(|missing| missing.input.as_str()).collect();
-        out.push_str(&line("not read", &format!("{} (see HG901)", names.join(", "))));
+        let told = ["HG901", "HG906"].into_iter().filter(|code| audit.findings.iter().any(|found| found.code == *code));
+        let codes: Vec<&str> = told.collect();
+        out.push_str(&line("not read", &format!("{} (see {})", names.join(", "), codes.join(", "))));
     }
     out
 }

@@ -31,9 +31,9 @@ impl Table {
     }
 }
 
-/// Puts the tables of nf_tables right, as far as `kernel` knows; `source` is where its words come from.
-pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, source: &Arc<str>) -> Vec<Diagnostic> {
-    let mut remarks = Remarks::new(source);
+/// Puts the tables of nf_tables right, as far as `kernel` knows; `listing` is what nft's listing is called.
+pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, listing: &Arc<str>) -> Vec<Diagnostic> {
+    let mut remarks = Remarks::new(listing);
     if let Some(kernel) = kernel {
         for table in tables.iter_mut().filter(|table| is_nf_tables(table)) {
             match kernel.table(table.family, &table.name) {
@@ -45,7 +45,7 @@ pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, source: &Ar
             let Some(family) = Family::from_nft_name(&told.family) else { continue };
             let listed = |table: &Table| is_nf_tables(table) && table.family == family && *table.name == *told.name;
             if !tables.iter().any(listed) {
-                tables.push(unlisted(family, told, source));
+                tables.push(unlisted(family, told, listing));
             }
         }
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn apply_to(mut tables: Vec<Table>, kernel: &KernelTables) -> (Vec<Table>, String) {
-        let remarks = apply(&mut tables, Some(kernel), &Arc::from("nft-kernel.json"));
+        let remarks = apply(&mut tables, Some(kernel), &Arc::from("nft-ruleset.json"));
         (tables, remarks.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
@@ -257,7 +257,7 @@ mod tests {
         let two = told(|table| table.chains[0].rules = 2);
         let (tables, remarks) = apply_to(listed(""), &two);
         assert!(is_blind(&tables[0], "in"));
-        assert_eq!(remarks, "nft-kernel.json: table ip t: chain in: 1 rule listed, 2 in the kernel");
+        assert_eq!(remarks, "nft-ruleset.json: table ip t: chain in: 1 rule listed, 2 in the kernel");
         let changes: [fn(&mut KernelHook); 3] =
             [|hook| hook.drops = true, |hook| hook.priority = 1, |hook| hook.hook.clear()];
         for change in changes {
@@ -282,7 +282,7 @@ mod tests {
         let (_, empty) = tables[0].chain("empty").expect("put there");
         let base = empty.base.as_ref().expect("a base chain");
         assert_eq!((empty.rules.len(), base.policy), (0, super::super::Policy::Drop));
-        assert_eq!(remarks, "nft-kernel.json: table ip t: chain omitted: not listed, 3 rules in the kernel");
+        assert_eq!(remarks, "nft-ruleset.json: table ip t: chain omitted: not listed, 3 rules in the kernel");
 
         let (tables, _) = apply_to(Vec::new(), &told(|_| {}));
         assert!(is_blind(&tables[0], "in") && tables[0].chains[0].base.is_some());
@@ -312,7 +312,7 @@ mod tests {
         }
         // nobody knows: it may be asleep and let all pass, or awake and drop
         let mut tables = garbled();
-        apply(&mut tables, None, &Arc::from("nft-kernel.json"));
+        apply(&mut tables, None, &Arc::from("nft-ruleset.json"));
         let first = &tables[0].chains[0].rules[0].steps;
         assert!(matches!(first.as_slice(), [Step::Match(Match::Opaque { .. }), Step::Verdict(Verdict::Accept)]));
         assert_eq!(tables[0].disagreements().count(), 1);

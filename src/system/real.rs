@@ -101,7 +101,7 @@ impl Running {
         let status = self.wait(deadline).ok_or(RunError::Timeout(limit))?;
         let mut stderr = String::from_utf8_lossy(&stderr).into_owned();
         if let Some(signal) = status.signal() {
-            stderr.push_str(&format!("ended by signal {signal}"));
+            stderr.push_str(&format!("\nended by signal {signal}"));
         }
         Ok(Output { status: status.code(), stdout, stderr })
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_signal_is_told() {
         let output = Real.run("sh", &["-c", "kill -SEGV $$"], SOON).expect("sh exists");
-        assert_eq!((output.status, output.stderr.as_str()), (None, "ended by signal 11"));
+        assert_eq!((output.status, output.stderr.as_str()), (None, "\nended by signal 11"));
     }
 
     #[test]

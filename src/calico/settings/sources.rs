@@ -211,6 +211,18 @@ fn unit_name(bytes: &[u8]) -> Option<String> {
     name.chars().all(plain).then(|| name.to_owned())
 }
 
+/// What the copy of a host's environment file is called below `felix/`.
+#[must_use]
+pub fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The same where two files have one name in different folders: `etc-calico-felix.env`.
+#[must_use]
+pub fn full_name(path: &str) -> String {
+    path.trim_start_matches('/').replace('/', "-")
+}
+
 /// The environment Felix is started with.
 struct Environment {
     loaded: Loaded,
@@ -314,8 +326,9 @@ impl Environment {
         optional: bool,
         place: &Place,
     ) -> Option<String> {
-        let base = path.rsplit('/').next().unwrap_or(path);
-        let own = format!("felix/{base}");
+        let base = base_name(path);
+        let full = format!("felix/{}", full_name(path));
+        let own = if files.files.contains_key(&full) { full } else { format!("felix/{base}") };
         self.path.get_or_insert_with(|| path.to_owned());
         let name = if files.files.contains_key(&own) { own } else { ENVIRONMENT.to_owned() };
         if name == ENVIRONMENT && base != "calico.env" && !single {
