@@ -169,7 +169,7 @@ impl Reading<'_> {
         }
         let kernel = self.file("nft-kernel.json", read_kernel).flatten();
         self.doubts(!native.is_empty(), kernel.is_some());
-        self.let_nft_tell(&native, &mut saved_nft);
+        self.let_nft_tell(&native, &mut saved_nft, kernel.is_some());
         let merged = merge::merge(native, saved_nft);
         self.diagnostics.extend(merged.diagnostics);
         let mut of_nf_tables = merged.value;
@@ -210,8 +210,9 @@ impl Reading<'_> {
     }
 
     /// Where a save listing of iptables-nft gave up on a table or was cut off, nft's listing tells all but what it withholds,
-    /// and that stays undecided rule by rule: what was an error is then only a remark.
-    fn let_nft_tell(&mut self, native: &[Table], saved: &mut Vec<Table>) {
+    /// and that stays undecided rule by rule: what was an error is then only a remark. Listings `of_one_moment` also fit each
+    /// other up to the place where one stops.
+    fn let_nft_tell(&mut self, native: &[Table], saved: &mut Vec<Table>, of_one_moment: bool) {
         if native.is_empty() || !self.is_sound("nft-ruleset.json") {
             return;
         }
@@ -221,9 +222,16 @@ impl Reading<'_> {
         let listed =
             |table: &Table| native.iter().any(|other| (other.family, &other.name) == (table.family, &table.name));
         saved.retain(|table| !unread(table) || listed(table));
-        for chain in saved.iter_mut().filter(|table| unread(table)).flat_map(|table| &mut table.chains) {
-            // what stands for lines that are not here; the number of rules says whether all the others are
-            chain.rules.retain(|rule| !stands_for_unread(rule));
+        for table in saved.iter_mut().filter(|table| unread(table)) {
+            let told = native.iter().find(|other| (other.family, &other.name) == (table.family, &table.name));
+            let cut = table.other.iter().any(|text| text.contains(iptables_save::ENDS_EARLY));
+            for chain in &mut table.chains {
+                // what stands for lines that are not here; the number of rules says whether all the others are
+                chain.rules.retain(|rule| !stands_for_unread(rule));
+                let whole = told.and_then(|table| table.chain(&chain.name)).filter(|_| cut && of_one_moment);
+                let length = whole.map_or(0, |(_, whole)| whole.rules.len()).max(chain.rules.len());
+                chain.rules.resize_with(length, || Rule { text: "# not saved".into(), ..Rule::default() });
+            }
         }
         let changed = |remark: &Diagnostic| {
             let changed = |(name, doubt): (&String, &Doubt)| {

@@ -16,6 +16,9 @@ use crate::packet::Family;
 /// prints wrongly or not at all.
 pub const NATIVE: &str = "native:";
 
+/// First word of the line in [`Table::other`] of a saved table that nft's listing does not have.
+pub const UNLISTED: &str = "unlisted:";
+
 /// Pairs the tables of `nft -j list ruleset` with those of `iptables-nft-save` and `ip6tables-nft-save`.
 ///
 /// Without a JSON listing (`nft` is empty) the saved tables are returned as they are; without saved tables the hidden parts
@@ -37,7 +40,8 @@ pub fn merge(nft: Vec<Table>, saved: Vec<Table>) -> Parsed<Vec<Table>> {
     }
     let mut rest: Vec<Table> = left.into_values().collect();
     rest.sort_by(|a, b| (a.family, &a.name).cmp(&(b.family, &b.name)));
-    for table in rest {
+    for mut table in rest {
+        table.other.push(format!("{UNLISTED} nft's listing does not have the table").into());
         let message = format!(
             "table {} {} is not in the listing of nft: the rules changed between the two listings, take them again",
             table.family.nft_name(),
@@ -74,17 +78,25 @@ fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> 
     };
     let mixed = if is_iptables { None } else { first_native_rule(&table) };
     let mut contradictions: Vec<String> = Vec::new();
+    let given_up = is_incompatible(&save);
     for chain in &mut table.chains {
+        if given_up {
+            if chain.rules.iter().any(hides) {
+                let why = "iptables-nft-save gives the table up because of rules that nft wrote into it";
+                contradictions.push(undecided(chain, why, "move those rules to a table of their own"));
+            }
+            continue;
+        }
         let Some((_, saved)) = save.chain(&chain.name) else {
             if chain.rules.iter().any(hides) {
-                contradictions.push(undecided(chain, "the saved table does not have it"));
+                contradictions.push(undecided(chain, "the saved table does not have it", AGAIN));
             }
             continue;
         };
         if chain.rules.len() != saved.rules.len() {
             if chain.rules.iter().any(hides) {
                 let why = format!("nft lists {} rules and the saved table {}", chain.rules.len(), saved.rules.len());
-                contradictions.push(undecided(chain, &why));
+                contradictions.push(undecided(chain, &why, AGAIN));
             }
             continue;
         }
@@ -124,9 +136,12 @@ fn merge_table(mut table: Table, save: Option<Table>, remarks: &mut Remarks) -> 
     table
 }
 
-fn undecided(chain: &Chain, why: &str) -> String {
+const AGAIN: &str = "list both again";
+
+fn undecided(chain: &Chain, why: &str, what_to_do: &str) -> String {
     let hidden = chain.rules.iter().filter(|rule| hides(rule)).count();
-    format!("chain {}: {why}; its {hidden} rules with parts that nft hides are undecided, list both again", chain.name)
+    let rules = if hidden == 1 { "1 rule".to_owned() } else { format!("{hidden} rules") };
+    format!("chain {}: {why}; {rules} with parts that nft hides stay undecided: {what_to_do}", chain.name)
 }
 
 /// Whether the save tool gave the whole table up.
@@ -219,23 +234,25 @@ fn same_rule(rule: &Rule, line: &Rule) -> bool {
         }
         found
     };
-    rule.steps.iter().all(|step| match (step, xt_part(step)) {
-        (_, Some(("", _))) => true,
-        (_, Some((name, true))) => {
-            follows("-j", name)
-                || (name == "CT" && follows("-j", "NOTRACK"))
-                || (name == "NOTRACK" && follows("-j", "CT"))
-        }
-        // the same extension has several names over the years
-        (_, Some(("conntrack" | "state", false))) => follows("-m", "conntrack") || follows("-m", "state"),
-        (_, Some(("comment", false))) => words.contains("--comment"),
-        (_, Some((name, false))) => follows("-m", name),
-        (Step::Verdict(Verdict::Accept), None) => follows("-j", "ACCEPT"),
-        (Step::Verdict(Verdict::Drop), None) => follows("-j", "DROP"),
-        (Step::Verdict(Verdict::Jump(chain)), None) => follows("-j", chain),
-        (Step::Verdict(Verdict::Goto(chain)), None) => follows("-g", chain),
-        _ => true,
-    })
+    let saved = !line.text.starts_with("# "); // else it stands for lines that are not there
+    saved
+        && rule.steps.iter().all(|step| match (step, xt_part(step)) {
+            (_, Some(("", _))) => true,
+            (_, Some((name, true))) => {
+                follows("-j", name)
+                    || (name == "CT" && follows("-j", "NOTRACK"))
+                    || (name == "NOTRACK" && follows("-j", "CT"))
+            }
+            // the same extension has several names over the years
+            (_, Some(("conntrack" | "state", false))) => follows("-m", "conntrack") || follows("-m", "state"),
+            (_, Some(("comment", false))) => words.contains("--comment"),
+            (_, Some((name, false))) => follows("-m", name),
+            (Step::Verdict(Verdict::Accept), None) => follows("-j", "ACCEPT"),
+            (Step::Verdict(Verdict::Drop), None) => follows("-j", "DROP"),
+            (Step::Verdict(Verdict::Jump(chain)), None) => follows("-j", chain),
+            (Step::Verdict(Verdict::Goto(chain)), None) => follows("-g", chain),
+            _ => true,
+        })
 }
 
 fn has_iptables_name(table: &Table) -> bool {

@@ -5,10 +5,11 @@
 //! put right here; where rules are missing, the chain begins with a rule that may do anything, so that answers which
 //! depend on it are *unknown* and all others stay exact.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::kernel::{KernelChain, KernelSet, KernelTable, KernelTables};
+use super::merge::UNLISTED;
 use super::{Backend, BaseChain, Chain, Effect, Match, Name, OpaqueKind, Rule, Set, SetKind, Step, Table, Verdict};
 use crate::diagnostic::{Diagnostic, Level, Remarks};
 use crate::packet::Family;
@@ -34,7 +35,11 @@ impl Table {
 /// Puts the tables of nf_tables right, as far as `kernel` knows; `listing` is what nft's listing is called.
 pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, listing: &Arc<str>) -> Vec<Diagnostic> {
     let mut remarks = Remarks::new(listing);
+    // who found it said it
+    let told: HashSet<String> = tables.iter().flat_map(Table::disagreements).map(str::to_owned).collect();
     if let Some(kernel) = kernel {
+        // what the save tool alone shows may lack conditions
+        tables.retain(|table| !table.other.iter().any(|line| line.starts_with(UNLISTED)));
         for table in tables.iter_mut().filter(|table| is_nf_tables(table)) {
             match kernel.table(table.family, &table.name) {
                 Some(told) => compare(table, told),
@@ -51,7 +56,7 @@ pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, listing: &A
     }
     for table in tables.iter_mut() {
         settle_flag(table);
-        for how in table.disagreements() {
+        for how in table.disagreements().filter(|how| !told.contains(*how)) {
             let message = format!("table {} {}: {how}", table.family.nft_name(), table.name);
             remarks.add(Level::Warning, 0, 0, message);
         }
@@ -286,6 +291,22 @@ mod tests {
 
         let (tables, _) = apply_to(Vec::new(), &told(|_| {}));
         assert!(is_blind(&tables[0], "in") && tables[0].chains[0].base.is_some());
+    }
+
+    #[test]
+    fn a_table_that_the_save_tool_alone_lists_is_not_believed() {
+        let saved = || {
+            let mut tables = listed("");
+            tables[0].backend = Backend::IptablesNft;
+            tables[0].other.push(format!("{UNLISTED} by nft").into());
+            tables
+        };
+        let (tables, _) = apply_to(saved(), &told(|_| {}));
+        assert!(tables.len() == 1 && is_blind(&tables[0], "in"));
+        assert!(apply_to(saved(), &KernelTables::default()).0.is_empty(), "it does not exist");
+        let mut alone = saved();
+        apply(&mut alone, None, &Arc::from("nft-ruleset.json"));
+        assert!(!is_blind(&alone[0], "in"), "nobody knows better");
     }
 
     #[test]

@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod lab;
+mod lies;
 mod live;
 mod saving;

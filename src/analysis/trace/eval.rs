@@ -207,6 +207,7 @@ impl<'e> Eval<'e, '_> {
             OpaqueKind::Property => format!("p:{}:{text}", state.flow.epoch),
         };
         self.ask(key, || match kind {
+            OpaqueKind::Stateful if text.starts_with("xt ") => format!("nft's listing hides what it asks: {text}"),
             OpaqueKind::Stateful => format!("depends on what was counted so far: {text}"),
             OpaqueKind::Property => format!("cannot be decided: {text}"),
         })

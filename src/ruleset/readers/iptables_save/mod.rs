@@ -33,6 +33,9 @@ mod tests;
 /// First word of the line in [`Table::other`] that says a table was not, or not wholly, read.
 pub const UNREAD: &str = "unread:";
 
+/// Why [`UNREAD`], where the listing was cut off.
+pub(crate) const ENDS_EARLY: &str = "the listing ends before COMMIT";
+
 /// Reads a listing. `backend` and `family` are what the caller believes; a header that knows better wins.
 #[must_use]
 pub fn read(source: &Arc<str>, text: &[u8], backend: Backend, family: Family) -> Parsed<Vec<Table>> {
@@ -93,7 +96,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(open) = self.open.take() {
             let cut = !open.is_fragment();
-            self.close(open, cut.then_some("the listing ends before COMMIT"));
+            self.close(open, cut.then_some(ENDS_EARLY));
             if cut {
                 self.unlisted_tables();
             }
