@@ -27,6 +27,9 @@ use crate::system::{RunError, System};
 /// Time for one tool. `nft` restarts its listing while somebody changes rules, and needs seconds for 50,000 of them.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Time for a tool to tell its version.
+const SOON: Duration = Duration::from_secs(5);
+
 /// Looks at the live host. Each item is there, known to be absent, or unreadable with the reason.
 #[must_use]
 pub fn live(system: &dyn System) -> SnapshotFiles {
@@ -82,7 +85,7 @@ impl Live<'_> {
     fn output(&self, program: &str, arguments: &[&str], harmless: fn(&str) -> bool) -> Result<Vec<u8>, Failure> {
         let line = [&[program], arguments].concat().join(" ");
         let output = self.system.run(program, arguments, LIMIT).map_err(|error| Failure {
-            why: format!("'{program}' is {error}"),
+            why: format!("'{program}' {error}"),
             installed: !matches!(error, RunError::NotInstalled),
             said: None,
         })?;
@@ -115,7 +118,7 @@ impl Live<'_> {
         ]
         .into_iter()
         .filter_map(|(tool, arguments)| {
-            let output = self.system.run(tool, arguments, LIMIT).ok().filter(|output| output.status == Some(0))?;
+            let output = self.system.run(tool, arguments, SOON).ok().filter(|output| output.status == Some(0))?;
             let text = String::from_utf8_lossy(&output.stdout);
             Some((tool.to_owned(), text.lines().next()?.trim().to_owned()))
         })

@@ -46,9 +46,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotInstalled => f.write_str("not installed"),
-            Self::Timeout(limit) => write!(f, "not done within {} s", limit.as_secs()),
-            Self::TooMuch => write!(f, "more than {} MiB of output", MAX_BYTES / (1024 * 1024)),
+            Self::NotInstalled => f.write_str("is not installed"),
+            Self::Timeout(limit) => write!(f, "is not done within {} s", limit.as_secs()),
+            Self::TooMuch => write!(f, "gives more than {} MiB of output", MAX_BYTES / (1024 * 1024)),
             Self::Io(error) => write!(f, "cannot be started: {error}"),
         }
     }
