@@ -2,6 +2,7 @@
 
 use super::Name;
 use super::set::{Elements, Interval};
+use super::xtables::XtTest;
 use crate::packet::InterfacePattern;
 
 /// A part of the packet or of what the kernel knows about it.
@@ -293,6 +294,13 @@ pub enum Match {
     All(Vec<Match>),
     /// It does not hold. A field that cannot be read is "does not hold" inside, hence true here (iptables' `!`).
     Not(Box<Match>),
+    /// An xtables match that looks at packets in a way of its own.
+    Xtables {
+        /// What it asks.
+        test: Box<XtTest>,
+        /// Its text, which is also its identity.
+        text: Box<str>,
+    },
     /// Undecidable.
     Opaque {
         /// Same question, same answer?

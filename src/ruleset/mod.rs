@@ -20,6 +20,7 @@ pub mod readers;
 mod query;
 pub mod second_opinion;
 pub mod set;
+pub mod xtables;
 
 use std::sync::Arc;
 

@@ -74,6 +74,7 @@ fn opaque_in_match<'a>(condition: &'a Match, parts: &mut Vec<&'a str>) {
             opaque_in_expr(left, parts);
             opaque_in_expr(right, parts);
         }
+        Match::Xtables { .. } => {}
         Match::Lookup { left, .. } => opaque_in_expr(left, parts),
         Match::Ipset { options, .. } => parts.extend(options.as_deref().filter(|options| asks_counters(Some(options)))),
     }

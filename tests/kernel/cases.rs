@@ -23,7 +23,10 @@ struct Answer {
 
 /// Sends `shots` one after the other.
 fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
-    let mut lab = Lab::build().expect("a lab");
+    ask_in(Lab::build().expect("a lab"), firewall, shots)
+}
+
+fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
     firewall.load().expect("the rules load");
     let listings = Listings::read(firewall::list().expect("the rules are listed"));
     let judge = listings.judge();
@@ -42,9 +45,19 @@ fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
 
 /// Sends `shots`, and expects kernel and library to agree on what is given beside each.
 pub(crate) fn agree(name: &str, firewall: &Firewall, shots: Vec<(Shot, TraceVerdict)>) {
+    agree_in(name, || Lab::build().expect("a lab"), firewall, shots);
+}
+
+/// Like [`agree`], in a lab of one's own.
+pub(crate) fn agree_in(
+    name: &str,
+    lab: impl FnOnce() -> Lab + Send,
+    firewall: &Firewall,
+    shots: Vec<(Shot, TraceVerdict)>,
+) {
     in_namespace(name, || {
         let (shots, expected): (Vec<Shot>, Vec<TraceVerdict>) = shots.into_iter().unzip();
-        for (answer, expected) in ask(firewall, &shots).iter().zip(expected) {
+        for (answer, expected) in ask_in(lab(), firewall, &shots).iter().zip(expected) {
             let kernel = match answer.outcome {
                 Outcome::Passed(_) => Accept,
                 Outcome::Stopped(None) => Drop,

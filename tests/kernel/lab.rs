@@ -145,6 +145,17 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Adds an Ethernet device with this address, by which packets of [`crate::tun::PEER_MAC`] arrive.
+    pub(crate) fn attach_ethernet(&mut self, name: &'static str, address: &str) -> Result<(), String> {
+        let device = Tun::create_ethernet(name)?;
+        tool("ip", &["link", "set", name, "up"], "")?;
+        tool("ip", &["addr", "add", address, "dev", name, "nodad"], "")
+            .or_else(|_| tool("ip", &["addr", "add", address, "dev", name], ""))?;
+        self.devices.insert(name, device);
+        self.indices.insert(if_nametoindex(name).map_err(|error| format!("{name}: {error}"))?, name);
+        self.settle()
+    }
+
     /// Name of the device with this index, unless it is the loopback device.
     pub(crate) fn interface(&self, index: Option<u32>) -> Option<&'static str> {
         self.indices.get(&index?).copied()
@@ -199,7 +210,13 @@ impl Lab {
             Direction::In | Direction::Forward => {
                 let name = shot.packet.iif.as_deref().unwrap_or("ens5");
                 let device = self.devices.get(name).ok_or_else(|| format!("no device {name}"))?;
-                device.arrive(&bytes).map_err(|error| format!("{name}: {error}"))?;
+                if shot.extra.in_pieces {
+                    for piece in wire::fragments(&bytes, self.tag) {
+                        device.arrive(&piece).map_err(|error| format!("{name}: {error}"))?;
+                    }
+                } else {
+                    device.arrive(&bytes).map_err(|error| format!("{name}: {error}"))?;
+                }
                 Ok(())
             }
         };

@@ -23,3 +23,4 @@ mod random;
 mod self_check;
 mod tun;
 mod wire;
+mod xtables;

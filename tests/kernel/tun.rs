@@ -15,6 +15,11 @@ struct InterfaceRequest {
 
 /// Raw IP packets, no packet-info header in front (`IFF_TUN | IFF_NO_PI`).
 const TUN_WITHOUT_HEADER: i16 = 0x0001 | 0x1000;
+/// Ethernet frames, no packet-info header in front (`IFF_TAP | IFF_NO_PI`).
+const TAP_WITHOUT_HEADER: i16 = 0x0002 | 0x1000;
+
+/// Who sends what arrives by an Ethernet device.
+pub(crate) const PEER_MAC: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
 
 #[expect(unsafe_code, reason = "TUNSETIFF has no safe wrapper")]
 mod request {
@@ -33,24 +38,45 @@ mod request {
 /// A TUN device; it goes away when dropped.
 pub(crate) struct Tun {
     file: File,
+    /// The device's own hardware address, when it has one.
+    mac: Option<[u8; 6]>,
 }
 
 impl Tun {
     /// Creates the device in the calling thread's namespace.
     pub(crate) fn create(name: &str) -> Result<Self, String> {
+        Ok(Self { file: Self::open(name, TUN_WITHOUT_HEADER)?, mac: None })
+    }
+
+    /// Creates an Ethernet device (TAP).
+    pub(crate) fn create_ethernet(name: &str) -> Result<Self, String> {
+        let file = Self::open(name, TAP_WITHOUT_HEADER)?;
+        let mac = [0x02, 0, 0, 0, 0, 0x77];
+        let text = mac.map(|byte: u8| format!("{byte:02x}")).join(":");
+        crate::harness::tool("ip", &["link", "set", name, "address", &text], "")?;
+        Ok(Self { file, mac: Some(mac) })
+    }
+
+    fn open(name: &str, flags: i16) -> Result<File, String> {
         let problem = |error: &dyn std::fmt::Display| format!("TUN device {name}: {error}");
         let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(|error| problem(&error))?;
-        let mut request = InterfaceRequest { name: [0; 16], flags: TUN_WITHOUT_HEADER, padding: [0; 22] };
+        let mut request = InterfaceRequest { name: [0; 16], flags, padding: [0; 22] };
         if name.len() > 15 {
             return Err(problem(&"name longer than 15 bytes"));
         }
         request.name[..name.len()].copy_from_slice(name.as_bytes());
         request::attach(file.as_raw_fd(), &mut request).map_err(|error| problem(&error))?;
-        Ok(Self { file })
+        Ok(file)
     }
 
     /// Lets a packet arrive. The kernel has judged it when this returns.
     pub(crate) fn arrive(&self, packet: &[u8]) -> std::io::Result<()> {
-        (&self.file).write_all(packet)
+        let Some(mac) = self.mac else { return (&self.file).write_all(packet) };
+        let mut frame = mac.to_vec();
+        frame.extend(PEER_MAC);
+        let kind: u16 = if packet.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };
+        frame.extend(kind.to_be_bytes());
+        frame.extend(packet);
+        (&self.file).write_all(&frame)
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Extra {
     pub(crate) numbers: Option<(u32, u32)>,
     /// It answers another packet.
     pub(crate) answer: bool,
+    /// It is sent in two pieces.
+    pub(crate) in_pieces: bool,
 }
 
 /// The packet's bytes, from the IP header on.
@@ -41,6 +43,33 @@ pub(crate) fn tcp_with(packet: &Packet, options: &[u8]) -> Vec<u8> {
     header.extend(options);
     header[12] = u8::try_from((header.len() / 4) << 4).expect("few options");
     header
+}
+
+/// The packet cut in two (RFC 791 §3.2, RFC 8200 §4.5), the first piece 8 bytes of its body long.
+pub(crate) fn fragments(bytes: &[u8], tag: Tag) -> [Vec<u8>; 2] {
+    if bytes[0] >> 4 == 4 {
+        return [(20, 28, 0x2000u16), (28, bytes.len(), 1)].map(|(from, to, place)| {
+            let mut piece = bytes[..20].to_vec();
+            patch(&mut piece, 2, short(20 + to - from));
+            patch(&mut piece, 6, place);
+            patch(&mut piece, 10, 0);
+            let sum = checksum(&piece);
+            patch(&mut piece, 10, sum);
+            piece.extend(&bytes[from..to]);
+            piece
+        });
+    }
+    [(40, 48, 1u16), (48, bytes.len(), 8)].map(|(from, to, place)| {
+        let mut piece = bytes[..40].to_vec();
+        piece[6] = 44;
+        patch(&mut piece, 4, short(8 + to - from));
+        piece.extend([bytes[6], 0]);
+        piece.extend(place.to_be_bytes());
+        piece.extend([0, 0]);
+        piece.extend(tag.to_be_bytes());
+        piece.extend(&bytes[from..to]);
+        piece
+    })
 }
 
 /// Length of the whole packet, for [`Packet::length`].
@@ -92,6 +121,9 @@ fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
         let mut header = told.to_vec();
         patch(&mut header, 16, 0);
         return seal(packet, header, 16);
+    }
+    if let Some(told) = &packet.details.transport {
+        return told.to_vec();
     }
     let payload = b"hepguard";
     let (sport, dport) = (packet.sport.unwrap_or(0), packet.dport.unwrap_or(0));
@@ -171,7 +203,7 @@ fn icmp(packet: &Packet, extra: &Extra, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the checksum over pseudo-header and `body` at `place`.
-fn seal(packet: &Packet, mut body: Vec<u8>, place: usize) -> Vec<u8> {
+pub(crate) fn seal(packet: &Packet, mut body: Vec<u8>, place: usize) -> Vec<u8> {
     let mut pseudo = Vec::new();
     match (packet.src, packet.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -208,7 +240,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// CRC-32C (RFC 3309), bit by bit: test packets are tiny.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

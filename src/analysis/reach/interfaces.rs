@@ -73,7 +73,7 @@ fn of_match(condition: &Match, seen: &mut Vec<Interval>) {
             Match::Lookup { left, set, .. } => of_lookup(left, set, seen),
             Match::Any(inner) | Match::All(inner) => todo.extend(inner),
             Match::Not(inner) => todo.push(inner),
-            Match::Ipset { .. } | Match::Opaque { .. } => {}
+            Match::Ipset { .. } | Match::Xtables { .. } | Match::Opaque { .. } => {}
         }
     }
 }

@@ -40,6 +40,7 @@ fn fields_of(condition: &Match) -> Vec<&'static str> {
         Match::Lookup { left, .. } => fields(left),
         Match::Not(inner) => fields_of(inner),
         Match::Any(inner) | Match::All(inner) => inner.iter().flat_map(fields_of).collect(),
+        Match::Xtables { test, .. } => vec![test.needs()],
         Match::Opaque { .. } | Match::Ipset { .. } => vec!["a set or a program"],
     }
 }

@@ -22,6 +22,7 @@ impl View<'_, '_> {
     pub(super) fn payload(&self, base: PayloadBase, offset: u32, length: u32) -> Value {
         match base {
             PayloadBase::Network => bits(&self.network(), offset, length),
+            PayloadBase::Transport if self.stops_at_authentication() => Value::Unknown(0),
             PayloadBase::Transport => bits(&self.transport(), offset, length),
             PayloadBase::Link | PayloadBase::Inner => Value::Unknown(0),
         }

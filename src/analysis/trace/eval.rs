@@ -147,6 +147,7 @@ impl<'e> Eval<'e, '_> {
                 Truth::No => Truth::Yes,
                 open => open,
             },
+            Match::Xtables { test, text } => self.xtables(test, text),
             Match::Opaque { kind, text } => self.opaque(*kind, text),
         }
     }

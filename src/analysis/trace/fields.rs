@@ -5,7 +5,7 @@ use super::{Engine, Hidden};
 use crate::analysis::route::RouteQuery;
 use crate::host::RouteKind;
 use crate::packet::{CtDirection, CtState, Family, Hook, Packet, Protocol, Tuple, address_bits};
-use crate::ruleset::{FibField, FibResult, Field, interface_number};
+use crate::ruleset::{Backend, FibField, FibResult, Field, interface_number};
 
 /// Where a rule is met.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,9 @@ impl View<'_, '_> {
         }
         let (v4, v6) = (!self.v6(), self.v6());
         let protocol = self.packet.protocol;
+        if let Some(value) = self.at_authentication(field) {
+            return value;
+        }
         match field {
             Field::Ip4Saddr => self.only(v4, flow.src),
             Field::Ip4Daddr => self.only(v4, flow.dst),
@@ -82,6 +85,38 @@ impl View<'_, '_> {
         }
     }
 
+    /// What nf_tables takes for the upper-layer header where an IPv6 authentication header stands in front: that very
+    /// header. x_tables looks behind it.
+    fn at_authentication(&self, field: &Field) -> Option<Value> {
+        if !self.stops_at_authentication() {
+            return None;
+        }
+        let unknown_variant = self.backend() == Some(Backend::Iptables);
+        match field {
+            Field::L4proto if unknown_variant => Some(Value::Unknown(0)),
+            Field::L4proto => Some(Value::Known(51)),
+            Field::Sport | Field::Dport | Field::TcpFlags | Field::TcpSequence | Field::TcpAckseq => {
+                Some(Value::Unknown(0))
+            }
+            Field::TcpWindow | Field::TcpDoff | Field::UdpLength | Field::Icmp6Type | Field::Icmp6Code => {
+                Some(Value::Unknown(0))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether rules of this table may see the packet end at an IPv6 authentication header.
+    pub(super) fn stops_at_authentication(&self) -> bool {
+        let headers = self.packet.details.extensions.as_deref().unwrap_or_default();
+        self.v6()
+            && headers.iter().any(|header| header.header == Protocol(51))
+            && self.backend() != Some(Backend::IptablesLegacy)
+    }
+
+    fn backend(&self) -> Option<Backend> {
+        self.engine.ruleset().tables.get(self.site.table).map(|table| table.backend)
+    }
+
     /// A port; protocols without ports have other bytes in its place, which are not known.
     fn port(&self, value: Value) -> Value {
         if self.packet.protocol.has_ports() { value } else { Value::Unknown(0) }
@@ -103,7 +138,8 @@ impl View<'_, '_> {
                 _ => Value::Unknown(0),
             },
             Field::EtherType => Value::Known(if self.v6() { 0x86dd } else { 0x0800 }),
-            Field::EtherSaddr | Field::EtherDaddr if self.site.hook == Hook::Output => Value::Missing,
+            Field::EtherSaddr => self.mac(self.packet.details.source_mac),
+            Field::EtherDaddr => self.mac(self.packet.details.destination_mac),
             Field::Length => Value::from_option(self.packet.length),
             Field::Pkttype => self.packet_type(),
             Field::Iiftype => self.interface_type(flow.iif),
@@ -113,6 +149,22 @@ impl View<'_, '_> {
             Field::Skuid => self.owner(self.packet.uid),
             Field::Skgid => self.owner(self.packet.gid),
             other => self.conntrack(other),
+        }
+    }
+
+    /// A hardware address: what came in by a device without one, or from this host, has none.
+    fn mac(&self, mac: Option<[u8; 6]>) -> Value {
+        let told = mac.map(|mac| mac.iter().fold(0, |all, byte| all << 8 | u128::from(*byte)));
+        if matches!(self.site.hook, Hook::Output | Hook::Postrouting) {
+            return if self.site.hook == Hook::Output { Value::Missing } else { Value::Unknown(0) };
+        }
+        let native = self.backend() == Some(Backend::Nft);
+        match self.interface_type(self.state.flow.iif) {
+            Value::Known(1) => Value::from_option(told),
+            Value::Known(0xfffe) => Value::Missing,
+            // xtables asks for Ethernet, nft for any link layer's header
+            Value::Known(_) | Value::Missing if !native => Value::Missing,
+            _ => Value::Unknown(0),
         }
     }
 
@@ -142,7 +194,7 @@ impl View<'_, '_> {
     }
 
     /// `ARPHRD_*` of an interface.
-    fn interface_type(&self, interface: Value) -> Value {
+    pub(super) fn interface_type(&self, interface: Value) -> Value {
         match interface {
             Value::Known(0) | Value::Missing => Value::Missing,
             Value::Unknown(id) => Value::Unknown(id),
@@ -161,7 +213,7 @@ impl View<'_, '_> {
     }
 
     /// Owner of the socket: only packets of this host have one for sure; before delivery a connection's may be known early.
-    fn owner(&self, id: Option<u32>) -> Value {
+    pub(super) fn owner(&self, id: Option<u32>) -> Value {
         match self.site.hook {
             Hook::Output => Value::from_option(id),
             Hook::Postrouting | Hook::Egress if self.state.flow.iif == Value::Known(0) => Value::from_option(id),

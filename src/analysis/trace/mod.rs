@@ -25,6 +25,7 @@ mod tests;
 mod tracking;
 mod walk;
 mod words;
+mod xtables;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

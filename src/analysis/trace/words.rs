@@ -91,7 +91,7 @@ pub(super) fn fields_of(condition: &Match, see: &mut impl FnMut(&Field)) {
             Match::Lookup { left, .. } => expressions.push(left),
             Match::Any(inner) | Match::All(inner) => conditions.extend(inner),
             Match::Not(inner) => conditions.push(inner),
-            Match::Ipset { .. } | Match::Opaque { .. } => {}
+            Match::Ipset { .. } | Match::Xtables { .. } | Match::Opaque { .. } => {}
         }
     }
     while let Some(expression) = expressions.pop() {
@@ -141,7 +141,7 @@ pub(super) fn sets_of<'r>(step: &'r crate::ruleset::Step, see: &mut impl FnMut(&
             }
             Match::Any(inner) | Match::All(inner) => conditions.extend(inner),
             Match::Not(inner) => conditions.push(inner),
-            Match::Ipset { .. } | Match::Opaque { .. } => {}
+            Match::Ipset { .. } | Match::Xtables { .. } | Match::Opaque { .. } => {}
         }
     }
     while let Some(expression) = expressions.pop() {

@@ -198,7 +198,7 @@ fn matched(known: &Known, condition: &Match) -> String {
             };
             format!("{} {sign}{members}", expression(known, left))
         }
-        Match::Opaque { text, .. } => text.to_string(),
+        Match::Opaque { text, .. } | Match::Xtables { text, .. } => text.to_string(),
         Match::Ipset { name, directions, negate, .. } => {
             let not = if *negate { "! " } else { "" };
             format!("{not}xt match set {name} {directions:?}")

@@ -204,6 +204,10 @@ impl<'r> Eval<'_, 'r> {
             }
             Match::Not(inner) => Ok(!self.truth(inner)?),
             Match::Opaque { kind: OpaqueKind::Stateful, .. } => Ok(Truth::OPEN),
+            Match::Xtables { text, .. } => {
+                let epoch = self.header.epoch;
+                self.encoder.question(format!("{epoch}:x:{text}"))
+            }
             Match::Opaque { kind: OpaqueKind::Property, text } => {
                 let header = self.header;
                 // what looks at marks is another question once the mark has changed

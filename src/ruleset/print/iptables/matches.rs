@@ -56,7 +56,7 @@ impl<'c> Printer<'c> {
 
     /// Writes a condition.
     pub(super) fn condition(&mut self, condition: &Match) -> Option<()> {
-        if let Match::Opaque { text, .. } = condition {
+        if let Match::Opaque { text, .. } | Match::Xtables { text, .. } = condition {
             self.opaque(text);
             return Some(());
         }
@@ -254,6 +254,9 @@ impl<'c> Printer<'c> {
         if let Some((option, _)) = conntrack::PORTS.iter().find(|one| one.1 == *field) {
             return Some(Words { module, option, negate, value: names::range(interval, ':') });
         }
+        if *field == Field::CtExpiration {
+            return Some(Words { module, option: "ctexpire", negate, value: names::range(interval, ':') });
+        }
         match (field, single?, negate) {
             (Field::CtOrigProto, protocol, _) => {
                 Some(Words { module, option: "ctproto", negate, value: protocol.to_string() })
@@ -327,8 +330,12 @@ impl<'c> Printer<'c> {
     fn route(&self, condition: &Match) -> Option<Words> {
         for bits in 0..8u8 {
             let (loose, mark, invert) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-            if reader::reverse_path(self.family, loose, mark, invert) == *condition {
-                let flags = [(loose, " --loose"), (mark, " --validmark"), (invert, " --invert")];
+            let local =
+                || reader::accepting_local(reader::reverse_path(self.family, loose, mark, false), loose, invert);
+            let accepts_local = self.family == Family::Ipv4 && local() == *condition;
+            if accepts_local || reader::reverse_path(self.family, loose, mark, invert) == *condition {
+                let local = (accepts_local, " --accept-local");
+                let flags = [(loose, " --loose"), (mark, " --validmark"), local, (invert, " --invert")];
                 let text: String = flags.iter().filter(|(on, _)| *on).map(|(_, text)| *text).collect();
                 return Some(Words { module: "rpfilter", option: "", negate: false, value: text.trim().to_owned() });
             }
@@ -361,7 +368,9 @@ impl Words {
 fn option_of_conntrack(words: &Option<Words>, condition: &Match) -> Option<String> {
     match (words, condition) {
         (Some(words), _) if words.module == "conntrack" => Some(words.text()),
-        (None, Match::Opaque { text, .. }) => text.strip_prefix("-m conntrack ").map(str::to_owned),
+        (None, Match::Opaque { text, .. } | Match::Xtables { text, .. }) => {
+            text.strip_prefix("-m conntrack ").map(str::to_owned)
+        }
         _ => None,
     }
 }

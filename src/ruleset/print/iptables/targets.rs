@@ -2,7 +2,7 @@
 
 use super::names;
 use crate::packet::Family;
-use crate::ruleset::readers::iptables_save::targets::{assign, assign_tos, copy};
+use crate::ruleset::readers::iptables_save::targets::{Shift, assign, assign_tos, copy};
 use crate::ruleset::{Effect, Expr, Field, Interval, Match, Nat, NatKind, NatTarget, Verdict};
 
 /// Whether `effect` is something the match before it does as well (`-m socket --restore-skmark`).
@@ -112,25 +112,54 @@ fn mark(effect: &Effect, field: &Field, value: &Expr) -> Option<String> {
         let text = format!("-j {target} --set-xmark {value:#x}/{mask:#x}");
         return (assign(field.clone(), value, mask) == *effect).then_some(text);
     }
+    if let (Some((shift, value)), Field::CtMark) = (shifted(value), field)
+        && let Some((value, mask)) = assignment(field, value, u32::MAX.into())
+    {
+        // only the connection's own mark is shifted whole
+        return Some(format!("-j CONNMARK --set-xmark {value:#x}/{mask:#x} {}", words_of(shift)));
+    }
     // a copy of the other mark
     let (new, kept) = match value {
         Expr::Xor(kept, new) => (&**new, masked(kept).filter(|kept| kept.0 == field)?.1),
         new => (new, 0),
     };
+    let (shift, new) = match shifted(new) {
+        Some((shift, new)) => (Some(shift), new),
+        None => (None, new),
+    };
     let (from, from_mask) = masked(new)?;
     let (from_mask, to_mask) = (u32::try_from(from_mask).ok()?, !u32::try_from(kept).ok()?);
-    if copy(from.clone(), from_mask, field.clone(), to_mask) != *effect {
+    if copy((from.clone(), from_mask), shift, (field.clone(), to_mask)) != *effect {
         return None;
     }
-    match (from, field) {
+    let text = match (from, field) {
         (Field::Mark, Field::CtMark) => {
-            Some(format!("-j CONNMARK --save-mark --nfmask {from_mask:#x} --ctmask {to_mask:#x}"))
+            format!("-j CONNMARK --save-mark --nfmask {from_mask:#x} --ctmask {to_mask:#x}")
         }
         (Field::CtMark, Field::Mark) => {
-            Some(format!("-j CONNMARK --restore-mark --nfmask {to_mask:#x} --ctmask {from_mask:#x}"))
+            format!("-j CONNMARK --restore-mark --nfmask {to_mask:#x} --ctmask {from_mask:#x}")
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(match shift {
+        Some(shift) => format!("{text} {}", words_of(shift)),
+        None => text,
+    })
+}
+
+/// A shift by a number, and what is shifted.
+fn shifted(value: &Expr) -> Option<(Shift, &Expr)> {
+    let (left, inner, bits) = match value {
+        Expr::Shl(inner, bits) => (true, inner, bits),
+        Expr::Shr(inner, bits) => (false, inner, bits),
+        _ => return None,
+    };
+    let bits = u8::try_from(number(bits)?).ok().filter(|bits| *bits < 32)?;
+    Some((Shift { left, bits }, inner))
+}
+
+fn words_of(shift: Shift) -> String {
+    format!("--{}-shift-mark {}", if shift.left { "left" } else { "right" }, shift.bits)
 }
 
 fn nat(family: Family, nat: &Nat) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use super::draft::{Arg, Group};
 use super::matches::{Context, Trouble};
-use super::values::{Expected, address_match, all_ones, compare, interval_match, masked_address, ports};
+use super::values::{Expected, address_match, all_ones, compare, interval_match, masked_address, number_range, ports};
 use crate::packet::{CtState, CtStatus, Family};
 use crate::ruleset::{Expr, Field, Interval, Match, Operator};
 
@@ -122,6 +122,10 @@ fn other(context: &Context<'_, '_>, arg: &Arg) -> Result<Match, Trouble> {
                 _ => Err("ORIGINAL or REPLY"),
             })?;
             compare(Expr::Field(Field::CtDirection), false, u128::from(reply != arg.negate))
+        }
+        "ctexpire" => {
+            let wanted = context.read(arg, |text| number_range(text, b':', u32::MAX.into()))?;
+            interval_match(Field::CtExpiration, wanted, arg.negate)
         }
         _ => super::rule::opaque_option(context, "conntrack", arg),
     })

@@ -277,7 +277,7 @@ static MATCHES: &[Extension] = &[
     property("string", &[one("string"), one("hex-string"), one("algo"), one("from"), one("to"), flag("icase")]),
     property("bpf", &[one("bytecode"), one("object-pinned")]),
     property("u32", &[one("u32")]),
-    property(
+    exact(
         "time",
         &[
             one("datestart"),
@@ -292,7 +292,7 @@ static MATCHES: &[Extension] = &[
             flag("localtz"),
         ],
     ),
-    property(
+    exact(
         "policy",
         &[
             one("dir"),
@@ -308,7 +308,7 @@ static MATCHES: &[Extension] = &[
             flag("next"),
         ],
     ),
-    property(
+    exact(
         "physdev",
         &[
             one("physdev-in"),
@@ -318,7 +318,7 @@ static MATCHES: &[Extension] = &[
             flag("physdev-is-bridged"),
         ],
     ),
-    property("cgroup", &[one("cgroup"), one("path")]),
+    exact("cgroup", &[one("cgroup"), one("path")]),
     property(
         "cluster",
         &[
@@ -337,12 +337,12 @@ static MATCHES: &[Extension] = &[
     ),
     property("osf", &[one("genre"), one("ttl"), one("log")]),
     property("realm", &[one("realm")]),
-    property("tcpmss", &[one("mss")]),
-    property("ah", &[one("ahspi"), one("ahlen"), flag("ahres")]),
-    property("esp", &[one("espspi")]),
-    property("ipcomp", &[one("ipcompspi"), flag("compres")]),
+    exact("tcpmss", &[one("mss")]),
+    exact("ah", &[one("ahspi"), one("ahlen"), flag("ahres")]),
+    exact("esp", &[one("espspi")]),
+    exact("ipcomp", &[one("ipcompspi"), flag("compres")]),
     property("l2tp", &[one("pversion"), one("tid"), one("sid"), one("type")]),
-    property(
+    exact(
         "rt",
         &[
             one("rt-type"),
@@ -353,13 +353,13 @@ static MATCHES: &[Extension] = &[
             flag("rt-0-not-strict"),
         ],
     ),
-    property(
+    exact(
         "frag",
         &[one("fragid"), one("fraglen"), flag("fragres"), flag("fragfirst"), flag("fragmore"), flag("fraglast")],
     ),
-    property("hbh", &[one("hbh-len"), one("hbh-opts"), flag("hbh-not-strict")]),
-    property("dst", &[one("dst-len"), one("dst-opts"), flag("dst-not-strict")]),
-    property("mh", &[one("mh-type")]),
+    exact("hbh", &[one("hbh-len"), one("hbh-opts"), flag("hbh-not-strict")]),
+    exact("dst", &[one("dst-len"), one("dst-opts"), flag("dst-not-strict")]),
+    exact("mh", &[one("mh-type")]),
     property(
         "srh",
         &[
@@ -379,8 +379,8 @@ static MATCHES: &[Extension] = &[
             one("srh-lsid"),
         ],
     ),
-    property("ipv6header", &[one("header"), flag("soft")]),
-    property("eui64", &[]),
+    exact("ipv6header", &[one("header"), flag("soft")]),
+    exact("eui64", &[]),
     property("unclean", &[]),
     property(
         "geoip",

@@ -3,6 +3,7 @@
 use super::conntrack;
 use super::draft::{Arg, Basic, Group};
 use super::extensions::Meaning;
+use super::special;
 use super::tokens::Token;
 use super::values::{
     self, Expected, ICMP_NAMES, ICMPV6_NAMES, IcmpName, address_match, all_ones, compare, interval_match,
@@ -132,6 +133,9 @@ pub(crate) fn group(context: &Context<'_, '_>, group: &Group) -> Result<Vec<Matc
     let Some(extension) = group.extension else { return Ok(Vec::new()) };
     debug_assert!(extension.meaning == Meaning::Exact, "opaque matches are not lowered");
     let mut out = Vec::new();
+    if let Some(condition) = special::group(context, extension.name, group) {
+        return Ok(vec![condition?]);
+    }
     match extension.name {
         "comment" => {}
         "conntrack" | "state" => conntrack::lower(context, group, &mut out)?,
@@ -207,7 +211,10 @@ fn transport(context: &Context<'_, '_>, module: &str, arg: &Arg, out: &mut Vec<M
         }
         "icmp-type" => icmp(context, arg, &Field::IcmpType, Field::IcmpCode, ICMP_NAMES, out)?,
         "icmpv6-type" => icmp(context, arg, &Field::Icmp6Type, Field::Icmp6Code, ICMPV6_NAMES, out)?,
-        _ => out.push(super::rule::opaque_option(context, module, arg)),
+        _ => out.push(match special::option(context, module, arg) {
+            Some(condition) => condition?,
+            None => super::rule::opaque_option(context, module, arg),
+        }),
     }
     Ok(())
 }
@@ -299,12 +306,8 @@ pub(crate) fn directions(text: &[u8]) -> Result<Vec<SetDirection>, Expected> {
 }
 
 fn owner(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Result<(), Trouble> {
-    if group.args.iter().any(|arg| arg.name == "suppl-groups") {
-        let kind = OpaqueKind::Property;
-        out.push(Match::Opaque { kind, text: super::rule::text_of(context, group) });
-        return Ok(());
-    }
-    for arg in &group.args {
+    let all_groups = group.args.iter().any(|arg| arg.name == "suppl-groups");
+    for arg in group.args.iter().filter(|arg| arg.name != "suppl-groups") {
         if matches!(arg.name, "pid-owner" | "sid-owner" | "cmd-owner") {
             // of kernels before 2.6.14
             out.push(super::rule::opaque_option(context, "owner", arg));
@@ -313,6 +316,10 @@ fn owner(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Resu
         let max = u64::from(u32::MAX);
         let (field, range) = match arg.name {
             "uid-owner" => (Field::Skuid, context.read(arg, ids)?),
+            "gid-owner" if all_groups => {
+                out.push(special::groups(context, arg, context.read(arg, ids)?));
+                continue;
+            }
             "gid-owner" => (Field::Skgid, context.read(arg, ids)?),
             _ => (Field::Skuid, Interval { low: 0, high: max.into() }),
         };
@@ -337,10 +344,18 @@ fn rpfilter(context: &Context<'_, '_>, group: &Group) -> Result<Match, Trouble> 
     for arg in &group.args {
         arg.positive()?;
     }
-    if has("accept-local") {
+    if has("accept-local") && context.family == Family::Ipv6 {
         return Ok(Match::Opaque { kind: OpaqueKind::Property, text: super::rule::text_of(context, group) });
     }
-    Ok(reverse_path(context.family, has("loose"), has("validmark"), has("invert")))
+    let back = reverse_path(context.family, has("loose"), has("validmark"), has("invert") && !has("accept-local"));
+    Ok(if has("accept-local") { accepting_local(back, has("loose"), has("invert")) } else { back })
+}
+
+/// The condition of `-m rpfilter --accept-local` in IPv4: the way back may also end on this host.
+pub(crate) fn accepting_local(back: Match, loose: bool, invert: bool) -> Match {
+    let lookup = FibField { source: true, mark: false, iif: !loose, oif: false, result: FibResult::Type };
+    let either = Match::Any(vec![back, compare(Expr::Fib(lookup), false, 2)]);
+    if invert { Match::Not(Box::new(either)) } else { either }
 }
 
 /// The condition of `-m rpfilter`. In IPv6 the unspecified source always has a way back.

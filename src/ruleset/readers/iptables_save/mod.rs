@@ -14,6 +14,7 @@ mod header;
 pub(crate) mod matches;
 mod open;
 mod rule;
+mod special;
 pub(crate) mod targets;
 mod tokens;
 pub(crate) mod values;

@@ -227,9 +227,14 @@ pub(crate) fn text_of(context: &Context<'_, '_>, group: &Group) -> Box<str> {
 
 /// One option of a known match that hepguard cannot decide.
 pub(crate) fn opaque_option(context: &Context<'_, '_>, module: &str, arg: &Arg) -> Match {
-    let option = words_text(context.words, std::slice::from_ref(&(arg.word..arg.values.end)));
+    Match::Opaque { kind: OpaqueKind::Property, text: opaque_text(context, module, arg) }
+}
+
+/// One option of a match as it stands, with the match's name.
+pub(crate) fn opaque_text(context: &Context<'_, '_>, module: &str, arg: &Arg) -> Box<str> {
+    let option = words_text(context.words, &[arg.word..arg.word + 1, arg.values.clone()]);
     let bang = if arg.negate { "! " } else { "" };
-    Match::Opaque { kind: OpaqueKind::Property, text: format!("-m {module} {bang}{option}").into() }
+    format!("-m {module} {bang}{option}").into()
 }
 
 /// Words as they stand, separated by blanks; undecodable bytes are replaced.

@@ -170,16 +170,25 @@ fn mark(context: &Context<'_, '_>, field: Field, group: &Group) -> Result<Option
 fn connmark(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble> {
     let find = |name: &str| group.args.iter().find(|arg| arg.name == name);
     let (save, restore) = (find("save-mark").is_some(), find("restore-mark").is_some());
-    let shifted = find("left-shift-mark").or_else(|| find("right-shift-mark")).is_some();
-    let to = if restore { Field::Mark } else { Field::CtMark };
-    if shifted || save == restore && save {
-        return Ok(Effect::Set { field: to, value: Expr::Opaque(text_of(context, group)) });
+    if save && restore {
+        return Ok(Effect::Set { field: Field::Mark, value: Expr::Opaque(text_of(context, group)) });
     }
+    let shift = match find("left-shift-mark").or_else(|| find("right-shift-mark")) {
+        None => None,
+        Some(arg) => {
+            let bits = context.read(arg, |text| values::number(text).filter(|n| *n < 32).ok_or("0 to 31 bits"))?;
+            Some(Shift { left: arg.name == "left-shift-mark", bits: u8::try_from(bits).unwrap_or(0) })
+        }
+    };
     if !save && !restore {
-        let set = mark(context, Field::CtMark, group)?;
-        return set.ok_or(Trouble {
+        let set = mark(context, Field::CtMark, group)?.ok_or(Trouble {
             word: group.name.unwrap_or(0),
             expected: "--set-xmark, --save-mark or --restore-mark behind CONNMARK",
+        })?;
+        // here the new mark itself is shifted
+        return Ok(match (set, shift) {
+            (Effect::Set { field, value }, Some(shift)) => Effect::Set { field, value: shift.of(value) },
+            (set, _) => set,
         });
     }
     let mask = |name: &str| match find(name).or_else(|| find("mask")) {
@@ -188,16 +197,36 @@ fn connmark(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble>
     };
     let (packet, connection) = (mask("nfmask")?, mask("ctmask")?);
     Ok(if save {
-        copy(Field::Mark, packet, Field::CtMark, connection)
+        copy((Field::Mark, packet), shift, (Field::CtMark, connection))
     } else {
-        copy(Field::CtMark, connection, Field::Mark, packet)
+        copy((Field::CtMark, connection), shift, (Field::Mark, packet))
     })
 }
 
-/// `to = (to & !to_mask) ^ (from & from_mask)`.
-pub(crate) fn copy(from: Field, from_mask: u32, to: Field, to_mask: u32) -> Effect {
+/// CONNMARK's shift.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shift {
+    /// To the left.
+    pub(crate) left: bool,
+    /// 0 to 31.
+    pub(crate) bits: u8,
+}
+
+impl Shift {
+    fn of(self, value: Expr) -> Expr {
+        let (value, bits) = (Box::new(value), Box::new(Expr::Number(self.bits.into())));
+        if self.left { Expr::Shl(value, bits) } else { Expr::Shr(value, bits) }
+    }
+}
+
+/// `to = (to & !to_mask) ^ (from & from_mask)`, the latter shifted.
+pub(crate) fn copy((from, from_mask): (Field, u32), shift: Option<Shift>, (to, to_mask): (Field, u32)) -> Effect {
     let and = |field: Field, mask: u32| Expr::And(Box::new(Expr::Field(field)), Box::new(Expr::Number(mask.into())));
     let new = if from_mask == u32::MAX { Expr::Field(from) } else { and(from, from_mask) };
+    let new = match shift {
+        Some(shift) => shift.of(new),
+        None => new,
+    };
     let value = if to_mask == u32::MAX { new } else { Expr::Xor(Box::new(and(to.clone(), !to_mask)), Box::new(new)) };
     Effect::Set { field: to, value }
 }

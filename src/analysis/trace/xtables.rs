@@ -1,0 +1,349 @@
+//! xtables matches that look at packets in a way of their own, as the kernel does it (net/netfilter/xt_*.c,
+//! net/ipv6/netfilter/ip6t_*.c). `None` is "not known": the packet does not tell, or is malformed and dropped for that.
+
+use super::eval::{Eval, Truth};
+use super::fields::View;
+use super::state::Value;
+use crate::packet::{ExtensionHeader, Hook, Protocol, address_bits};
+use crate::ruleset::xtables::{Bound, Chunks, ExtensionTest, TimeTest, XtTest, extension_bit};
+use crate::ruleset::{Interval, interface_number};
+
+const SECONDS_A_DAY: i64 = 86_400;
+
+impl Eval<'_, '_> {
+    /// Whether `test` holds.
+    pub(super) fn xtables(&mut self, test: &XtTest, text: &str) -> Truth {
+        if let Some(holds) = self.view.xtables(test) {
+            return holds.into();
+        }
+        let key = format!("x:{}:{text}", self.view.state.flow.epoch);
+        self.ask(key, || format!("asks for {}, which is not known: {text}", test.needs()))
+    }
+}
+
+impl View<'_, '_> {
+    fn xtables(&self, test: &XtTest) -> Option<bool> {
+        match test {
+            XtTest::TcpOption { number, negate } => {
+                let options = self.tcp_options()?;
+                Some(options.is_some_and(|options| option(options, *number).is_some()) != *negate)
+            }
+            XtTest::TcpMss { sizes, negate } => self.tcp_mss(*sizes, *negate),
+            XtTest::SctpChunks { which, chunks, negate } => Some(self.chunks(*which, chunks)? != *negate),
+            XtTest::DccpTypes { types, negate } => {
+                let kind = self.told_transport()?.get(8)? >> 1 & 15;
+                Some((types >> kind & 1 != 0) != *negate)
+            }
+            XtTest::DccpOption { number, negate } => Some(self.dccp_option(*number)? != *negate),
+            // every number will do
+            XtTest::Association { place: (_, length), numbers, negate: false }
+                if numbers.low == 0 && numbers.high >= (1 << (8 * length)) - 1 =>
+            {
+                Some(true)
+            }
+            XtTest::Association { place: (start, length), numbers, negate } => {
+                let bytes = self.told_transport()?.get(*start..start + length)?;
+                Some(numbers.contains(big_endian(bytes)) != *negate)
+            }
+            XtTest::Mobility { types, negate } => {
+                Some(types.contains((*self.told_transport()?.get(2)?).into()) != *negate)
+            }
+            XtTest::Extension(test) => self.extension_test(test),
+            XtTest::ExtensionSet { wanted, soft, negate } => {
+                let found = self.extension_bits()?;
+                Some(match (soft, negate) {
+                    (true, false) => found & wanted == *wanted,
+                    (true, true) => found & wanted == 0,
+                    (false, negate) => (found == *wanted) != *negate,
+                })
+            }
+            XtTest::Eui64 => self.eui64(),
+            XtTest::Time(test) => time(test, self.packet.details.time?),
+            XtTest::Groups { groups, negate } => self.groups(*groups, *negate),
+            XtTest::CgroupPath { path, negate } => self.of_socket(|view| {
+                let own = view.packet.details.cgroup.as_deref()?.trim_matches('/');
+                let below = own.strip_prefix(&**path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                Some((path.is_empty() || below) != *negate)
+            }),
+            XtTest::CgroupClass { class, negate } => {
+                self.of_socket(|view| Some((view.packet.details.classid? == *class) != *negate))
+            }
+            XtTest::BridgePort { positive } => self.is_off_bridges().then_some(!positive),
+            XtTest::Policy { none, elements } => match self.packet.details.ipsec? {
+                false => Some(*none),
+                true if *none => Some(false),
+                true => (!elements).then_some(true),
+            },
+        }
+    }
+
+    /// The packet from its transport header on, unless rules have rewritten it or take
+    /// another header for it.
+    fn told_transport(&self) -> Option<&[u8]> {
+        let bytes = self.packet.details.transport.as_deref();
+        bytes.filter(|_| self.state.flow.epoch == 0 && !self.stops_at_authentication())
+    }
+
+    /// The TCP header's options; `Some(None)` without any.
+    fn tcp_options(&self) -> Option<Option<&[u8]>> {
+        let header = self.told_transport()?;
+        let length = usize::from(header.get(12)? >> 4) * 4;
+        let options = header.get(20..length)?;
+        Some((!options.is_empty()).then_some(options))
+    }
+
+    fn tcp_mss(&self, sizes: Interval, negate: bool) -> Option<bool> {
+        let Some(options) = self.tcp_options()? else { return Some(negate) };
+        let mut at = 0;
+        while let Some(kind) = options.get(at) {
+            if let ([2, 4, high, low], 2) = (options.get(at..at + 4).unwrap_or_default(), kind) {
+                let size = u128::from(*high) << 8 | u128::from(*low);
+                return Some(sizes.contains(size) != negate);
+            }
+            at += step(options, at);
+        }
+        Some(negate)
+    }
+
+    fn chunks(&self, which: Chunks, wanted: &[(u8, Option<(u8, u8)>)]) -> Option<bool> {
+        let packet = self.told_transport()?;
+        let mut missing: Vec<u8> = wanted.iter().map(|one| one.0).collect();
+        let mut at = 12;
+        loop {
+            let [kind, flags, high, low] = *packet.get(at..at + 4)? else { return None };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if length == 0 {
+                return None;
+            }
+            let named = wanted.iter().find(|one| one.0 == kind);
+            let fits = named.is_some_and(|one| one.1.is_none_or(|(mask, value)| flags & mask == value));
+            match which {
+                Chunks::Any if fits => return Some(true),
+                Chunks::Only if !fits => return Some(false),
+                Chunks::All if fits => missing.retain(|one| *one != kind),
+                _ => {}
+            }
+            at += length.next_multiple_of(4);
+            if at >= packet.len() {
+                break;
+            }
+        }
+        Some(match which {
+            Chunks::Any => false,
+            Chunks::All => missing.is_empty(),
+            Chunks::Only => true,
+        })
+    }
+
+    fn dccp_option(&self, number: u8) -> Option<bool> {
+        let packet = self.told_transport()?;
+        let kind = packet.get(8)? >> 1 & 15;
+        let basic = if packet.get(8)? & 1 != 0 { 16 } else { 12 };
+        // RFC 4340 §5: what follows the generic header
+        let more = match kind {
+            2 => 0,
+            3..=6 | 8 | 9 => 8,
+            0 => 4,
+            _ => 12,
+        };
+        let end = usize::from(*packet.get(4)?) * 4;
+        let options = packet.get(basic + more..end)?;
+        Some(option(options, number).is_some())
+    }
+
+    /// The extension headers; unknown when one says that the packet is a fragment: it may have been put together before.
+    fn extensions(&self) -> Option<&[ExtensionHeader]> {
+        let headers = self.packet.details.extensions.as_deref()?;
+        headers.iter().all(|header| header.header != Protocol(44)).then_some(headers)
+    }
+
+    fn extension_bits(&self) -> Option<u8> {
+        let headers = self.extensions()?;
+        let seen = headers.iter().filter_map(|header| extension_bit(header.header.0)).fold(0, |all, bit| all | bit);
+        Some(match self.packet.protocol {
+            Protocol(59) => seen | 0x02,
+            Protocol(50) => seen,
+            _ => seen | 0x01,
+        })
+    }
+
+    fn extension_test(&self, test: &ExtensionTest) -> Option<bool> {
+        let number = match test {
+            ExtensionTest::Options { header, .. } => *header,
+            ExtensionTest::Routing { .. } => 43,
+            ExtensionTest::Fragment => 44,
+            ExtensionTest::Authentication { .. } => 51,
+        };
+        let found = self.extensions()?.iter().find(|header| header.header.0 == number);
+        // what stands behind the last header of the chain is the packet's protocol
+        if number == 51 && found.is_none() && self.packet.protocol == Protocol(51) {
+            return None;
+        }
+        let Some(found) = found else { return Some(false) };
+        let bytes = &*found.bytes;
+        let length = usize::from(*bytes.get(1)?);
+        match test {
+            ExtensionTest::Fragment => None,
+            ExtensionTest::Authentication { index, length: wanted, reserved } => {
+                let spi = big_endian(bytes.get(4..8)?);
+                let free = big_endian(bytes.get(2..4)?) == 0;
+                Some(holds(index, spi) && holds(wanted, ((length + 2) * 4) as u128) && (free || !reserved))
+            }
+            ExtensionTest::Options { length: wanted, options, .. } => {
+                let size = (length + 1) * 8;
+                let content = bytes.get(2..size)?;
+                Some(holds(wanted, size as u128) && has_options(content, options))
+            }
+            ExtensionTest::Routing { kind, segments, length: wanted, reserved, addresses, strict } => {
+                let size = (length + 1) * 8;
+                let all: Vec<u128> = bytes.get(8..size)?.chunks_exact(16).map(big_endian).collect();
+                let fields = holds(kind, (*bytes.get(2)?).into())
+                    && holds(segments, (*bytes.get(3)?).into())
+                    && holds(wanted, size as u128);
+                let free = !reserved || big_endian(bytes.get(4..8)?) == 0;
+                Some(fields && free && has_addresses(&all, addresses, *strict))
+            }
+        }
+    }
+
+    fn eui64(&self) -> Option<bool> {
+        if self.interface_type(self.state.flow.iif) != Value::Known(1) {
+            return None;
+        }
+        let [a, b, c, d, e, f] = self.packet.details.source_mac?;
+        let wanted = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        let source = self.state.flow.src.known().unwrap_or_else(|| address_bits(self.packet.src));
+        Some(source & u128::from(u64::MAX) == u128::from(wanted))
+    }
+
+    /// A condition on the packet's socket: without one it fails.
+    fn of_socket(&self, condition: impl Fn(&Self) -> Option<bool>) -> Option<bool> {
+        match self.owner(Some(0)) {
+            Value::Known(_) => condition(self),
+            Value::Missing => Some(false),
+            Value::Unknown(_) => None,
+        }
+    }
+
+    fn groups(&self, groups: Interval, negate: bool) -> Option<bool> {
+        self.of_socket(|view| {
+            let inside = |group: &u32| groups.contains((*group).into());
+            let primary = view.packet.gid.as_ref().map(inside);
+            let others = view.packet.details.groups.as_ref().map(|groups| groups.iter().any(inside));
+            match (primary, others) {
+                (Some(true), _) | (_, Some(true)) => Some(!negate),
+                (Some(false), Some(false)) => Some(negate),
+                _ => None,
+            }
+        })
+    }
+
+    /// The packet came through no bridge for sure, so that nobody noted bridge ports.
+    fn is_off_bridges(&self) -> bool {
+        let iif = self.state.flow.iif;
+        if iif == Value::Known(0) {
+            return matches!(self.site.hook, Hook::Output | Hook::Postrouting);
+        }
+        let all = self.engine.router.host().interfaces.as_deref().unwrap_or_default();
+        let found = all.iter().find(|one| Value::Known(interface_number(one.name.as_bytes())) == iif);
+        found.is_some_and(|one| one.loopback || matches!(&*one.kind, "" | "veth" | "tun" | "dummy" | "wireguard"))
+    }
+}
+
+fn big_endian(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+fn holds(bound: &Bound, number: u128) -> bool {
+    bound.is_none_or(|(interval, negate)| interval.contains(number) != negate)
+}
+
+/// How far the next option is: two kinds are one byte long, others say their length.
+fn step(options: &[u8], at: usize) -> usize {
+    match (options.get(at), options.get(at + 1)) {
+        (Some(0 | 1), _) | (_, None | Some(0)) => 1,
+        (_, Some(length)) => usize::from(*length),
+    }
+}
+
+/// Where option `number` stands.
+fn option(options: &[u8], number: u8) -> Option<usize> {
+    let mut at = 0;
+    while let Some(kind) = options.get(at) {
+        if *kind == number {
+            return Some(at);
+        }
+        at += step(options, at);
+    }
+    None
+}
+
+/// Whether an options header begins with these options.
+fn has_options(mut content: &[u8], wanted: &[(u8, Option<u8>)]) -> bool {
+    for (index, (kind, length)) in wanted.iter().enumerate() {
+        let Some(found) = content.first() else { return false };
+        if found != kind {
+            return false;
+        }
+        let size = if *found == 0 {
+            1
+        } else {
+            let Some(found) = content.get(1) else { return false };
+            if length.is_some_and(|length| length != *found) {
+                return false;
+            }
+            usize::from(*found) + 2
+        };
+        match content.get(size..) {
+            Some(rest) => content = rest,
+            None if index + 1 == wanted.len() => content = &[],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Whether a routing header's addresses begin with these, and are no more; or, not strictly, hold these in this order.
+fn has_addresses(all: &[u128], wanted: &[u128], strict: bool) -> bool {
+    if wanted.is_empty() {
+        return true;
+    }
+    if strict {
+        return all == wanted;
+    }
+    let mut left = wanted.iter().peekable();
+    for address in all {
+        if left.peek() == Some(&address) {
+            left.next();
+        }
+    }
+    left.peek().is_none()
+}
+
+fn time(test: &TimeTest, now: i64) -> Option<bool> {
+    if test.local {
+        return None;
+    }
+    if !(test.dates.0..=test.dates.1).contains(&now) {
+        return Some(false);
+    }
+    let (start, stop) = (i64::from(test.day.0), i64::from(test.day.1));
+    let second = now.rem_euclid(SECONDS_A_DAY);
+    let mut day = now;
+    if start < stop {
+        if !(start..=stop).contains(&second) {
+            return Some(false);
+        }
+    } else {
+        if second < start && second > stop {
+            return Some(false);
+        }
+        if test.contiguous && second <= stop {
+            day -= SECONDS_A_DAY;
+        }
+    }
+    // 1970-01-01 was a Thursday
+    let weekday = (day.div_euclid(SECONDS_A_DAY) + 3).rem_euclid(7) + 1;
+    let monthday = chrono::DateTime::from_timestamp(day, 0).map(|date| chrono::Datelike::day(&date))?;
+    Some(test.weekdays >> weekday & 1 != 0 && test.monthdays >> monthday & 1 != 0)
+}
