@@ -1,12 +1,13 @@
-//! The flows that must work, judged in several worlds.
+//! The flows that must work, judged in several worlds, each as a whole conversation.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
+use crate::analysis::conversation::{Conversation, Exchange, Outcome, Ways, converse};
 use crate::analysis::flows::{EPHEMERAL, Flow, Links, inventory, somebody};
-use crate::analysis::trace::{Engine, Trace, TraceOptions, TraceVerdict};
+use crate::analysis::trace::{Engine, TraceOptions};
 use crate::analysis::worlds;
 use crate::audit::context::place_text;
 use crate::calico::failsafe::kernel::KernelChain;
@@ -33,17 +34,17 @@ pub struct Judged {
     pub reason: Reason,
     /// The packet.
     pub packet: Packet,
-    /// As a new connection now.
-    pub now: Trace,
+    /// The conversation it opens, as a new connection now.
+    pub now: Conversation,
     /// With policy alone; `None` when there are no failsafe chains, so nothing could differ.
-    pub no_failsafe: Option<Trace>,
+    pub no_failsafe: Option<Conversation>,
     /// The failsafe entry it uses, when its port is on the list in the kernel.
     pub entry: Option<Entry>,
     /// That entry goes at the next restart of Felix.
     pub removed_at_restart: bool,
-    /// Where the packet is decided with policy alone, in words with the rule's text.
+    /// Where the conversation is decided with policy alone, in words with the rule's text.
     pub no_failsafe_decided: Option<(String, String)>,
-    /// Where the packet is decided now.
+    /// Where the conversation is decided now.
     pub decided: Option<(String, String)>,
 }
 
@@ -51,17 +52,31 @@ pub struct Judged {
 const MAX_PROBES: usize = 48;
 
 impl Judged {
-    /// Accepted now, refused without the failsafe.
+    /// Works now, and not without the failsafe.
     #[must_use]
     pub fn is_masked(&self) -> bool {
-        self.now.verdict == TraceVerdict::Accept
-            && self.no_failsafe.as_ref().is_some_and(|trace| refused(trace.verdict))
+        self.now.outcome == Outcome::Works
+            && self.no_failsafe.as_ref().is_some_and(|alone| alone.outcome == Outcome::Broken)
     }
 
-    /// Refused now.
+    /// Refused now: its first packet, or one that has to follow.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        refused(self.now.verdict)
+        self.now.outcome == Outcome::Broken
+    }
+
+    /// How it is refused now: `drop`, or `drop of the SYN-ACK` where the first packet gets through.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let verb = self.now.verdict().name();
+        answered(&self.now).map_or_else(|| verb.to_owned(), |packet| format!("{verb} of the {}", packet.name))
+    }
+
+    /// What policy alone refuses: `it`, or `its SYN-ACK`.
+    #[must_use]
+    pub fn refused_alone(&self) -> String {
+        let packet = self.no_failsafe.as_ref().and_then(answered);
+        packet.map_or_else(|| "it".to_owned(), |packet| format!("its {}", packet.name))
     }
 
     /// The packet in the form of `trace --batch`.
@@ -98,8 +113,9 @@ pub fn witness(packet: &Packet) -> Value {
     value
 }
 
-fn refused(verdict: TraceVerdict) -> bool {
-    matches!(verdict, TraceVerdict::Drop | TraceVerdict::Reject)
+/// The packet that breaks a conversation whose first packet gets through.
+fn answered(conversation: &Conversation) -> Option<&Exchange> {
+    conversation.decisive().filter(|_| conversation.broken_at().is_some_and(|number| number > 1))
 }
 
 /// Judges the inventory, and the entries that the next restart of Felix takes away.
@@ -130,14 +146,16 @@ pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
     let policy_meanings = policy_alone.as_ref().map(Meanings::new);
     let options = TraceOptions::default();
     let judge_one = |(reason, packet): (Reason, Packet)| {
-        let now = engine.trace(&packet, &options);
-        let no_failsafe = policy_engine.as_ref().map(|engine| engine.trace(&packet, &options));
+        let hold = |engine: &Engine<'_>| converse(engine, &packet, &Ways::default(), &options);
+        let now = hold(&engine);
+        let no_failsafe = policy_engine.as_ref().map(hold);
         let entry = listed(failsafe, &packet);
         let removed_at_restart = entry.is_some_and(|entry| is_removed(failsafe, &packet, &entry));
-        let decided = now.decided_by.map(|place| in_words(&meanings, place));
+        let place = |held: &Conversation| held.decisive().and_then(|packet| packet.trace.decided_by);
+        let decided = place(&now).map(|place| in_words(&meanings, place));
         let no_failsafe_decided = policy_meanings
             .as_ref()
-            .zip(no_failsafe.as_ref().and_then(|trace| trace.decided_by))
+            .zip(no_failsafe.as_ref().and_then(place))
             .map(|(meanings, place)| in_words(meanings, place));
         Judged { reason, packet, now, no_failsafe, entry, removed_at_restart, no_failsafe_decided, decided }
     };

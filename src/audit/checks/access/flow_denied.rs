@@ -1,7 +1,8 @@
 //! # HG201 flow-denied
 //!
 //! ## What it checks
-//! Resolvers and DHCP, judged as new conversations by the rules that are in the kernel now.
+//! Resolvers and DHCP, judged as new conversations by the rules that are in the kernel now: the question must get out and
+//! its answer in.
 //!
 //! ## Why it matters
 //! A host without name resolution loses its datastore, its time, its SIEM, one after the other; a host without DHCP
@@ -54,7 +55,7 @@ fn finding(check: &Check, judged: &Judged, flow: &Flow) -> Finding {
         "proto": packet.protocol.to_string(),
         "port": packet.dport,
     });
-    let verb = judged.now.verdict.name();
+    let verb = judged.refusal();
     let mut finding = Finding::new(check, subject, format!("{}: {verb}", flow.name)).witness(judged.witness());
     if let Some((place, text)) = &judged.decided {
         finding = finding.evidence(place, text);

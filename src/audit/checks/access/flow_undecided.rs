@@ -14,7 +14,7 @@
 
 use serde_json::json;
 
-use crate::analysis::trace::TraceVerdict;
+use crate::analysis::conversation::Outcome;
 use crate::audit::check::Check;
 use crate::audit::context::{Context, place_text};
 use crate::audit::finding::{Finding, Severity};
@@ -32,12 +32,15 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for judged in context.judged.iter().filter(|judged| judged.now.verdict == TraceVerdict::Unknown) {
-        let Reason::Flow(flow) = &judged.reason else { continue };
-        let may: Vec<&str> = judged.now.may.iter().map(|verdict| verdict.name()).collect();
-        let title = format!("{}: cannot be decided (may be {})", flow.name, may.join(" or "));
+    for judged in context.judged.iter().filter(|judged| judged.now.outcome == Outcome::Unknown) {
+        let (Reason::Flow(flow), Some(open)) = (&judged.reason, judged.now.decisive()) else { continue };
+        let may: Vec<&str> = open.trace.may.iter().map(|verdict| verdict.name()).collect();
+        // the first packet goes without saying
+        let first = judged.now.exchanges.first().is_some_and(|first| first.name == open.name);
+        let what = if first { String::new() } else { format!("the {} ", open.name) };
+        let title = format!("{}: {what}cannot be decided (may be {})", flow.name, may.join(" or "));
         let mut finding = Finding::new(check, json!({ "flow": flow.name }), title).bounded().witness(judged.witness());
-        for undecided in judged.now.because.iter().take(3) {
+        for undecided in open.trace.because.iter().take(3) {
             let place = undecided.rule.and_then(|place| {
                 let table = context.ruleset().tables.get(place.table)?;
                 Some(place_text(table, table.chains.get(place.chain)?, place.rule))

@@ -1,7 +1,8 @@
 //! # HG202 session-not-readmitted
 //!
 //! ## What it checks
-//! Every live session, from the socket table and from conntrack: would its first packet be admitted today?
+//! Every live session, from the socket table and from conntrack: would it come about today? A SYN that gets in is no use
+//! if the SYN-ACK is dropped, so each packet of the handshake and data both ways are judged.
 //!
 //! ## Why it matters
 //! Policy does not cut established connections. After a change everything looks fine, because the session goes on; the
@@ -53,7 +54,7 @@ fn finding(context: &Context<'_>, check: &Check, judged: &Judged, flow: &Flow) -
         "port": packet.dport,
         "peer": if inbound { packet.src } else { packet.dst },
     });
-    let verb = judged.now.verdict.name();
+    let verb = judged.refusal();
     let title = format!("{} works now and would not be admitted again ({verb})", flow.name);
     let mut finding = Finding::new(check, subject, title).bites(Bites::Reconnect).witness(judged.witness());
     if let Some((place, text)) = &judged.decided {

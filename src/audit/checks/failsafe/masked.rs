@@ -2,7 +2,8 @@
 //!
 //! ## What it checks
 //! Flows that must work, and entries that the next restart of Felix takes off the list: whether policy alone would admit
-//! them. Each is judged twice, with the failsafe chains and without.
+//! them. Each is judged twice, with the failsafe chains and without, as a whole conversation: answers must come through,
+//! too.
 //!
 //! ## Why it matters
 //! A deny behind a failsafe does nothing, so nobody notices it. When somebody trims the list later, the flow dies, and
@@ -75,7 +76,7 @@ fn finding(check: &Check, key: (bool, &'static str, u8, u16), group: &[&Judged])
         finding = finding.evidence(place, format!("admits it now: {text}"));
     }
     if let Some((place, text)) = &first.no_failsafe_decided {
-        finding = finding.evidence(place, format!("would refuse it: {text}"));
+        finding = finding.evidence(place, format!("would refuse {}: {text}", first.refused_alone()));
     }
     if let Reason::Flow(flow) = &first.reason {
         finding = finding.evidence(flow.source, &flow.evidence);
