@@ -20,6 +20,7 @@ impl Live<'_> {
     pub(super) fn network(&mut self) {
         self.put("ip-addr.json", self.tool("ip", &["-j", "addr"]));
         self.put("ip-link.json", self.tool("ip", &["-j", "-d", "link"]));
+        self.put("ip-maddr.json", self.tool("ip", &["-j", "maddr"]));
         self.put("ip-route.json", self.tool("ip", &["-j", "route", "show", "table", "all"]));
         self.put("ip-rule.json", self.rules());
         self.put("sockets.txt", self.sockets());
@@ -150,8 +151,16 @@ impl Live<'_> {
             "net/netfilter/nf_conntrack_udp_timeout",
             "net/netfilter/nf_conntrack_udp_timeout_stream",
         ];
-        const V4: [&str; 5] = ["accept_local", "forwarding", "route_localnet", "rp_filter", "src_valid_mark"];
-        const V6: [&str; 4] = ["accept_ra", "disable_ipv6", "forwarding", "use_tempaddr"];
+        const V4: [&str; 7] = [
+            "accept_local",
+            "bc_forwarding",
+            "forwarding",
+            "route_localnet",
+            "rp_filter",
+            "send_redirects",
+            "src_valid_mark",
+        ];
+        const V6: [&str; 5] = ["accept_ra", "disable_ipv6", "force_forwarding", "forwarding", "use_tempaddr"];
         let mut paths: Vec<PathBuf> =
             SINGLE.iter().chain(&MORE).map(|name| Path::new("/proc/sys").join(name)).collect();
         for (folder, names) in [("/proc/sys/net/ipv4/conf", &V4[..]), ("/proc/sys/net/ipv6/conf", &V6[..])] {

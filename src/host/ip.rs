@@ -3,6 +3,8 @@
 //! A file may hold several listings one after the other (IPv4's and IPv6's). What one element has wrong costs that element
 //! only, and a listing cut short gives what stands before the cut.
 
+mod groups;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+pub use groups::{Groups, groups};
 
 use super::{Interface, InterfaceAddress, Route, RouteKind, RoutingRule, RuleAction};
 use crate::diagnostic::{Level, Parsed, Remarks};

@@ -25,6 +25,8 @@ pub struct Host {
     pub sockets: Option<Vec<Socket>>,
     /// Tracked connections.
     pub sessions: Option<Vec<Session>>,
+    /// Multicast groups by interface (`ip -j maddr`).
+    pub groups: Option<ip::Groups>,
     /// Relevant sysctls by dotted name.
     pub sysctls: Option<BTreeMap<String, String>>,
 }
@@ -261,6 +263,19 @@ impl Host {
                     || routes.as_ref().is_some_and(|all| all.iter().any(local_route)),
             ),
         }
+    }
+
+    /// Whether an interface has exactly this address.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.interface_of(address).is_some()
+    }
+
+    /// Name of the interface that has this address.
+    #[must_use]
+    pub fn interface_of(&self, address: IpAddr) -> Option<&str> {
+        let has = |interface: &&Interface| interface.addresses.iter().any(|own| own.address == address);
+        self.interfaces.iter().flatten().find(has).map(|interface| &*interface.name)
     }
 
     /// The interface called `name`.

@@ -52,6 +52,8 @@ pub(super) struct Answer<'r> {
     certain: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     decided_by: Option<Place<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped_by: Option<&'r str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     because: Vec<Because<'r>>,
     #[serde(skip_serializing_if = "<[TraceVerdict]>::is_empty")]
@@ -65,6 +67,8 @@ pub(super) struct Document<'r> {
     verdict: TraceVerdict,
     certain: bool,
     decided_by: Option<Place<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped_by: Option<&'r str>,
     because: Vec<Because<'r>>,
     may: &'r [TraceVerdict],
     notes: &'r [String],
@@ -130,6 +134,7 @@ pub(super) fn answer<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace) -> A
         verdict: trace.verdict,
         certain: trace.certain,
         decided_by: decided_by(meanings, trace, false),
+        stopped_by: trace.stopped_by.as_deref(),
         because: because(meanings, trace, false),
         may: if trace.certain { &[] } else { &trace.may },
     }
@@ -150,6 +155,7 @@ pub(super) fn whole<'t, 'r: 't>(meanings: &Meanings<'r>, packet: &Packet, trace:
         verdict: trace.verdict,
         certain: trace.certain,
         decided_by: decided_by(meanings, trace, true),
+        stopped_by: trace.stopped_by.as_deref(),
         because: because(meanings, trace, true),
         may: &trace.may,
         notes: &trace.notes,
@@ -214,6 +220,9 @@ pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> 
 pub(super) fn reason(meanings: &Meanings<'_>, trace: &Trace) -> String {
     let ruleset = meanings.ruleset();
     let Some(at) = trace.decided_by else {
+        if let Some(why) = &trace.stopped_by {
+            return format!("by the kernel, not the firewall: {why}");
+        }
         if trace.certain {
             return "no rule and no policy stands in the way".to_owned();
         }

@@ -60,6 +60,7 @@ impl Trace {
         self.certain = false;
         self.decided_by = None;
         self.carried_out_by = None;
+        self.stopped_by = None;
         self.may = vec![TraceVerdict::Accept, TraceVerdict::Drop, TraceVerdict::Reject];
         let spots = spots.iter().map(|reason| Undecided { rule: None, reason: reason.clone() });
         self.because.extend(spots);

@@ -1,23 +1,23 @@
 //! The packet's way through the hooks: device, tracking, routing, NAT, loopback.
 
 use super::record::StepKind;
-use super::state::{Ct, Flow, State, Value, address, merge};
+use super::state::{Ct, State, Value, address, merge};
 use super::tracking::PickUp;
 use super::walk::Walk;
-use super::{Engine, Followed, Passage, Trace, TraceVerdict};
+use super::{Followed, Passage, Trace, TraceVerdict};
 use crate::analysis::path::{CONNTRACK_PRIORITY, Group, Unit};
-use crate::analysis::route::{RouteQuery, Routed};
-use crate::packet::{CtState, CtStatus, Direction, Hook, InterfacePattern, Packet, address_bits};
+use crate::packet::{CtState, CtStatus, Direction, Hook, InterfacePattern};
 use crate::ruleset::{interface_interval, interface_number};
 
 /// Chains of equal priority are tried in every order up to this many; then nobody knows.
 pub(super) const MAX_PERMUTED: usize = 4;
 
-fn lo() -> Value {
+pub(super) fn lo() -> Value {
     Value::Known(interface_number(b"lo"))
 }
 
-const NONE: Value = Value::Known(0);
+/// No interface.
+pub(super) const NONE: Value = Value::Known(0);
 
 impl<'e> Walk<'e, '_> {
     /// Walks the whole path, or the one hook asked for, and sums up.
@@ -44,6 +44,7 @@ impl<'e> Walk<'e, '_> {
         let verdict =
             if certain { may.first().copied().unwrap_or(TraceVerdict::Unknown) } else { TraceVerdict::Unknown };
         let decision = if certain { self.ends.iter().find_map(|end| end.by) } else { None };
+        let stopped_by = if certain && decision.is_none() { self.stopped.first().cloned() } else { None };
         let open = self.because;
         let because = if certain { Vec::new() } else { open.clone() };
         let states = if self.states == CtState(0) { self.packet.state } else { self.states };
@@ -52,6 +53,7 @@ impl<'e> Walk<'e, '_> {
             certain,
             decided_by: decision.map(|decision| decision.rule),
             carried_out_by: decision.and_then(|decision| decision.carried_out_by),
+            stopped_by,
             because,
             may,
             notes: self.notes,
@@ -96,6 +98,7 @@ impl<'e> Walk<'e, '_> {
         }
         let states = self.device(Hook::Ingress, states);
         let states = self.bridged(states);
+        let states = self.received(states);
         let states = self.hook(Hook::Prerouting, states);
         let (to_host, through) = self.route_arrived(states, local);
         let mut left = if to_host.is_empty() { to_host } else { self.hook(Hook::Input, to_host) };
@@ -105,6 +108,16 @@ impl<'e> Walk<'e, '_> {
             left.append(&mut self.device(Hook::Egress, states));
         }
         left
+    }
+
+    /// What the stack refuses before it asks any rule.
+    fn received(&mut self, states: Vec<State>) -> Vec<State> {
+        let mut passed = Vec::new();
+        for state in states {
+            let stop = self.refused_at_once(&state.flow);
+            passed.extend(self.past(state, stop.as_slice()));
+        }
+        passed
     }
 
     /// From a local process.
@@ -142,6 +155,7 @@ impl<'e> Walk<'e, '_> {
         left
     }
 
+<<<<<<< HEAD
     /// Fills in the interface a packet leaves by.
     fn complete_oif(&mut self, states: &mut [State]) {
         if self.packet.oif.is_some() {
@@ -278,6 +292,8 @@ impl<'e> Walk<'e, '_> {
         states
     }
 
+=======
+>>>>>>> 9860462 (Say what the kernel itself drops: martians, rp_filter, routes that end, forwarding that is off)
     /// All base chains of a hook of the IP stack.
     fn hook(&mut self, hook: Hook, mut states: Vec<State>) -> Vec<State> {
         if states.is_empty() {
@@ -465,19 +481,6 @@ fn passage(state: &State, v6: bool) -> Passage {
         ct_mark: word(flow.ct_mark).filter(|_| tracked),
         status: word(flow.status).filter(|_| tracked).map(CtStatus),
     }
-}
-
-/// Where a packet would be sent as it is now.
-fn route<'e>(engine: &Engine<'e>, packet: &Packet, flow: &Flow) -> Routed<'e> {
-    let v6 = packet.dst.is_ipv6();
-    let Some(destination) = flow.dst.known() else { return Routed::Unknown };
-    let query = RouteQuery {
-        source: flow.src.known().map(|bits| address(bits, v6)),
-        mark: flow.mark.known().and_then(|mark| u32::try_from(mark).ok()),
-        iif: if flow.iif == NONE { lo().known() } else { flow.iif.known() },
-        ..RouteQuery::from_here(address(destination, v6))
-    };
-    engine.router.lookup(&query)
 }
 
 /// Every order of `0..count`.

@@ -9,6 +9,7 @@
 //! **Walk.** [`crate::analysis::path`] says which base chains hang at a hook; `drive` leads the packet through the hooks
 //! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
 
+mod arrival;
 mod blind;
 mod bytes;
 mod drive;
@@ -18,6 +19,7 @@ mod index;
 mod ipset;
 mod nat;
 mod record;
+mod routing;
 mod session;
 mod state;
 #[cfg(test)]
@@ -35,9 +37,10 @@ use std::sync::{Arc, OnceLock};
 pub use blind::blind_spots;
 pub use record::{RuleOutcome, StepKind, TraceStep};
 
+use super::devices::Devices;
 use super::path::{self, BaseRef, Group};
 use super::route::Router;
-use crate::host::Host;
+use crate::host::{Host, RouteKind, RuleAction};
 use crate::packet::{CtState, CtStatus, Family, Hook, Packet};
 use crate::ruleset::{Elements, Name, RuleRef, Ruleset, Set, SetRef};
 use index::SetIndex;
@@ -111,6 +114,9 @@ pub struct Trace {
     /// The rule that carried the decision out, when it only read a mark that `decided_by` had set: Felix's policies decide
     /// by mark bits, and its hook chains act on them.
     pub carried_out_by: Option<RuleRef>,
+    /// Why the kernel itself stops it, outside the rules (routing, `rp_filter`, martian addresses, …), when that is what
+    /// decided; names the setting or route.
+    pub stopped_by: Option<String>,
     /// What could not be decided, in the order it was met; empty when the verdict is certain.
     pub because: Vec<Undecided>,
     /// The verdicts that are possible; just the one when it is certain.
@@ -192,6 +198,9 @@ pub fn trace(ruleset: &Ruleset, host: &Host, packet: &Packet, options: &TraceOpt
 pub struct Engine<'a> {
     ruleset: &'a Ruleset,
     router: Router<'a>,
+    devices: Devices,
+    /// IPv4 has policy rules or local routes beyond the kernel's own, which makes source checks go by routes.
+    custom_routing4: bool,
     /// By table: chain name to index.
     chains: Vec<HashMap<&'a str, usize>>,
     /// By table: nft sets.
@@ -247,6 +256,8 @@ impl<'a> Engine<'a> {
         Self {
             ruleset,
             router: Router::new(host),
+            devices: Devices::new(host),
+            custom_routing4: custom_routing4(host),
             chains: ruleset.tables.iter().map(names).collect(),
             sets: ruleset.tables.iter().map(|table| prepared(&table.sets)).collect(),
             ipsets: prepared(&ruleset.ipsets),
@@ -338,4 +349,22 @@ impl<'a> Prepared<'a> {
 
 fn identity(elements: &Elements) -> usize {
     std::ptr::from_ref(elements).addr()
+}
+
+/// Whether IPv4 routing knows more rules, or more local routes, than the kernel makes by itself.
+fn custom_routing4(host: &Host) -> bool {
+    let standard = |rule: &crate::host::RoutingRule| {
+        let table = matches!(
+            (rule.priority, &rule.action),
+            (0, RuleAction::Table(255)) | (32766, RuleAction::Table(254)) | (32767, RuleAction::Table(253))
+        );
+        table && rule.source.is_none() && rule.destination.is_none() && rule.mark.is_none()
+    };
+    let own_rules = host.rules.iter().flatten().any(|rule| rule.ipv6 != Some(true) && !standard(rule));
+    let locals = host.routes.iter().flatten().filter(|route| route.kind == RouteKind::Local);
+    own_rules
+        || locals.filter(|route| route.destination.is_ipv4()).any(|route| {
+            let address = route.destination.address();
+            !(address.is_loopback() || route.destination.length() == 32 && host.has_address(address))
+        })
 }

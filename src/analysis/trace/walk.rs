@@ -34,6 +34,8 @@ pub(super) struct Walk<'e, 'w> {
     pub(super) options: TraceOptions,
     pub(super) questions: Questions,
     pub(super) ends: Vec<End>,
+    /// Why the kernel itself ended the packet's way, outside the rules.
+    pub(super) stopped: Vec<String>,
     pub(super) because: Vec<Undecided>,
     pub(super) notes: Vec<String>,
     pub(super) recorder: Recorder,
@@ -89,6 +91,7 @@ impl<'e, 'w> Walk<'e, 'w> {
             options,
             questions: Questions::default(),
             ends: Vec::new(),
+            stopped: Vec::new(),
             because: Vec::new(),
             notes: Vec::new(),
             recorder: Recorder::new(options.record, options.verbose),
@@ -107,6 +110,14 @@ impl<'e, 'w> Walk<'e, 'w> {
         let end = End { verdict, by };
         if !self.ends.contains(&end) {
             self.ends.push(end);
+        }
+    }
+
+    /// The kernel itself ends the packet's way, whatever the rules say.
+    pub(super) fn end_by_kernel(&mut self, verdict: TraceVerdict, why: String) {
+        self.end(verdict, None);
+        if !self.stopped.contains(&why) {
+            self.stopped.push(why);
         }
     }
 

@@ -159,7 +159,7 @@ pub(super) fn prefix(text: &str) -> Interval {
     Interval { low, high }
 }
 
-/// A bastion: ens5 with 10.0.1.10/24 and a default route, tun0 to 10.8.0.0/16.
+/// A bastion: ens5 with 10.0.1.10/24 and a default route, tun0 to 10.8.0.0/16. It forwards, and takes every source.
 pub(super) fn bastion() -> Host {
     let route = |destination: &str, table, kind, device: &str| {
         Route::plain(destination.parse().expect("a prefix"), table, kind, Some(device))
@@ -172,7 +172,13 @@ pub(super) fn bastion() -> Host {
         dynamic: false,
     };
     let ens5 = Interface { index: 2, name: "ens5".into(), up: true, addresses: vec![address], ..Interface::default() };
+    let settings = [("rp_filter", "0"), ("accept_local", "1"), ("forwarding", "1"), ("route_localnet", "0")];
+    let sysctls = ["all", "ens5", "tun0"]
+        .into_iter()
+        .flat_map(|device| settings.map(|(name, value)| (format!("net.ipv4.conf.{device}.{name}"), value.to_owned())));
+    let forwarding6 = ("net.ipv6.conf.all.forwarding".to_owned(), "1".to_owned());
     Host {
+        sysctls: Some(sysctls.chain([forwarding6]).collect()),
         interfaces: Some(vec![ens5]),
         routes: Some(vec![
             route("0.0.0.0/0", 254, RouteKind::Unicast, "ens5"),

@@ -77,7 +77,11 @@ fn the_route_tells_the_outgoing_interface() {
 #[test]
 fn a_packet_in_for_another_host_is_remarked() {
     let trace = with_host(&Ruleset::default(), &Packet { dst: ip("10.9.9.9"), ..tcp_in(22) });
-    assert_eq!(trace.notes, ["10.9.9.9 is not an address of this host"]);
+    assert_eq!(trace.notes, ["10.9.9.9 is not an address of this host: the packet is forwarded"]);
+    assert_eq!(
+        with_host(&ruleset([table([refuse(Hook::Input)])]), &Packet { dst: ip("10.9.9.9"), ..tcp_in(22) }).verdict,
+        Accept
+    );
 }
 
 #[test]

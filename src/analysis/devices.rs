@@ -1,0 +1,195 @@
+//! What the kernel's settings say of each network device, looked up once.
+//!
+//! A setting that was not read is `None`: the answers that hang on it are open, those that do not stay certain.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use crate::host::{Host, Interface};
+use crate::ruleset::interface_number;
+
+/// A device and the settings that decide about its packets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Device {
+    /// Its name.
+    pub name: Box<str>,
+    /// `rp_filter`: the larger of `all` and its own; several values where one of them is not known.
+    pub rp_filter: Vec<u32>,
+    /// `accept_local`, by `all` or its own.
+    pub accept_local: Option<bool>,
+    /// `route_localnet`, by `all` or its own.
+    pub route_localnet: Option<bool>,
+    /// `src_valid_mark`, by `all` or its own.
+    pub src_valid_mark: Option<bool>,
+    /// `send_redirects`, by `all` or its own.
+    pub send_redirects: Option<bool>,
+    /// IPv4 `forwarding` of packets that come in by it.
+    pub forwards4: Option<bool>,
+    /// IPv6 forwarding: of the whole host, or forced for this device.
+    pub forwards6: Option<bool>,
+    /// `bc_forwarding`, by `all` and its own.
+    pub bc_forwarding: Option<bool>,
+    /// `disable_ipv6`.
+    pub disable_ipv6: Option<bool>,
+    /// Whether it has an IPv4 address.
+    pub has_ipv4: Option<bool>,
+    /// Last 24 bits of its IPv6 addresses: each has a solicited-node group (RFC 4291, 2.7.1).
+    pub solicited: BTreeSet<u32>,
+    /// Groups it has joined.
+    pub groups: Option<BTreeSet<IpAddr>>,
+    /// The VRF it is, or belongs to.
+    pub vrf: Option<Box<str>>,
+    /// The bridge it is a port of.
+    pub bridge: Option<Box<str>>,
+}
+
+/// The devices of a host.
+#[derive(Debug)]
+pub struct Devices {
+    by_number: HashMap<u128, Device>,
+    /// What is known of a device nobody listed.
+    other: Device,
+}
+
+impl Devices {
+    /// Of this host.
+    #[must_use]
+    pub fn new(host: &Host) -> Self {
+        let settings = Settings { sysctls: host.sysctls.as_ref() };
+        let mut names: BTreeSet<&str> = host.interfaces.iter().flatten().map(|interface| &*interface.name).collect();
+        let set: BTreeSet<String> =
+            host.sysctls.iter().flat_map(BTreeMap::keys).filter_map(|name| named_in(name)).collect();
+        names.extend(set.iter().map(String::as_str));
+        names.extend(host.groups.iter().flatten().map(|(name, _)| &**name));
+        let device = |name: &str| {
+            let mut device = settings.device(name);
+            device.groups = host.groups.as_ref().map(|all| all.get(name).cloned().unwrap_or_default());
+            if let Some(interface) = host.interface(name) {
+                known(&mut device, interface, host);
+            }
+            device
+        };
+        let by_number = names.into_iter().map(|name| (interface_number(name.as_bytes()), device(name))).collect();
+        Self { by_number, other: settings.device("") }
+    }
+
+    /// The device with this [`interface_number`].
+    #[must_use]
+    pub fn get(&self, number: u128) -> &Device {
+        self.by_number.get(&number).unwrap_or(&self.other)
+    }
+}
+
+fn known(device: &mut Device, interface: &Interface, host: &Host) {
+    let addresses = || interface.addresses.iter().map(|own| own.address);
+    device.has_ipv4 = Some(addresses().any(|address| address.is_ipv4()));
+    device.solicited = addresses()
+        .filter_map(|address| match address {
+            IpAddr::V6(v6) => u32::try_from(v6.to_bits() & 0xff_ffff).ok(),
+            IpAddr::V4(_) => None,
+        })
+        .collect();
+    let master = interface.master.as_deref().map(|name| (name, host.interface(name).map(|master| &*master.kind)));
+    device.vrf = match (&*interface.kind, master) {
+        ("vrf", _) => Some(interface.name.clone()),
+        (_, Some((name, Some("vrf")))) => Some(name.into()),
+        _ => None,
+    };
+    device.bridge = master.filter(|(_, kind)| *kind == Some("bridge")).map(|(name, _)| name.into());
+}
+
+/// The device a setting is about: `net.ipv4.conf.eth0/1.rp_filter`.
+fn named_in(setting: &str) -> Option<String> {
+    let rest = setting.strip_prefix("net.ipv4.conf.").or_else(|| setting.strip_prefix("net.ipv6.conf."))?;
+    let name = rest.split('.').next()?;
+    (name != "all" && name != "default").then(|| name.replace('/', "."))
+}
+
+/// Settings by name, as `sysctl` prints them.
+struct Settings<'a> {
+    sysctls: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Settings<'_> {
+    fn number(&self, name: &str) -> Option<u32> {
+        self.sysctls?.get(name)?.parse().ok()
+    }
+
+    /// `net.ipv4.conf.eth0/1.rp_filter`: dots of names are slashes.
+    fn of(&self, family: &str, device: &str, name: &str) -> Option<u32> {
+        self.number(&format!("net.{family}.conf.{}.{name}", device.replace('.', "/")))
+    }
+
+    fn either(&self, device: &str, name: &str) -> Option<bool> {
+        match ["all", device].map(|of| self.of("ipv4", of, name).map(|value| value != 0)) {
+            [Some(true), _] | [_, Some(true)] => Some(true),
+            [Some(false), Some(false)] => Some(false),
+            _ => None,
+        }
+    }
+
+    fn device(&self, name: &str) -> Device {
+        let rp_filter: BTreeSet<u32> = {
+            let possible = |of: &str| self.of("ipv4", of, "rp_filter").map_or(vec![0, 1, 2], |value| vec![value]);
+            let own = possible(name);
+            possible("all").into_iter().flat_map(|all| own.iter().map(move |own| all.max(*own))).collect()
+        };
+        let both = ["all", name].map(|of| self.of("ipv4", of, "bc_forwarding").map(|value| value != 0));
+        let all6 = self.of("ipv6", "all", "forwarding").map(|value| value != 0);
+        // kernels before 6.17 have no such setting
+        let forced = self.of("ipv6", name, "force_forwarding").unwrap_or(0) != 0;
+        Device {
+            name: name.into(),
+            rp_filter: rp_filter.into_iter().collect(),
+            accept_local: self.either(name, "accept_local"),
+            route_localnet: self.either(name, "route_localnet"),
+            src_valid_mark: self.either(name, "src_valid_mark"),
+            send_redirects: self.either(name, "send_redirects"),
+            forwards4: self
+                .of("ipv4", name, "forwarding")
+                .or_else(|| self.number("net.ipv4.ip_forward"))
+                .map(|value| value != 0),
+            forwards6: if forced { Some(true) } else { all6 },
+            // rare, and off unless somebody turns it on
+            bc_forwarding: match both {
+                [Some(true), Some(true)] => Some(true),
+                _ => Some(false),
+            },
+            disable_ipv6: self.of("ipv6", name, "disable_ipv6").map(|value| value != 0),
+            ..Device::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(lines: &[(&str, &str)]) -> BTreeMap<String, String> {
+        lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn settings_of_all_and_of_one_device_are_combined_as_the_kernel_does() {
+        let sysctls = settings(&[
+            ("net.ipv4.conf.all.rp_filter", "1"),
+            ("net.ipv4.conf.eth0/1.rp_filter", "2"),
+            ("net.ipv4.conf.eth1.rp_filter", "0"),
+            ("net.ipv4.conf.all.accept_local", "0"),
+            ("net.ipv4.conf.eth1.accept_local", "1"),
+            ("net.ipv4.conf.all.route_localnet", "0"),
+            ("net.ipv4.ip_forward", "1"),
+            ("net.ipv4.conf.eth1.forwarding", "0"),
+            ("net.ipv6.conf.all.forwarding", "0"),
+            ("net.ipv6.conf.eth1.force_forwarding", "1"),
+        ]);
+        let settings = Settings { sysctls: Some(&sysctls) };
+        let [vlan, eth1, gone] = ["eth0.1", "eth1", "eth9"].map(|name| settings.device(name));
+        assert_eq!((vlan.rp_filter, eth1.rp_filter, gone.rp_filter), (vec![2], vec![1], vec![1, 2]));
+        assert_eq!((vlan.accept_local, eth1.accept_local), (None, Some(true)));
+        assert_eq!((vlan.forwards4, eth1.forwards4), (Some(true), Some(false)));
+        assert_eq!((vlan.forwards6, eth1.forwards6), (Some(false), Some(true)));
+        let nothing = Settings { sysctls: None }.device("eth0");
+        assert_eq!((nothing.rp_filter, nothing.forwards4, nothing.route_localnet), (vec![0, 1, 2], None, None));
+    }
+}
