@@ -33,8 +33,6 @@ pub struct Device {
     pub disable_ipv6: Option<bool>,
     /// Whether it has an IPv4 address.
     pub has_ipv4: Option<bool>,
-    /// Last 24 bits of its IPv6 addresses: each has a solicited-node group (RFC 4291, 2.7.1).
-    pub solicited: BTreeSet<u32>,
     /// Groups it has joined.
     pub groups: Option<BTreeSet<IpAddr>>,
     /// The VRF it is, or belongs to.
@@ -81,14 +79,7 @@ impl Devices {
 }
 
 fn known(device: &mut Device, interface: &Interface, host: &Host) {
-    let addresses = || interface.addresses.iter().map(|own| own.address);
-    device.has_ipv4 = Some(addresses().any(|address| address.is_ipv4()));
-    device.solicited = addresses()
-        .filter_map(|address| match address {
-            IpAddr::V6(v6) => u32::try_from(v6.to_bits() & 0xff_ffff).ok(),
-            IpAddr::V4(_) => None,
-        })
-        .collect();
+    device.has_ipv4 = Some(interface.addresses.iter().any(|own| own.address.is_ipv4()));
     let master = interface.master.as_deref().map(|name| (name, host.interface(name).map(|master| &*master.kind)));
     device.vrf = match (&*interface.kind, master) {
         ("vrf", _) => Some(interface.name.clone()),

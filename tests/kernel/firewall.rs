@@ -99,20 +99,23 @@ fn culprit(error: &str, text: &str) -> String {
 /// Lists the namespace's firewall and network as a snapshot's raw files.
 pub(crate) fn list() -> Result<SnapshotFiles, String> {
     let mut files = SnapshotFiles::default();
-    let mut keep = |name: &str, program: &str, arguments: &[&str]| -> Result<(), String> {
+    let keep = |files: &mut SnapshotFiles, name: &str, program: &str, arguments: &[&str]| -> Result<(), String> {
         files.files.insert(name.to_owned(), FileState::Present(tool(program, arguments, "")?));
         Ok(())
     };
-    keep("nft-ruleset.json", "nft", &["-j", "list", "ruleset"])?;
-    keep("ipset-save.txt", "ipset", &["save"])?;
+    keep(&mut files, "nft-ruleset.json", "nft", &["-j", "list", "ruleset"])?;
+    keep(&mut files, "ipset-save.txt", "ipset", &["save"])?;
     for (_, _, legacy, nft) in IPTABLES {
-        keep(&format!("{legacy}.txt"), legacy, &["-c"])?;
-        keep(&format!("{nft}.txt"), nft, &["-c"])?;
+        keep(&mut files, &format!("{legacy}.txt"), legacy, &["-c"])?;
+        keep(&mut files, &format!("{nft}.txt"), nft, &["-c"])?;
     }
-    keep("ip-addr.json", "ip", &["-j", "addr"])?;
-    keep("ip-link.json", "ip", &["-j", "-d", "link"])?;
-    keep("ip-route.json", "ip", &["-j", "route", "show", "table", "all"])?;
-    keep("ip-rule.json", "ip", &["-j", "rule"])?;
-    keep("sysctl.txt", "sysctl", &["-a", "-r", "^net\\.(ipv[46]\\.(conf|ip_forward)|netfilter)"])?;
+    keep(&mut files, "ip-addr.json", "ip", &["-j", "addr"])?;
+    keep(&mut files, "ip-link.json", "ip", &["-j", "-d", "link"])?;
+    keep(&mut files, "ip-route.json", "ip", &["-j", "route", "show", "table", "all"])?;
+    keep(&mut files, "ip-maddr.json", "ip", &["-j", "maddr"])?;
+    let mut rules = tool("ip", &["-j", "rule"], "")?;
+    rules.extend(tool("ip", &["-6", "-j", "rule"], "")?);
+    files.files.insert("ip-rule.json".to_owned(), FileState::Present(rules));
+    keep(&mut files, "sysctl.txt", "sysctl", &["-a", "-r", "^net\\.(ipv[46]\\.(conf|ip_forward)|netfilter)"])?;
     Ok(files)
 }

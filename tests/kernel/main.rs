@@ -19,6 +19,7 @@ mod judge;
 mod lab;
 mod nflog;
 mod nft_cases;
+mod path;
 mod random;
 mod self_check;
 mod tun;

@@ -55,6 +55,8 @@ pub(crate) enum Refusal {
     Reset,
     /// ICMP or ICMPv6 destination unreachable, with its code.
     Unreachable(u8),
+    /// ICMP or ICMPv6 time exceeded.
+    Exceeded,
 }
 
 /// An open NFLOG group.
@@ -158,6 +160,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         (Protocol::ICMP, Some(3), Some(code), _) | (Protocol::ICMPV6, Some(1), Some(code), _) => {
             Some(Refusal::Unreachable(*code))
         }
+        (Protocol::ICMP, Some(11), ..) | (Protocol::ICMPV6, Some(3), ..) => Some(Refusal::Exceeded),
         _ => None,
     };
     let text = std::str::from_utf8(prefix).ok()?;

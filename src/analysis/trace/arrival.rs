@@ -107,16 +107,19 @@ impl<'e> Walk<'e, '_> {
     }
 
     fn arrival4(&self, flow: &Flow, src: Ipv4Addr, dst: Ipv4Addr, device: Option<&Device>) -> Received<'e> {
+        let mut stops = Vec::new();
         if let Some(device) = device
             && let Some(stop) = martian4(src, dst, device, self.packet.protocol)
         {
-            return Received::stopped(stop);
+            if stop.sure {
+                return Received::stopped(stop);
+            }
+            stops.push(stop);
         }
-        let mut stops = Vec::new();
         if dst.is_multicast() {
             if let Some(device) = device {
                 stops.extend(not_joined4(dst, device));
-                if !is_zeronet(src) {
+                if !src.is_unspecified() {
                     stops.extend(self.source(flow, src, None, device, None));
                 }
             }
@@ -143,7 +146,7 @@ impl<'e> Walk<'e, '_> {
                 Received { stops, goes: Goes::Here }
             }
             (RouteKind::Broadcast, _) if device.and_then(|device| device.bc_forwarding) != Some(true) || broadcast => {
-                if let Some(device) = device.filter(|_| !is_zeronet(src)) {
+                if let Some(device) = device.filter(|_| !src.is_unspecified()) {
                     stops.extend(self.source(flow, src, None, device, None));
                 }
                 Received { stops, goes: Goes::Here }
@@ -165,9 +168,11 @@ impl<'e> Walk<'e, '_> {
                     _ => Received::stopped(Stop::reject(ends(dst.into(), kind, found))),
                 }
             }
-            (RouteKind::Unicast, Some(found)) => {
+            // a broadcast that is passed on (bc_forwarding) does not ask whether forwarding is on
+            (kind @ (RouteKind::Unicast | RouteKind::Broadcast), Some(found)) => {
                 if let Some(device) = device {
                     match forwards {
+                        _ if kind == RouteKind::Broadcast => {}
                         Some(false) => return Received::stopped(Stop::drop(off(device))),
                         None if !self.takes_forwarding_for_granted(flow) => {
                             let why = format!(
@@ -246,7 +251,8 @@ impl<'e> Walk<'e, '_> {
             (false, true) if socket => " (unless the connection's socket still knows a route)",
             _ => "",
         };
-        Some(Stop { sure: bad && !open && !socket, ..Stop::drop(format!("{why}{doubt}")) })
+        // kernels before 5.3 ask nothing of 0.0.0.0/8 where they take it at all
+        Some(Stop { sure: bad && !open && !socket && !is_zeronet(src), ..Stop::drop(format!("{why}{doubt}")) })
     }
 
     fn source_under(
@@ -371,8 +377,8 @@ impl<'e> Walk<'e, '_> {
         if device.disable_ipv6 == Some(true) {
             return Some(Stop::drop(format!("IPv6 is off on {name} (net.ipv6.conf.{name}.disable_ipv6=1)")));
         }
-        let why = if src.is_multicast() || src.to_ipv4_mapped().is_some() {
-            format!("{src} is no source address that IPv6 takes")
+        let why = if src.is_multicast() {
+            format!("martian source {src}: nobody sends from a group's address")
         } else if src.is_loopback() || dst.is_loopback() {
             format!("::1 is taken from lo only, not from {name}")
         } else if dst.is_multicast() && scope <= 1 {
@@ -399,11 +405,16 @@ fn martian4(src: Ipv4Addr, dst: Ipv4Addr, device: &Device, protocol: Protocol) -
     if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
         return None;
     }
+    // since Linux 5.3 the rest of 0.0.0.0/8 is as good as any
     if is_zeronet(src) {
-        return source("an unconfigured sender speaks to 255.255.255.255 only");
+        let sure = src.is_unspecified();
+        let since = if sure { "" } else { ", before Linux 5.3 in all of 0.0.0.0/8" };
+        let stop = source(&format!("an unconfigured sender speaks to 255.255.255.255 only{since}"));
+        return stop.map(|stop| Stop { sure, ..stop });
     }
     if is_zeronet(dst) {
-        return Some(Stop::drop(format!("martian destination {dst}: 0.0.0.0/8 is nobody's address")));
+        let stop = Stop::drop(format!("martian destination {dst}: 0.0.0.0/8 was nobody's address before Linux 5.3"));
+        return Some(Stop { sure: dst.is_unspecified(), ..stop });
     }
     if dst.is_loopback() {
         return localnet(dst, "destination", device);
@@ -433,12 +444,6 @@ fn not_joined4(group: Ipv4Addr, device: &Device) -> Option<Stop> {
 }
 
 fn not_joined6(group: Ipv6Addr, device: &Device) -> Option<Stop> {
-    let [first, .., f, a, b, c] = group.octets();
-    let solicited = group.segments()[..6] == [0xff02, 0, 0, 0, 0, 1] && f == 0xff;
-    let low = u32::from_be_bytes([0, a, b, c]);
-    if first != 0xff || solicited && device.solicited.contains(&low) {
-        return None;
-    }
     let joined = device.groups.as_ref()?;
     let member = group == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) || joined.contains(&group.into());
     (!member).then(|| Stop::drop(format!("this host is not a member of {group} on {} (ip maddr)", device.name)))

@@ -1,0 +1,327 @@
+//! The path outside the rules: what the kernel itself does with a packet, under settings, routes and addresses of every
+//! kind. Each packet is sent for real, and what became of it is compared with what the library says.
+//!
+//! Where a packet leaves is told by its fate, too: ports 101 to 104 are refused on one interface each.
+
+use std::net::IpAddr;
+
+use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject};
+use hepguard::packet::{Direction, Packet, Protocol};
+
+use crate::firewall::{self, Firewall};
+use crate::harness::{in_namespace, sysctl, tool};
+use crate::judge::{Judgement, Listings};
+use crate::lab::{DEVICES, Lab, Outcome, Shot};
+use crate::self_check::shot;
+
+/// A host and what is sent to it.
+#[derive(Default)]
+struct Scene {
+    /// Lines of `ip -batch` and `ip -6 -batch`, on top of the lab's.
+    routing: [&'static str; 2],
+    /// Settings by path below `net`, on top of the lab's; `*` as a device stands for all of them.
+    settings: Vec<(String, &'static str)>,
+    shots: Vec<Shot>,
+}
+
+/// Figures of one scene.
+#[derive(Default, Debug)]
+struct Counts {
+    passed: usize,
+    stopped: usize,
+    unknown: usize,
+}
+
+/// Refuses, where packets leave, port 101 on the first interface, 102 on the second and so on.
+fn by_interface() -> Firewall {
+    let mut nft = "table inet t {\nchain o { type filter hook postrouting priority 0;\n".to_owned();
+    for (port, device) in (101..).zip(DEVICES) {
+        nft += &format!("oifname {device} udp dport {port} drop\n");
+    }
+    nft += "}\n}\n";
+    Firewall { nft, ..Firewall::default() }
+}
+
+fn udp(direction: Direction, src: &str, dst: &str, dport: u16) -> Shot {
+    shot(direction, Protocol::UDP, src, dst, 40_000, dport)
+}
+
+fn with(mut shot: Shot, change: impl Fn(&mut Packet)) -> Shot {
+    change(&mut shot.packet);
+    shot
+}
+
+fn from(device: &str, src: &str, dst: &str) -> Shot {
+    with(udp(Direction::In, src, dst, 100), |packet| packet.iif = Some(device.into()))
+}
+
+/// One packet for each interface it could leave by, and one that is refused nowhere.
+fn every_way(shot: &Shot) -> impl Iterator<Item = Shot> {
+    (100..105).map(|port| with(shot.clone(), |packet| packet.dport = Some(port)))
+}
+
+fn settle(scene: &Scene) {
+    for (family, lines) in [&[][..], &["-6"]].into_iter().zip(scene.routing) {
+        if !lines.is_empty() {
+            tool("ip", &[family, &["-batch", "-"]].concat(), lines).expect("routing");
+        }
+    }
+    for (path, value) in &scene.settings {
+        let devices: &[&str] = if path.contains('*') { &DEVICES } else { &["*"] };
+        for device in devices {
+            sysctl(&format!("net/{}", path.replace('*', device)), value).expect("setting");
+        }
+    }
+}
+
+/// Sends everything and compares. Certain answers must be right; `check` sees each answer.
+fn play(name: &str, scene: &Scene, mut check: impl FnMut(&Shot, TraceVerdict, &Judgement, &str)) -> Counts {
+    let mut lab = Lab::build().expect("a lab");
+    settle(scene);
+    by_interface().load().expect("rules load");
+    let listings = Listings::read(firewall::list().expect("a listing"));
+    let judge = listings.judge();
+    lab.open_eyes().expect("the probe loads");
+    let mut counts = Counts::default();
+    let mut wrong = Vec::new();
+    for shot in &scene.shots {
+        lab.reset_connections(&[]).expect("no connections");
+        let outcome = lab.shoot(shot).expect("the probe works");
+        let kernel = match outcome {
+            Outcome::Passed(_) | Outcome::Doubled => Accept,
+            Outcome::Stopped(Some(_)) => Reject,
+            Outcome::Stopped(None) => Drop,
+            Outcome::Refused(nix::Error::EINVAL) => Drop,
+            Outcome::Refused(_) => Reject,
+        };
+        let judgement = judge.judge(&shot.packet);
+        let possible = match kernel {
+            Accept => judgement.may_pass,
+            Reject => judgement.may_reject,
+            // an answer that finds no way back is not seen
+            _ => judgement.may_stop,
+        };
+        let unknown = judgement.may_pass && judgement.may_stop;
+        counts.unknown += usize::from(unknown);
+        *(if kernel == Accept { &mut counts.passed } else { &mut counts.stopped }) += 1;
+        let story = || format!("{outcome:?}\n{:?}\n{}", shot.packet, judge.explain(&shot.packet));
+        if !possible {
+            wrong.push(story());
+        }
+        check(shot, kernel, &judgement, &story());
+    }
+    by_interface().unload().expect("rules unload");
+    assert!(
+        wrong.is_empty(),
+        "{name}: {} of {} wrong\n{:?}\n{}\n{}",
+        wrong.len(),
+        scene.shots.len(),
+        scene.settings,
+        wrong.iter().take(3).cloned().collect::<String>(),
+        listings.remarks()
+    );
+    counts
+}
+
+/// Everything the scene sends is decided.
+fn decided(name: &str, scene: &Scene) {
+    in_namespace(name, || {
+        let counts = play(name, scene, |shot, _, judgement, story| {
+            // kernels differ
+            let old = [shot.packet.src, shot.packet.dst].contains(&IpAddr::from([0, 1, 2, 3]));
+            assert!(old || !(judgement.may_pass && judgement.may_stop), "{name}: undecided: {story}");
+        });
+        println!("{name}: {counts:?}");
+        assert!(counts.passed > 0 && counts.stopped > 0, "{name}: one-sided: {counts:?}");
+    });
+}
+
+/// Sources and destinations of every kind, IPv4.
+const SOURCES4: [&str; 16] = [
+    "10.0.1.77",
+    "192.168.7.77",
+    "172.17.0.9",
+    "10.65.0.2",
+    "9.9.9.9",
+    "10.0.1.10",
+    "192.168.7.10",
+    "10.0.1.255",
+    "10.20.3.4",
+    "203.0.113.200",
+    "0.0.0.0",
+    "0.1.2.3",
+    "127.0.0.1",
+    "127.9.9.9",
+    "224.0.0.5",
+    "255.255.255.255",
+];
+const DESTINATIONS4: [&str; 16] = [
+    "10.0.1.10",
+    "192.168.7.10",
+    "10.20.3.4",
+    "10.0.1.255",
+    "255.255.255.255",
+    "224.0.0.1",
+    "224.0.0.77",
+    "239.1.2.3",
+    "127.0.0.1",
+    "0.0.0.0",
+    "0.1.2.3",
+    "240.0.0.9",
+    "198.51.100.9",
+    "10.0.1.99",
+    "203.0.113.200",
+    "172.17.0.9",
+];
+const SOURCES6: [&str; 11] = [
+    "fd00:1::77",
+    "fd00:7::77",
+    "2001:db8::7",
+    "fd00:1::10",
+    "fd00:20::5",
+    "::",
+    "::1",
+    "fe80::77",
+    "ff02::1",
+    "::ffff:10.0.1.77",
+    "fd00:bad::1",
+];
+const DESTINATIONS6: [&str; 16] = [
+    "fd00:1::10",
+    "fd00:7::10",
+    "fd00:20::5",
+    "fd00:1::",
+    "fd00:51::9",
+    "2001:db8::99",
+    "fd00:1::99",
+    "fd00:dead::1",
+    "ff02::1",
+    "ff02::1:ff00:10",
+    "ff02::1:ff00:9999",
+    "ff02::5",
+    "ff01::1",
+    "ff00::5",
+    "::1",
+    "fe80::10",
+];
+
+fn grid(sources: &[&str], destinations: &[&str], devices: &[&str]) -> Vec<Shot> {
+    let mut shots = Vec::new();
+    for device in devices {
+        for src in sources {
+            shots.extend(destinations.iter().map(|dst| from(device, src, dst)));
+        }
+    }
+    shots
+}
+
+fn setting(path: &str, value: &'static str) -> (String, &'static str) {
+    (path.to_owned(), value)
+}
+
+#[test]
+fn ipv4_sources_and_destinations_of_every_kind_under_every_setting() {
+    const DEAD_END: &str = "route add unreachable 240.0.0.0/24\nroute add prohibit 203.0.113.0/25\n";
+    let settings: [&[(&str, &'static str)]; 10] = [
+        &[("ipv4/conf/all/accept_local", "0"), ("ipv4/conf/*/accept_local", "0")],
+        &[("ipv4/conf/all/accept_local", "0"), ("ipv4/conf/*/accept_local", "0"), ("ipv4/conf/all/rp_filter", "1")],
+        &[("ipv4/conf/all/rp_filter", "1")],
+        &[("ipv4/conf/ens5/rp_filter", "1"), ("ipv4/conf/eth1/rp_filter", "2")],
+        &[("ipv4/conf/all/rp_filter", "2"), ("ipv4/conf/ens5/rp_filter", "1")],
+        &[("ipv4/conf/*/route_localnet", "1"), ("ipv4/conf/all/rp_filter", "2")],
+        &[("ipv4/ip_forward", "0"), ("ipv4/conf/all/accept_local", "0"), ("ipv4/conf/ens5/accept_local", "0")],
+        &[("ipv4/conf/ens5/forwarding", "0")],
+        &[("ipv4/conf/all/send_redirects", "1"), ("ipv4/conf/all/accept_local", "0")],
+        &[("ipv4/conf/all/bc_forwarding", "1"), ("ipv4/conf/*/bc_forwarding", "1")],
+    ];
+    for (number, settings) in settings.iter().enumerate() {
+        let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
+        let shots = grid(&SOURCES4, &DESTINATIONS4, &["ens5", "eth1", "cali0a1b2c3d4e5"]);
+        decided(&format!("IPv4 grid {number}"), &Scene { routing: [DEAD_END, ""], settings, shots });
+    }
+}
+
+#[test]
+fn ipv6_sources_and_destinations_of_every_kind_under_every_setting() {
+    const DEAD_END: &str = "route add unreachable fd00:dead::/64\nroute add blackhole 2001:db8:1::/64\n";
+    let settings: [&[(&str, &'static str)]; 3] =
+        [&[], &[("ipv6/conf/all/forwarding", "0")], &[("ipv6/conf/eth1/disable_ipv6", "1")]];
+    for (number, settings) in settings.iter().enumerate() {
+        let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
+        let shots = grid(&SOURCES6, &DESTINATIONS6, &["ens5", "eth1"]);
+        decided(&format!("IPv6 grid {number}"), &Scene { routing: ["", DEAD_END], settings, shots });
+    }
+}
+
+#[test]
+fn a_hop_limit_is_used_up_by_forwarding_only() {
+    let mut shots = Vec::new();
+    for (src, own, other) in [("10.0.1.77", "10.0.1.10", "198.51.100.9"), ("fd00:1::77", "fd00:1::10", "fd00:51::9")] {
+        for ttl in 1..3 {
+            for dst in [own, other] {
+                shots.push(with(from("ens5", src, dst), |packet| packet.ttl = Some(ttl)));
+            }
+        }
+    }
+    decided("hop limit", &Scene { shots, ..Scene::default() });
+}
+
+#[test]
+fn policy_rules_and_tables_lead_arriving_packets() {
+    const RULES: &str = "route add default dev eth1 table 100\n\
+        route add blackhole default table 101\n\
+        route add unreachable default table 102\n\
+        route add throw 198.18.0.0/24 table 103\nroute add default dev docker0 table 103\n\
+        route add 198.18.0.0/15 dev docker0 tos 0x10\nroute add 198.18.0.0/15 dev eth1\n\
+        rule add pref 10 fwmark 0x1/0xf lookup 100\n\
+        rule add pref 20 from 10.0.1.64/26 to 198.51.100.0/24 lookup 103\n\
+        rule add pref 30 iif docker0 lookup 101\n\
+        rule add pref 40 tos 0x8 lookup 102\n\
+        rule add pref 50 ipproto udp dport 104 lookup 103\n\
+        rule add pref 60 not from 10.0.0.0/8 iif eth1 lookup 100\n\
+        rule add pref 70 to 203.0.113.0/26 goto 90\n\
+        rule add pref 80 to 203.0.113.0/24 prohibit\n\
+        rule add pref 90 lookup main suppress_prefixlength 0\n\
+        rule add pref 100 from 9.0.0.0/8 lookup 103\n\
+        rule add pref 110 uidrange 0-0 to 8.8.8.0/24 lookup 100\n\
+        rule add pref 120 oif eth1 blackhole\n";
+    const RULES6: &str = "route add default dev eth1 table 100\n\
+        route add blackhole default table 101\n\
+        route add prohibit default table 102\n\
+        rule add pref 10 fwmark 0x1/0xf lookup 100\n\
+        rule add pref 20 from fd00:1::/64 to 2001:db8::/33 lookup 102\n\
+        rule add pref 30 iif docker0 lookup 101\n\
+        rule add pref 40 tos 0x8 lookup 102\n\
+        rule add pref 50 ipproto udp dport 104 lookup 100\n\
+        rule add pref 70 to 2001:db8:8000::/34 goto 90\n\
+        rule add pref 80 to 2001:db8:8000::/33 unreachable\n\
+        rule add pref 90 lookup main suppress_prefixlength 0\n\
+        rule add pref 100 from fd00:7::/64 lookup 100\n";
+    let mut shots = Vec::new();
+    for device in ["ens5", "eth1", "docker0"] {
+        for src in ["10.0.1.77", "10.0.1.7", "192.168.7.7", "9.9.9.9"] {
+            for dst in
+                ["198.51.100.9", "198.18.0.9", "198.19.0.9", "203.0.113.9", "203.0.113.99", "8.8.8.8", "10.0.1.10"]
+            {
+                for tos in [0, 0x8, 0x10, 0x1b] {
+                    shots.extend(every_way(&with(from(device, src, dst), |packet| packet.tos = Some(tos))));
+                }
+            }
+        }
+        for src in ["fd00:1::77", "fd00:7::7", "2001:db9::7"] {
+            for dst in ["2001:db8::9", "2001:db8:8000::9", "2001:db8:c000::9", "fd00:51::9", "fd00:1::10"] {
+                for tos in [0, 0x8, 0x10] {
+                    shots.extend(every_way(&with(from(device, src, dst), |packet| packet.tos = Some(tos))));
+                }
+            }
+        }
+    }
+    for rp_filter in ["0", "1", "2"] {
+        let settings = vec![setting("ipv4/conf/all/rp_filter", rp_filter), setting("ipv4/conf/all/accept_local", "0")];
+        let shots = shots.clone();
+        decided(
+            &format!("policy routing, rp_filter {rp_filter}"),
+            &Scene { routing: [RULES, RULES6], settings, shots },
+        );
+    }
+}
