@@ -35,7 +35,7 @@ pub struct Snapshot {
 }
 
 /// Files of a snapshot folder that have one fixed name.
-pub const FILE_NAMES: [&str; 21] = [
+pub const FILE_NAMES: [&str; 22] = [
     "meta.json",
     "iptables-save.txt",
     "ip6tables-save.txt",
