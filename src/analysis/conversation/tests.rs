@@ -25,7 +25,7 @@ fn host(rules: &str) -> Snapshot {
         ("iptables-save.txt", rules),
         ("ip-addr.json", ADDRESSES),
         ("ip-route.json", ROUTES),
-        ("sysctl.txt", "net.netfilter.nf_conntrack_tcp_loose = 1\n"),
+        ("sysctl.txt", "net.netfilter.nf_conntrack_tcp_loose = 1\nnet.ipv4.ip_forward = 1\n"),
     ] {
         files.files.insert(name.to_owned(), FileState::Present(text.as_bytes().to_vec()));
     }

@@ -11,7 +11,7 @@ use super::walk::Walk;
 use crate::analysis::devices::Device;
 use crate::analysis::route::Found;
 use crate::host::RouteKind;
-use crate::packet::{CtState, PacketType, Protocol};
+use crate::packet::{CtState, Direction, PacketType, Protocol};
 use crate::ruleset::interface_number;
 
 /// A reason of the kernel's own to stop a packet.
@@ -157,7 +157,7 @@ impl<'e> Walk<'e, '_> {
             (kind @ (RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw), found) => {
                 match (forwards, device) {
                     (Some(false), Some(device)) => Received::stopped(Stop::drop(off(device))),
-                    (None, Some(device)) if !self.takes_forwarding_for_granted(flow) => {
+                    (None, Some(device)) if !self.is_told_to_forward() => {
                         let why =
                             format!("{} (forwarding on {} is not known)", ends(dst.into(), kind, found), device.name);
                         Received {
@@ -174,7 +174,7 @@ impl<'e> Walk<'e, '_> {
                     match forwards {
                         _ if kind == RouteKind::Broadcast => {}
                         Some(false) => return Received::stopped(Stop::drop(off(device))),
-                        None if !self.takes_forwarding_for_granted(flow) => {
+                        None if !self.is_told_to_forward() => {
                             let why = format!(
                                 "whether {} forwards IPv4 is not known (net.ipv4.conf.{}.forwarding)",
                                 device.name, device.name
@@ -194,11 +194,15 @@ impl<'e> Walk<'e, '_> {
         }
     }
 
-    /// The sender said it is forwarded; where no setting was read, that is taken to be so.
-    pub(super) fn takes_forwarding_for_granted(&self, flow: &Flow) -> bool {
-        self.packet.direction == crate::packet::Direction::Forward
-            && self.engine.router.host().sysctls.is_none()
-            && self.address(flow.dst) == Some(self.packet.dst)
+    /// Who asks about a forwarded packet says that this host forwards; where that setting was not read it is taken so.
+    pub(super) fn is_told_to_forward(&self) -> bool {
+        self.packet.direction == Direction::Forward
+    }
+
+    /// Whether packets that come in by the packet's interface are forwarded; `None` when not known.
+    pub(super) fn forwards(&self, flow: &Flow) -> Option<bool> {
+        let device = self.engine.devices.get(flow.iif.known()?);
+        if self.packet.dst.is_ipv4() { device.forwards4 } else { device.forwards6 }
     }
 
     /// Time to live, and what the link layer said, of a packet to be forwarded.
@@ -345,7 +349,7 @@ impl<'e> Walk<'e, '_> {
                             format!("{dst} is not this host, and forwarding is off (net.ipv6.conf.all.forwarding=0)");
                         return Received::stopped(Stop::drop(why));
                     }
-                    Some(None) if !self.takes_forwarding_for_granted(flow) => {
+                    Some(None) if !self.is_told_to_forward() => {
                         let why =
                             "whether this host forwards IPv6 is not known (net.ipv6.conf.all.forwarding)".to_owned();
                         stops.push(Stop { sure: false, ..Stop::drop(why) });

@@ -12,7 +12,7 @@ use super::walk::Walk;
 use super::{TraceVerdict, words};
 use crate::analysis::route::{Found, NotTold, RouteQuery};
 use crate::host::RouteKind;
-use crate::packet::{Direction, Protocol};
+use crate::packet::{Direction, Protocol, address_bits};
 use crate::ruleset::interface_number;
 
 /// What a lookup is for.
@@ -135,7 +135,10 @@ impl<'e> Walk<'e, '_> {
         let (mut to_host, mut through) = (Vec::new(), Vec::new());
         for state in states {
             let Received { stops, goes } = self.arrival(&state.flow);
-            let said = self.address(state.flow.dst).is_none_or(|dst| dst == self.packet.dst);
+            let dst = state.flow.dst;
+            let same = dst == Value::Known(address_bits(self.packet.dst)) || dst == Value::Unknown(0);
+            // of an answer nobody said where it goes
+            let said = same && !self.answers;
             for state in self.past(state, &stops) {
                 match &goes {
                     _ if state.flow.redirected => to_host.push(state),
@@ -146,20 +149,25 @@ impl<'e> Walk<'e, '_> {
                     }
                     Goes::On(found) => {
                         self.remark_destination(said && local, false);
-                        through.push(self.onward(state, found.device, said));
+                        if self.is_told_to_forward() && self.forwards(&state.flow).is_none() {
+                            self.note("whether forwarding is on was not read (sysctl.txt); taken to be".to_owned());
+                        }
+                        through.push(self.onward(state, found.device, same));
                     }
                     Goes::NotTold(_) if said && local => to_host.push(state),
-                    Goes::NotTold(_) if said => through.push(self.onward(state, None, said)),
+                    Goes::NotTold(_) if said => through.push(self.onward(state, None, same)),
                     Goes::NotTold(_) if self.to_host == Some(true) => to_host.push(state),
-                    Goes::NotTold(_) if self.to_host == Some(false) => through.push(self.onward(state, None, said)),
+                    Goes::NotTold(_) if self.to_host == Some(false) => through.push(self.onward(state, None, same)),
                     Goes::NotTold(why) => {
-                        let new = self.address(state.flow.dst).map(|new| new.to_string()).unwrap_or_default();
-                        let words =
-                            format!("whether {new}, the translated destination, is this host is not known: {why}");
+                        let new = self.address(state.flow.dst).map_or_else(
+                            || "the translated destination".to_owned(),
+                            |new| format!("{new}, the translated destination,"),
+                        );
+                        let words = format!("whether {new} is this host is not known: {why}");
                         let (yes, no) = self.ask(vec![state], &format!("local {new}"), &words);
                         to_host.extend(yes);
                         for state in no {
-                            through.push(self.onward(state, None, said));
+                            through.push(self.onward(state, None, same));
                         }
                     }
                 }
