@@ -216,6 +216,8 @@ pub enum Effect {
     UpdateSet {
         /// The set's name.
         set: Name,
+        /// What happens to which key, where the rule says.
+        change: Option<Box<SetChange>>,
         /// The rule's own words.
         text: Box<str>,
     },
@@ -223,6 +225,24 @@ pub enum Effect {
     Harmless(Box<str>),
     /// Not understood; may do anything, even decide.
     Opaque(Box<str>),
+}
+
+/// How packets change a set of nft.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetChange {
+    /// What happens.
+    pub operation: SetOperation,
+    /// To which key.
+    pub key: Expr,
+}
+
+/// What happens to a key of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SetOperation {
+    /// It is in the set from now on, unless the set is full: then the rule ends. `update` also starts its time anew.
+    Add,
+    /// It is in the set no more.
+    Delete,
 }
 
 /// A decision.

@@ -174,7 +174,19 @@ pub enum SetKind {
         map: bool,
         /// Flags as listed (`interval`, `timeout`, `dynamic`, `constant`).
         flags: Vec<Box<str>>,
+        /// How many elements it may hold; `None` when the listing does not say.
+        size: Option<u64>,
     },
+}
+
+impl Set {
+    /// How many elements packets may still add; `None` where there is no limit. Elements whose time is over may count for a
+    /// moment longer than they are listed.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        let SetKind::Nft { size: Some(size), .. } = &self.kind else { return None };
+        Some(if self.incomplete.is_some() { 0 } else { size.saturating_sub(self.elements.len() as u64) })
+    }
 }
 
 /// A named set or map.

@@ -2,6 +2,7 @@
 //! must say the same.
 
 use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject, Unknown};
+use hepguard::files::FileState;
 use hepguard::packet::{Direction, Packet, Protocol};
 
 use crate::firewall::{self, Firewall};
@@ -23,12 +24,17 @@ struct Answer {
 
 /// Sends `shots` one after the other.
 fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
-    ask_in(Lab::build().expect("a lab"), firewall, shots)
+    ask_in(Lab::build().expect("a lab"), firewall, shots, &|listing| listing)
 }
 
-fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
+/// Like [`ask`], with a lab of one's own, and nft's listing told otherwise.
+fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot], told: &dyn Fn(String) -> String) -> Vec<Answer> {
     firewall.load().expect("the rules load");
-    let listings = Listings::read(firewall::list().expect("the rules are listed"));
+    let mut files = firewall::list().expect("the rules are listed");
+    if let Some(FileState::Present(listing)) = files.files.get_mut("nft-ruleset.json") {
+        *listing = told(String::from_utf8_lossy(listing).into_owned()).into_bytes();
+    }
+    let listings = Listings::read(files);
     let judge = listings.judge();
     lab.open_eyes().expect("the probe loads");
     lab.reset_connections(shots).expect("entries");
@@ -45,7 +51,7 @@ fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
 
 /// Sends `shots`, and expects kernel and library to agree on what is given beside each.
 pub(crate) fn agree(name: &str, firewall: &Firewall, shots: Vec<(Shot, TraceVerdict)>) {
-    agree_in(name, || Lab::build().expect("a lab"), firewall, shots);
+    agree_with(name, || Lab::build().expect("a lab"), firewall, shots, |listing| listing);
 }
 
 /// Like [`agree`], in a lab of one's own.
@@ -55,9 +61,20 @@ pub(crate) fn agree_in(
     firewall: &Firewall,
     shots: Vec<(Shot, TraceVerdict)>,
 ) {
+    agree_with(name, lab, firewall, shots, |listing| listing);
+}
+
+/// Like [`agree_in`], with nft's listing told otherwise.
+pub(crate) fn agree_with(
+    name: &str,
+    lab: impl FnOnce() -> Lab + Send,
+    firewall: &Firewall,
+    shots: Vec<(Shot, TraceVerdict)>,
+    told: impl Fn(String) -> String + Sync,
+) {
     in_namespace(name, || {
         let (shots, expected): (Vec<Shot>, Vec<TraceVerdict>) = shots.into_iter().unzip();
-        for (answer, expected) in ask_in(lab(), firewall, &shots).iter().zip(expected) {
+        for (answer, expected) in ask_in(lab(), firewall, &shots, &told).iter().zip(expected) {
             let kernel = match answer.outcome {
                 Outcome::Passed(_) => Accept,
                 Outcome::Stopped(None) => Drop,

@@ -4,9 +4,9 @@
 use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject};
 use hepguard::packet::{Direction, ExtensionHeader, Packet, Protocol};
 
-use crate::cases::{PEERS, agree, arriving, packet, with};
+use crate::cases::{PEERS, agree, agree_with, arriving, packet, with};
 use crate::firewall::Firewall;
-use crate::lab::Shot;
+use crate::lab::{Lab, Shot};
 use crate::wire;
 
 fn native(nft: &str) -> Firewall {
@@ -203,4 +203,140 @@ fn an_accept_ends_its_base_chain_and_later_priorities_still_drop() {
         shots.extend((100..).zip(expected).map(|(dport, verdict)| (arriving(src, dst, dport), verdict)));
     }
     agree("priorities", &firewall, shots);
+}
+
+#[test]
+fn a_packet_finds_itself_in_the_set_it_was_added_to_unless_the_set_is_full() {
+    let firewall = native(
+        "table inet t {\nset seen { type ipv4_addr; size 2; flags dynamic; elements = { 10.0.1.5 }; }\n\
+         set full { type ipv4_addr; size 2; flags dynamic; elements = { 10.0.1.5, 10.0.1.6 }; }\n\
+         set pairs { type ipv4_addr . inet_service; size 100; flags dynamic; }\n\
+         set wide { type ipv6_addr; size 100; flags dynamic; elements = { fd00:1::5 }; }\n\
+         chain i { type filter hook input priority 0;\n\
+         tcp dport 100 ip saddr @seen drop\n tcp dport 101 add @seen { ip saddr } ip saddr @seen reject\n\
+         tcp dport 102 add @full { ip saddr } reject\n tcp dport 103 update @full { ip daddr } drop\n\
+         tcp dport 104 delete @full { ip saddr }\n tcp dport 104 ip saddr @full reject\n\
+         tcp dport 105 add @pairs { ip saddr . tcp dport }\n tcp dport 105 ip saddr . tcp sport @pairs drop\n\
+         tcp dport 105 ip saddr . tcp dport @pairs reject\n\
+         tcp dport 106 delete @full { ip saddr } drop\n\
+         tcp dport 107 add @wide { ip6 saddr } ip6 saddr != @wide drop\n tcp dport 107 ip6 saddr @wide reject\n}\n}\n",
+    );
+    let one = |src, dport, verdict| {
+        let dst = if str::contains(src, ':') { "fd00:1::10" } else { "10.0.1.10" };
+        agree("dynamic sets", &firewall, vec![(arriving(src, dst, dport), verdict)]);
+    };
+    // one packet a ruleset: the sets are listed before it is sent
+    for (src, dport, verdict) in [
+        ("10.0.1.5", 100, Drop),
+        ("10.0.1.77", 100, Accept),
+        ("10.0.1.77", 101, Reject),
+        ("10.0.1.5", 101, Reject),
+        ("10.0.1.77", 102, Accept),
+        ("10.0.1.5", 102, Reject),
+        ("10.0.1.5", 103, Accept),
+        ("10.0.1.5", 104, Accept),
+        ("10.0.1.77", 105, Reject),
+        ("10.0.1.77", 106, Drop),
+        ("10.0.1.5", 106, Drop),
+        ("fd00:1::77", 107, Reject),
+        ("fd00:1::5", 107, Reject),
+    ] {
+        one(src, dport, verdict);
+    }
+}
+
+#[test]
+fn chains_on_a_device_see_the_packet_first() {
+    let firewall = native(
+        "table netdev d {\nchain e { type filter hook ingress device ens5 priority -500;\n\
+         tcp dport 100 drop\n ip saddr 10.0.1.77 tcp dport 101 drop\n ip6 saddr fd00:1::77 udp dport 102 drop\n\
+         meta protocol ip6 tcp dport 103 drop\n meta protocol { arp, 0x9000 } drop\n\
+         tcp dport 105 meta mark set 5\n tcp dport 108 accept\n tcp dport 108-109 drop\n iifname eth1 tcp dport 110 drop\n}\n}\n\
+         table inet t {\nchain g { type filter hook ingress device ens5 priority 10;\n\
+         meta nfproto ipv6 tcp dport 111 drop\n ip saddr 10.0.1.0/24 tcp dport 112 drop\n}\n\
+         chain i { type filter hook input priority 0; meta mark 5 reject\n}\n}\n",
+    );
+    let expected = [
+        [Drop, Drop, Accept, Accept, Accept, Reject, Accept, Accept, Accept, Drop, Accept, Accept, Drop],
+        [Drop, Accept, Accept, Drop, Accept, Reject, Accept, Accept, Accept, Drop, Accept, Drop, Accept],
+    ];
+    let mut shots = Vec::new();
+    for ((src, dst), expected) in PEERS.into_iter().zip(expected) {
+        shots.extend((100..).zip(expected).map(|(dport, verdict)| (arriving(src, dst, dport), verdict)));
+        let elsewhere = |packet: &mut Packet| packet.iif = Some("eth1".into());
+        shots.push((with(arriving(src, dst, 100), elsewhere), Accept));
+        shots.push((
+            packet(
+                Direction::Forward,
+                Protocol::TCP,
+                src,
+                if src.contains(':') { "fd00:51::9" } else { "198.51.100.9" },
+                100,
+            ),
+            Drop,
+        ));
+    }
+    // older listings do not tell the device
+    let told = |listing: String| match listing.contains("\"dev\"") {
+        true => listing,
+        false => listing.replace("\"hook\": \"ingress\"", "\"hook\": \"ingress\", \"dev\": \"ens5\""),
+    };
+    agree_with("devices", || Lab::build().expect("a lab"), &firewall, shots, told);
+}
+
+#[test]
+fn rewriting_headers_without_tracking_moves_the_packet() {
+    let firewall = native(
+        "table ip raw4 {\nchain p { type filter hook prerouting priority -300;\n\
+         tcp dport 100 ip daddr set 10.0.1.11\n tcp dport 101 tcp dport set 201\n\
+         tcp dport 102 ip saddr set 192.168.7.33\n tcp dport 103 ip daddr set 198.51.100.9\n\
+         tcp dport 104 ip daddr set ip daddr & 255.255.255.0 | 0.0.0.11\n tcp dport 105 ip ttl set 7\n tcp dport 106 ip dscp set 8\n}\n}\n\
+         table ip t {\nchain i { type filter hook input priority 0;\n\
+         ip daddr 10.0.1.11 reject\n tcp dport 201 reject\n ip saddr 192.168.7.0/24 drop\n tcp dport 103 drop\n\
+         ip ttl 7 reject\n ip dscp cs1 drop\n}\n\
+         chain f { type filter hook forward priority 0; ip daddr 198.51.100.9 tcp dport 103 reject\n}\n}\n",
+    );
+    let expected = [Reject, Reject, Drop, Reject, Reject, Reject, Drop, Accept];
+    let shots = (100..).zip(expected).map(|(dport, verdict)| (arriving("10.0.1.77", "10.0.1.10", dport), verdict));
+    agree("stateless translation", &firewall, shots.collect());
+}
+
+#[test]
+fn routing_lookups_decide() {
+    let firewall = input(
+        "tcp dport 100 fib daddr type local reject\n tcp dport 101 fib saddr type local reject\n\
+         tcp dport 102 fib saddr . iif oif missing drop\n tcp dport 103 fib saddr oifname \"ens5\" reject\n\
+         meta nfproto ipv4 tcp dport 104 fib daddr . iif type { local, broadcast } reject\n tcp dport 105 fib saddr type unicast drop\n\
+         tcp dport 106 fib daddr type vmap { local : drop, unicast : accept }\n tcp dport 107 fib saddr oif exists drop",
+    );
+    let ipv4 = [Reject, Accept, Accept, Reject, Reject, Drop, Drop, Drop];
+    let ipv6 = [Reject, Accept, Accept, Reject, Accept, Drop, Drop, Drop];
+    let mut shots = Vec::new();
+    for ((src, dst), expected) in PEERS.into_iter().zip([ipv4, ipv6]) {
+        shots.extend((100..).zip(expected).map(|(dport, verdict)| (arriving(src, dst, dport), verdict)));
+        // the way back is another interface
+        let other = with(arriving(src, dst, 102), |packet| packet.iif = Some("eth1".into()));
+        shots.push((other, Drop));
+    }
+    agree("fib", &firewall, shots);
+}
+
+#[test]
+fn masks_of_header_fields_are_the_kernels() {
+    let firewall = input(
+        "tcp dport & 0xfff0 == 0x60 tcp dport 100 reject\n tcp dport & 0xff00 | 0x65 == 0x65 tcp dport 101 reject\n\
+         ip saddr & 255.255.255.0 == 10.0.1.0 tcp dport 102 reject\n ip6 saddr & ffff:: == fd00:: tcp dport 103 reject\n\
+         tcp dport ^ 0xff == 0x97 tcp dport 104 reject\n ip daddr & 0.0.0.15 == 0.0.0.10 tcp dport 105 reject\n\
+         tcp flags & (syn | ack) == syn tcp dport 106 reject\n tcp flags ! fin,rst tcp dport 107 reject\n\
+         tcp dport & 1 == 0 tcp dport 108 reject",
+    );
+    let expected = [
+        [Reject, Reject, Reject, Accept, Reject, Reject, Reject, Reject, Reject],
+        [Reject, Reject, Accept, Reject, Reject, Accept, Reject, Reject, Reject],
+    ];
+    let mut shots = Vec::new();
+    for ((src, dst), expected) in PEERS.into_iter().zip(expected) {
+        shots.extend((100..).zip(expected).map(|(dport, verdict)| (arriving(src, dst, dport), verdict)));
+    }
+    agree("bitwise", &firewall, shots);
 }

@@ -17,7 +17,8 @@ use super::reasons;
 use crate::analysis::path::BaseRef;
 use crate::packet::Hook;
 use crate::ruleset::{
-    Backend, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
+    Backend, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetChange, SetRef, Step,
+    Verdict,
 };
 use crate::space::bdd::{Built, Set};
 use crate::space::encode::{Encoder, Site, Truth};
@@ -31,6 +32,8 @@ const MAX_FLOWS: usize = 512;
 const MAX_VALUES: usize = 16;
 /// Rules followed to explain an answer.
 const MAX_RULES: u64 = 4_000_000;
+/// A packet adds no more elements than this to one set.
+const ADDED: u64 = 64;
 
 /// Packets with one header on their way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -427,15 +430,18 @@ impl<'a> Walk<'a> {
                     header.tracking = Tracking::Untracked;
                 }
             }
-            Effect::UpdateSet { set, text } => {
+            Effect::UpdateSet { set, change, text } => {
                 let table = self.encoder.ruleset().tables.get(place.site.table);
                 let native = table.is_some_and(|table| table.backend == Backend::Nft);
                 let touched = (if native { place.site.table } else { usize::MAX }, set.clone());
                 if !header.touched.contains(&touched) {
                     header.touched.push(touched);
                 }
-                // an element's own rate or quota can end the rule
-                if ["limit", "quota", "ct count"].iter().any(|word| text.contains(word)) {
+                // a key the packet does not have, a set that is full, an element's own rate or quota can end the rule
+                let room = table.and_then(|table| table.set(set)).and_then(crate::ruleset::Set::room);
+                let full = room.is_some_and(|room| room < ADDED);
+                let counted = ["limit", "quota", "ct count"].iter().any(|word| text.contains(word));
+                if counted || full || self.may_lack(change.as_deref(), &flow, &header, place.site)? {
                     let words = || format!("depends on what was counted so far: {text}");
                     self.note_doubt(place, Truth::OPEN, flow.set, words)?;
                     turn.next.push(Flow { header: self.number(header.clone()), ..flow });
@@ -443,6 +449,22 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(Some(Flow { header: self.number(header), ..flow }))
+    }
+
+    /// Whether some packets of a flow do not have the key a set statement names.
+    fn may_lack(&mut self, change: Option<&'a SetChange>, flow: &Flow, header: &Header, site: Site) -> Built<bool> {
+        let parts = match change.map(|change| &change.key) {
+            Some(Expr::Concat(parts)) => parts.as_slice(),
+            Some(part) => std::slice::from_ref(part),
+            None => &[],
+        };
+        for part in parts {
+            let missing = self.encoder.value(part, site, header)?.missing();
+            if !self.encoder.bdd.and(missing, flow.set)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A field gets a new value: a flow for each value it can be, none when the rule ends for all.
@@ -504,9 +526,7 @@ impl<'a> Walk<'a> {
             }
             Verdict::Nat(nat) => return self.translate(nat, flow, decision, turn),
             Verdict::Queue { .. } => {
-                self.note_doubt(place, Truth::OPEN, flow.set, || "a program decides (queue)".to_owned())?;
-                self.refuse(turn.passed, flow, Decision::by(place.rule))?;
-                turn.passed.accepted.push(flow);
+                self.lose(turn.passed, flow.set, Some(place.rule), || "a program decides (queue)".to_owned())?;
             }
             Verdict::Opaque(text) => {
                 self.lose(turn.passed, flow.set, Some(place.rule), || format!("cannot be decided: {text}"))?;

@@ -1,9 +1,10 @@
 //! Expressions and conditions, in three values: yes, no, open.
 
 use super::fields::View;
-use super::index::{Found, MAX_DIMENSIONS};
+use super::growth::{self, Remembered};
+use super::index::{Found, MAX_DIMENSIONS, SetIndex};
 use super::state::{Question, Questions, Value, Var};
-use crate::ruleset::{Data, Elements, Expr, Field, Match, OpaqueKind, Operator, RuleRef, SetRef, place_of};
+use crate::ruleset::{Data, Elements, Expr, Field, Match, Name, OpaqueKind, Operator, RuleRef, SetRef, place_of};
 
 /// Expressions and conditions nest no deeper in any real ruleset.
 const MAX_NESTING: u32 = 64;
@@ -64,6 +65,8 @@ pub(super) enum Looked<'e> {
     Element(&'e Elements, usize),
     /// The `*` element.
     CatchAll(&'e Data),
+    /// The packet itself has put it in.
+    Grown,
     /// Not in it.
     Nothing,
     /// Not decidable, although all keys are there.
@@ -244,7 +247,7 @@ impl<'e> Eval<'e, '_> {
             return Truth::No;
         }
         match self.lookup(set, &keys) {
-            Looked::Element(..) | Looked::CatchAll(_) => (!negate).into(),
+            Looked::Element(..) | Looked::CatchAll(_) | Looked::Grown => (!negate).into(),
             Looked::Nothing => negate.into(),
             Looked::Open(Reason::Key) => self.ask_match(condition, keys.as_slice(), None),
             Looked::Open(reason) => {
@@ -272,35 +275,24 @@ impl<'e> Eval<'e, '_> {
 
     /// Looks `keys` up in `set`.
     pub(super) fn lookup(&mut self, set: &'e SetRef, keys: &Keys) -> Looked<'e> {
-        let engine = self.view.engine;
-        let (elements, index, incomplete) = match set {
-            SetRef::Anonymous(elements) => (&**elements, engine.anonymous(elements), false),
-            SetRef::Named(name) => {
-                let table = self.view.site.table;
-                let touched = &self.view.state.flow.touched;
-                if touched.iter().any(|(place, touched)| *place == table && **touched == **name) {
-                    return Looked::Open(Reason::Touched);
-                }
-                let Some((set, index)) = engine.set(table, name) else { return Looked::Open(Reason::NoSet) };
-                (&set.elements, Some(index), set.incomplete.is_some())
-            }
-        };
-        let (numbers, length) = keys.numbers();
-        let Some(numbers) = numbers.get(..length).filter(|_| length == elements.dimensions()) else {
-            return Looked::Open(Reason::Shape);
-        };
-        let found = match index {
-            Some(index) => index.find_partly(elements, numbers),
-            None => super::index::SetIndex::Scan.find_partly(elements, numbers),
-        };
-        match found {
-            Found::Element(at) if elements.extra(at).is_some_and(|extra| extra.stateful) => {
-                Looked::Open(Reason::Stateful)
-            }
-            Found::Element(at) => Looked::Element(elements, at),
-            Found::Open => Looked::Open(Reason::Key),
-            Found::Nothing if incomplete => Looked::Open(Reason::Incomplete),
-            Found::Nothing => elements.catch_all().map_or(Looked::Nothing, Looked::CatchAll),
+        match set {
+            SetRef::Anonymous(elements) => find(elements, self.view.engine.anonymous(elements), false, keys),
+            SetRef::Named(name) => self.named(name, keys),
+        }
+    }
+
+    /// Looks `keys` up in a set of the rule's table.
+    pub(super) fn named(&mut self, name: &Name, keys: &Keys) -> Looked<'e> {
+        let table = self.view.site.table;
+        match growth::remembered(&self.view.state.flow.touched, table, name, keys.as_slice()) {
+            Remembered::Nothing => {}
+            Remembered::Gone => return Looked::Nothing,
+            Remembered::There => return Looked::Grown,
+            Remembered::Open => return Looked::Open(Reason::Touched),
+        }
+        match self.view.engine.set(table, name) {
+            Some((set, index)) => find(&set.elements, Some(index), set.incomplete.is_some(), keys),
+            None => Looked::Open(Reason::NoSet),
         }
     }
 
@@ -397,12 +389,27 @@ impl<'e> Eval<'e, '_> {
             Looked::Element(elements, at) => elements.data(at),
             Looked::CatchAll(data) => Some(data),
             Looked::Nothing => return Ok(None),
-            Looked::Open(_) => return Err(keys.as_slice().to_vec()),
+            Looked::Grown | Looked::Open(_) => return Err(keys.as_slice().to_vec()),
         };
         match data {
             Some(Data::Value(values)) => Ok(Some(values)),
             _ => Err(keys.as_slice().to_vec()),
         }
+    }
+}
+
+/// Looks `keys` up among `elements`, which may not be all there are.
+fn find<'e>(elements: &'e Elements, index: Option<&SetIndex>, incomplete: bool, keys: &Keys) -> Looked<'e> {
+    let (numbers, length) = keys.numbers();
+    let Some(numbers) = numbers.get(..length).filter(|_| length == elements.dimensions()) else {
+        return Looked::Open(Reason::Shape);
+    };
+    match index.unwrap_or(&SetIndex::Scan).find_partly(elements, numbers) {
+        Found::Element(at) if elements.extra(at).is_some_and(|extra| extra.stateful) => Looked::Open(Reason::Stateful),
+        Found::Element(at) => Looked::Element(elements, at),
+        Found::Open => Looked::Open(Reason::Key),
+        Found::Nothing if incomplete => Looked::Open(Reason::Incomplete),
+        Found::Nothing => elements.catch_all().map_or(Looked::Nothing, Looked::CatchAll),
     }
 }
 

@@ -130,9 +130,7 @@ impl View<'_, '_> {
         let flow = &self.state.flow;
         match field {
             Field::Nfproto => match self.site.family {
-                Family::Ipv4 | Family::Ipv6 | Family::Inet if self.site.hook != Hook::Ingress => {
-                    Value::Known(if self.v6() { 10 } else { 2 })
-                }
+                Family::Ipv4 | Family::Ipv6 | Family::Inet => Value::Known(if self.v6() { 10 } else { 2 }),
                 Family::Netdev => Value::Known(5),
                 Family::Bridge => Value::Known(7),
                 _ => Value::Unknown(0),

@@ -27,7 +27,7 @@ impl<'e> Eval<'e, '_> {
     ) -> Answer {
         let engine = self.view.engine;
         let open = |reason| Err((reason, Vec::new()));
-        if self.view.state.flow.touched.iter().any(|(place, touched)| *place == usize::MAX && **touched == **name) {
+        if self.view.state.flow.touched.iter().any(|touched| touched.is_of(usize::MAX, name)) {
             return open(Reason::Touched);
         }
         let Some((set, index)) = engine.ipset(name) else { return open(Reason::NoSet) };

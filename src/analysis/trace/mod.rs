@@ -15,6 +15,7 @@ mod bytes;
 mod drive;
 mod eval;
 mod fields;
+mod growth;
 mod index;
 mod ipset;
 mod nat;

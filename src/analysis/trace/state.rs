@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Hidden;
+use super::growth::Touched;
 use crate::packet::{Packet, address_bits};
 use crate::ruleset::{Field, RuleRef, interface_number};
 
@@ -86,8 +87,8 @@ pub(super) struct Flow {
     pub(super) rewritten: bool,
     /// Fields rules have assigned that have no place above.
     pub(super) assigned: Vec<(Field, Value)>,
-    /// Sets rules have changed on the way: table (`usize::MAX` for ipsets) and name.
-    pub(super) touched: Vec<(usize, Box<str>)>,
+    /// What rules have changed in sets on the way, in order.
+    pub(super) touched: Vec<Touched>,
     /// Goes up when the packet's bytes change: opaque conditions met before and after are different questions.
     pub(super) epoch: u32,
 }

@@ -10,7 +10,7 @@ use super::{Engine, Hidden, TraceOptions, TraceVerdict, Undecided};
 use crate::analysis::path::BaseRef;
 use crate::packet::{CtState, Hook, Packet};
 use crate::ruleset::{
-    Backend, Chain, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
+    Chain, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
 };
 
 /// Chains nest no deeper in a kernel that took them (nf_tables stops at 16).
@@ -379,6 +379,8 @@ impl<'e, 'w> Walk<'e, 'w> {
         let data = match eval.lookup(map, &keys) {
             Looked::Element(elements, at) => elements.data(at),
             Looked::CatchAll(data) => Some(data),
+            // what it was put in with is not followed
+            Looked::Grown => return Ended::Lost(super::eval::Reason::Touched.words(super::words::set_name(map))),
             Looked::Nothing => return Ended::Next,
             Looked::Open(reason) => {
                 let words = reason.words(super::words::set_name(map));
@@ -419,27 +421,7 @@ impl<'e, 'w> Walk<'e, 'w> {
                 }
                 Done::Yes
             }
-            Effect::UpdateSet { set, text } => {
-                let table = self.engine.ruleset.tables.get(place.site.table);
-                let native = table.is_some_and(|table| table.backend == Backend::Nft);
-                let owner = if native { place.site.table } else { usize::MAX };
-                let touched = (owner, Box::from(&**set));
-                if !state.flow.touched.contains(&touched) {
-                    state.flow.touched.push(touched);
-                }
-                // an element's own rate or quota can end the rule
-                let counted = ["limit", "quota", "ct count"].iter().any(|word| text.contains(word));
-                if counted {
-                    let key = format!("u:{:?}:{}", place.rule, state.clock);
-                    let words = || format!("depends on what was counted so far: {text}");
-                    return match self.eval(place, state).ask(key, words) {
-                        Truth::Yes => Done::Yes,
-                        Truth::No => Done::RuleEnds,
-                        Truth::Open(var) => Done::Open(var),
-                    };
-                }
-                Done::Yes
-            }
+            Effect::UpdateSet { set, change, text } => self.change_set(place, set, change.as_deref(), text, state),
             Effect::Set { field, value } => {
                 let value = self.eval(place, state).value(value);
                 if value == Value::Missing {
@@ -476,10 +458,8 @@ impl<'e, 'w> Walk<'e, 'w> {
                 }
             }
             Verdict::Queue { .. } => {
-                self.undecided(Some(place.rule), "a program decides (queue)".to_owned());
-                self.end(TraceVerdict::Drop, Some(Decision::by(place.rule)));
-                state.accepted_by = Some(Decision::by(place.rule));
-                turn.passed.accepted.push(state);
+                // the program may accept, drop, change the packet or send it through the hook once more
+                self.lose(Some(place.rule), "a program decides (queue)".to_owned());
             }
             Verdict::Opaque(text) => self.lose(Some(place.rule), format!("cannot be decided: {text}")),
         }
@@ -516,7 +496,7 @@ struct Call {
 }
 
 /// How an effect went.
-enum Done {
+pub(super) enum Done {
     Yes,
     RuleEnds,
     Open(Var),

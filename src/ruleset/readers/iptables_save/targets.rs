@@ -264,7 +264,9 @@ fn set(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble> {
         return Ok(Effect::Set { field, value: Expr::Opaque(text) });
     }
     match find("add-set").or_else(|| find("del-set")) {
-        Some(arg) => Ok(Effect::UpdateSet { set: String::from_utf8_lossy(context.value(arg, 0)).into(), text }),
+        Some(arg) => {
+            Ok(Effect::UpdateSet { set: String::from_utf8_lossy(context.value(arg, 0)).into(), change: None, text })
+        }
         None => Err(Trouble { word: group.name.unwrap_or(0), expected: "--add-set or --del-set behind SET" }),
     }
 }

@@ -6,7 +6,7 @@ use super::rule::RuleReader;
 use super::set::DataKinds;
 use crate::ruleset::nft_words::{Kind, kinds_of};
 use crate::ruleset::print::nft::{self, quoted};
-use crate::ruleset::{Effect, Match, OpaqueKind, Step};
+use crate::ruleset::{Effect, Expr, Match, OpaqueKind, SetChange, SetOperation, Step};
 
 impl RuleReader {
     /// `add @set { KEY … }`.
@@ -15,17 +15,23 @@ impl RuleReader {
         let operation = text(body, "op")?;
         let set = text(body, "set").or_else(|_| text(body, "map"))?;
         let name = set.strip_prefix('@').ok_or_else(|| format!("expected a set's name, found {set:?}"))?;
-        let mut words = self.grown_key(body.get("elem").ok_or("a set statement without elem")?)?;
+        let (key, mut words) = self.grown_key(body.get("elem").ok_or("a set statement without elem")?)?;
         let mut refuses = false;
         for statement in body.get("stmt").and_then(Json::array).unwrap_or_default() {
             refuses |= inner_statement(statement, &mut words)?;
         }
         if let Some(data) = body.get("data") {
-            let data = self.part(data)?;
+            let (data, _) = self.part(data)?;
             self.require();
             words.push(format!(": {data}"));
         }
-        self.grow(name, format!("{operation} @{name} {{ {} }}", words.join(" ")), refuses);
+        let change = match operation {
+            "add" | "update" => SetOperation::Add,
+            "delete" => SetOperation::Delete,
+            _ => return Err(format!("the unknown set operation {operation:?}")),
+        };
+        let change = key.map(|key| SetChange { operation: change, key });
+        self.grow(name, change, format!("{operation} @{name} {{ {} }}", words.join(" ")), refuses);
         Ok(())
     }
 
@@ -33,15 +39,17 @@ impl RuleReader {
     pub(super) fn meter(&mut self, body: &Json<'_>) -> Result<(), Unknown> {
         only(body, "meter", &["key", "stmt", "size", "name"])?;
         let name = text(body, "name")?;
-        let mut words = self.grown_key(body.get("key").ok_or("a meter without key")?)?;
+        let (key, mut words) = self.grown_key(body.get("key").ok_or("a meter without key")?)?;
         let refuses = inner_statement(body.get("stmt").ok_or("a meter without stmt")?, &mut words)?;
         let size = body.get("size").and_then(Json::number).map(|size| format!(" size {size}")).unwrap_or_default();
-        self.grow(name, format!("meter {name}{size} {{ {} }}", words.join(" ")), refuses);
+        let change = key.map(|key| SetChange { operation: SetOperation::Add, key });
+        self.grow(name, change, format!("meter {name}{size} {{ {} }}", words.join(" ")), refuses);
         Ok(())
     }
 
-    fn grow(&mut self, set: &str, text: String, refuses: bool) {
-        self.push(Step::Effect(Effect::UpdateSet { set: set.into(), text: text.clone().into() }));
+    fn grow(&mut self, set: &str, change: Option<SetChange>, text: String, refuses: bool) {
+        let change = change.map(Box::new);
+        self.push(Step::Effect(Effect::UpdateSet { set: set.into(), change, text: text.clone().into() }));
         if refuses {
             // the rule goes on only while the statement in the braces lets the packet pass
             let condition = Match::Opaque { kind: OpaqueKind::Stateful, text: text.into() };
@@ -49,8 +57,8 @@ impl RuleReader {
         }
     }
 
-    /// The key of an element to add, with its timeout, as text.
-    fn grown_key(&mut self, element: &Json<'_>) -> Result<Vec<String>, Unknown> {
+    /// The key of an element to add, and its text with its timeout.
+    fn grown_key(&mut self, element: &Json<'_>) -> Result<(Option<Expr>, Vec<String>), Unknown> {
         let (key, timeout) = match element.single() {
             Some(("elem", inner)) => {
                 only(inner, "elem", &["val", "timeout", "expires", "comment"])?;
@@ -59,25 +67,27 @@ impl RuleReader {
             }
             _ => (element, None),
         };
-        let key = self.part(key)?;
+        let (text, key) = self.part(key)?;
         self.require();
         let timeout = timeout.map(|seconds| format!("timeout {}", Kind::Seconds.print(seconds)));
-        Ok([Some(key), timeout].into_iter().flatten().collect())
+        Ok((key, [Some(text), timeout].into_iter().flatten().collect()))
     }
 
-    /// Text of an expression, or of constants and expressions side by side: the set says of what kind the constants are.
-    fn part(&mut self, json: &Json<'_>) -> Result<String, Unknown> {
+    /// Text of an expression, or of constants and expressions side by side: the set says of what kind the constants are, so
+    /// that words among them leave the expression open.
+    fn part(&mut self, json: &Json<'_>) -> Result<(String, Option<Expr>), Unknown> {
         match (json, json.single()) {
-            (Json::Text(word), _) => Ok(word.to_string()),
-            (Json::Number(number), _) => Ok(number.to_string()),
+            (Json::Text(word), _) => Ok((word.to_string(), None)),
+            (Json::Number(number), _) => Ok((number.to_string(), u128::try_from(*number).ok().map(Expr::Number))),
             (_, Some(("concat", Json::Array(parts)))) => {
                 let parts = parts.iter().map(|part| self.part(part)).collect::<Result<Vec<_>, _>>()?;
-                Ok(parts.join(" . "))
+                let (texts, exprs): (Vec<String>, Vec<Option<Expr>>) = parts.into_iter().unzip();
+                Ok((texts.join(" . "), exprs.into_iter().collect::<Option<Vec<Expr>>>().map(Expr::Concat)))
             }
             _ => {
                 let expr = self.expr(json)?;
                 self.require();
-                Ok(nft::expression(&self.known, &expr))
+                Ok((nft::expression(&self.known, &expr), Some(expr)))
             }
         }
     }
@@ -93,7 +103,7 @@ impl RuleReader {
         let data = map.get("data").ok_or("a map without data")?;
         let map = self.set_ref(data, &kinds_of(&key), &DataKinds::Object)?;
         self.require();
-        Ok(nft::expression(&self.known, &crate::ruleset::Expr::Map { key: Box::new(key), map }))
+        Ok(nft::expression(&self.known, &Expr::Map { key: Box::new(key), map }))
     }
 }
 

@@ -168,10 +168,11 @@ impl<'a> Reader<'a> {
         let data = if map { data_kinds(fields, family) } else { Ok(DataKinds::None) };
         let flags = fields.json("flags");
         let flags = flags.as_ref().and_then(Json::words).unwrap_or_default().into_iter().map(Into::into).collect();
+        let size = fields.json("size").and_then(|size| size.number()).and_then(|size| u64::try_from(size).ok());
         let mut set = Set {
             name: (&*name).into(),
             family: None,
-            kind: SetKind::Nft { map, flags },
+            kind: SetKind::Nft { map, flags, size },
             key: Vec::new(),
             elements: Elements::default(),
             member_sets: Vec::new(),
