@@ -8,6 +8,7 @@
 
 mod bastion;
 mod cases;
+mod conversation_cases;
 mod conversation_random;
 mod dialogue;
 mod draw;
