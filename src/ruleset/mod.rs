@@ -11,6 +11,8 @@
 //! intervals: addresses are host order numbers, an interface name is its bytes padded with zeros to 16 and read big-endian
 //! (so `cali*` is one interval), see [`interface_number`].
 
+#[cfg(test)]
+pub(crate) mod coverage;
 pub mod expr;
 pub mod kernel;
 pub mod merge;
@@ -221,7 +223,7 @@ pub enum Effect {
         /// The rule's own words.
         text: Box<str>,
     },
-    /// Known, and known not to change which packets are accepted (TCPMSS, CLASSIFY, ct helper, dup, …).
+    /// Known, and known not to change which packets are accepted (CLASSIFY, ct helper, dup, …).
     Harmless(Box<str>),
     /// Not understood; may do anything, even decide.
     Opaque(Box<str>),

@@ -213,6 +213,7 @@ impl XtTest {
             Self::Groups { .. } => "the groups of the socket's owner",
             Self::CgroupPath { .. } | Self::CgroupClass { .. } => "the socket's control group",
             Self::BridgePort { .. } => "the bridge port",
+            Self::Policy { elements: true, .. } => "which IPsec transformation the packet goes through",
             Self::Policy { .. } => "whether IPsec protects the packet",
         }
     }

@@ -38,7 +38,7 @@ fn families(name: &str) -> &'static [Family] {
     match name {
         _ if name.starts_with("libarpt_") || name.starts_with("libebt_") => &[],
         _ if name.starts_with("libipt_") || name.starts_with("ipv4") => &[Family::Ipv4],
-        _ if name.starts_with("libip6t_") || name.starts_with("ipv6") => &[Family::Ipv6],
+        _ if name.starts_with("libip6t_") || name.contains("ipv6") => &[Family::Ipv6],
         _ => &[Family::Ipv4, Family::Ipv6],
     }
 }

@@ -405,14 +405,7 @@ impl<'e, 'w> Walk<'e, 'w> {
 
     fn effect(&mut self, place: Place, effect: &'e Effect, state: &mut State) -> Done {
         match effect {
-            Effect::Log { .. } | Effect::Count => Done::Yes,
-            Effect::Harmless(text) => {
-                // what rewrites TCP options changes what a later rule finds among them
-                if ["TCPMSS", "TCPOPTSTRIP", "tcp option"].iter().any(|word| text.contains(word)) {
-                    state.flow.epoch += 1;
-                }
-                Done::Yes
-            }
+            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) => Done::Yes,
             Effect::Opaque(text) => Done::Lost(format!("cannot be decided: {text}")),
             Effect::NoTrack => {
                 // a packet that belongs to a connection keeps it; one that tracking called invalid has none

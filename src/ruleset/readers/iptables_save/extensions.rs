@@ -106,7 +106,8 @@ const SPORT_LONG: Opt = ("source-port", "sport", 1);
 const DPORT: Opt = one("dport");
 const DPORT_LONG: Opt = ("destination-port", "dport", 1);
 
-static MATCHES: &[Extension] = &[
+/// Every match.
+pub(crate) static MATCHES: &[Extension] = &[
     exact("comment", &[one("comment")]),
     exact(
         "tcp",
@@ -396,7 +397,8 @@ static MATCHES: &[Extension] = &[
     property("iface", &[one("iface"), flag("dev-in"), flag("dev-out"), flag("up"), flag("down")]),
 ];
 
-static TARGETS: &[Extension] = &[
+/// Every target.
+pub(crate) static TARGETS: &[Extension] = &[
     exact("ACCEPT", &[]),
     exact("DROP", &[]),
     exact("RETURN", &[]),
@@ -501,11 +503,11 @@ static TARGETS: &[Extension] = &[
     exact("DNPT", &[one("src-pfx"), one("dst-pfx")]),
     exact("SNPT", &[one("src-pfx"), one("dst-pfx")]),
     harmless("TRACE", &[]),
-    harmless("TCPMSS", &[one("set-mss"), flag("clamp-mss-to-pmtu")]),
-    harmless("TCPOPTSTRIP", &[one("strip-options")]),
+    exact("TCPMSS", &[one("set-mss"), flag("clamp-mss-to-pmtu")]),
+    exact("TCPOPTSTRIP", &[one("strip-options")]),
     harmless("CLASSIFY", &[one("set-class")]),
     harmless("CHECKSUM", &[flag("checksum-fill")]),
-    harmless("ECN", &[flag("ecn-tcp-remove"), one("ecn-tcp-cwr"), one("ecn-tcp-ece"), one("ecn-ip-ect")]),
+    exact("ECN", &[flag("ecn-tcp-remove"), one("ecn-tcp-cwr"), one("ecn-tcp-ece"), one("ecn-ip-ect")]),
     harmless("SECMARK", &[one("selctx")]),
     harmless("CONNSECMARK", &[flag("save"), flag("restore")]),
     harmless("AUDIT", &[one("type")]),

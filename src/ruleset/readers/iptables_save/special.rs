@@ -26,6 +26,10 @@ pub(crate) fn group(context: &Context<'_, '_>, name: &str, group: &Group) -> Opt
         "mh" => mobility(context, group),
         "rt" => routing(context, group),
         "frag" => Ok(XtTest::Extension(ExtensionTest::Fragment)),
+        // no kernel takes it
+        "hbh" | "dst" if group.args.iter().any(|arg| arg.name.ends_with("-not-strict")) => {
+            return Some(Ok(Match::Opaque { kind: OpaqueKind::Property, text: text_of(context, group) }));
+        }
         "hbh" => options(context, group, 0),
         "dst" => options(context, group, 60),
         "ipv6header" => headers(context, group),

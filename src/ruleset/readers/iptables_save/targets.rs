@@ -74,6 +74,13 @@ fn effect(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Effect
         }
         "SET" => set(context, group)?,
         "HMARK" => unknown(Field::Mark),
+        // what later rules find among the options is not known
+        "TCPMSS" | "TCPOPTSTRIP" => unknown(Field::Other("TCP options".into())),
+        "ECN" => match (find("ecn-ip-ect"), group.args.len()) {
+            (Some(_), 1) => unknown(Field::Ecn),
+            (None, _) => unknown(Field::TcpFlags),
+            (Some(_), _) => Effect::Opaque(text()),
+        },
         _ => Effect::Opaque(text()),
     })
 }

@@ -305,7 +305,7 @@ fn verdicts_and_translations() {
 #[test]
 fn effects() {
     let one = |words: &str| match &steps(words)[..] {
-        [Step::Effect(one)] => one.clone(),
+        [Step::Effect(one)] | [Step::Match(_), Step::Effect(one)] => one.clone(),
         other => panic!("{words}: {other:?}"),
     };
     let log = |prefix: &str, group| Effect::Log { prefix: Some(prefix.into()), group, options: Box::default() };
@@ -313,7 +313,8 @@ fn effects() {
     assert_eq!(one("-j NFLOG --nflog-prefix D --nflog-group 2"), log("D", Some(2)));
     assert_eq!(one("-j CT --notrack"), Effect::NoTrack);
     assert!(matches!(one("-j CT --helper ftp"), Effect::Harmless(_)));
-    assert!(matches!(one("-j TCPMSS --clamp-mss-to-pmtu"), Effect::Harmless(_)));
+    assert!(matches!(one("-p tcp -j TCPMSS --clamp-mss-to-pmtu"), Effect::Set { value: Expr::Opaque(_), .. }));
+    assert!(matches!(one("-p tcp -j ECN --ecn-tcp-remove"), Effect::Set { field: Field::TcpFlags, .. }));
     assert!(matches!(one("-j SET --add-set bad src --exist"), Effect::UpdateSet { set, .. } if &*set == "bad"));
     assert!(matches!(one("-m recent --set --name x --rsource"), Effect::Harmless(_)));
     let skmark = steps("-m socket --restore-skmark");
