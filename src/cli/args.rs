@@ -90,6 +90,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
+    /// The exact set of peers that can reach a port of this host, or whom this host can reach
+    #[command(after_help = REACH_EXAMPLES)]
+    Reach(ReachArgs),
     /// One packet, rule by rule: verdict and reasons
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Box<TraceArgs>),
@@ -205,6 +208,65 @@ fn ports(text: &str) -> Result<PortRange, String> {
     let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
     let (low, high) = range.ok_or_else(|| format!("expected a port or a range such as 8000-8099, found {text:?}"))?;
     Ok(PortRange { low, high })
+}
+
+const REACH_EXAMPLES: &str = "\
+Examples:
+  hepguard reach in tcp/22
+  hepguard reach in tcp/22 --from 10.0.0.0/8 --explain --snapshot before/
+  hepguard reach out udp/53 --format json";
+
+/// `hepguard reach`
+///
+/// A peer counts as allowed when it gets a conversation: its first packet in, the answer back, and for TCP the packet that
+/// completes the handshake. Formats: text, json (an object a family, one a line).
+#[derive(Debug, Clone, Args)]
+pub struct ReachArgs {
+    /// in (peers that reach this host) or out (peers that this host reaches)
+    #[arg(value_name = "in|out", value_parser = ["in", "out"])]
+    pub direction: String,
+    /// Protocol and destination port: tcp/22; protocols without ports stand alone: icmp
+    #[arg(value_name = "PROTO/PORT")]
+    pub service: Service,
+    /// Only these peers
+    #[arg(long, value_name = "CIDR")]
+    pub from: Option<Prefix>,
+    /// Only this family [default: both]
+    #[arg(long, value_name = "ipv4|ipv6", value_parser = ["ipv4", "ipv6"])]
+    pub family: Option<String>,
+    /// Conntrack state of the first packet: new, or established for sessions that exist
+    #[arg(long, value_name = "STATE", default_value = "new", value_parser = ["new", "established"])]
+    pub state: String,
+    /// Which rule lets each part through or stops it
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// A protocol and its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Its destination port, for protocols that have ports.
+    pub port: Option<u16>,
+}
+
+impl std::str::FromStr for Service {
+    type Err = String;
+
+    /// `tcp/22`, `icmp`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, port) = text.split_once('/').map_or((text, None), |(name, port)| (name, Some(port)));
+        let protocol: Protocol = name.parse()?;
+        let port = port.map(|port| {
+            port.parse::<u16>().map_err(|_| format!("expected a port of 0 to 65535 after the slash, found {port:?}"))
+        });
+        match (protocol.has_ports(), port.transpose()?) {
+            (true, None) => Err(format!("{protocol} needs a port: {protocol}/22")),
+            (false, Some(_)) => Err(format!("{protocol} has no ports: write {protocol} alone")),
+            (_, port) => Ok(Self { protocol, port }),
+        }
+    }
 }
 
 const TRACE_EXAMPLES: &str = "\

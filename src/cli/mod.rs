@@ -10,6 +10,7 @@ pub mod exit;
 pub mod explain;
 pub mod failsafe;
 pub mod load;
+pub mod reach;
 pub mod snapshot;
 mod log_reader;
 pub mod trace;
@@ -58,6 +59,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
+        Command::Reach(args) => reach::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }

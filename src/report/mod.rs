@@ -5,5 +5,6 @@ pub mod denies;
 pub mod audit;
 pub mod explain;
 pub mod failsafe;
+pub mod reach;
 pub mod text;
 pub mod trace;

@@ -91,7 +91,7 @@ pub(super) struct Step<'r> {
 }
 
 /// The place of a rule or policy; `None` for a stale reference.
-fn place<'r>(meanings: &Meanings<'r>, of: RuleRef, text: bool) -> Option<Place<'r>> {
+pub(super) fn place<'r>(meanings: &Meanings<'r>, of: RuleRef, text: bool) -> Option<Place<'r>> {
     let table = meanings.ruleset().tables.get(of.table)?;
     let chain = table.chains.get(of.chain)?;
     let rule = match of.rule {
@@ -245,7 +245,7 @@ pub(super) fn reason(meanings: &Meanings<'_>, trace: &Trace) -> String {
 }
 
 /// What Felix meant by a rule, where that says more than the rule.
-fn told(meanings: &Meanings<'_>, at: RuleRef) -> Option<String> {
+pub(super) fn told(meanings: &Meanings<'_>, at: RuleRef) -> Option<String> {
     match &*meanings.of(at)? {
         Meaning::Plumbing { comment: None, .. } => None,
         meaning => Some(meaning.to_string()),
@@ -263,7 +263,7 @@ pub(super) fn words(ruleset: &Ruleset, at: RuleRef) -> String {
 }
 
 /// A rule without the words that say where it stands.
-fn short(rule: &Rule) -> String {
+pub(super) fn short(rule: &Rule) -> String {
     let rest = rule.text.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
     let mut text = without_comments(rest.unwrap_or(&rule.text).trim_start());
     // Felix's hash says nothing to people; what somebody else wrote does

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::conversation::Conversation;
-use super::{Decision, Engine};
+use super::conversation::{Conversation, Question};
+use super::{Decision, Engine, HostFacts, Settings};
 use crate::packet::Prefix;
-use crate::ruleset::{Interval, RuleRef, interface_number};
-use crate::space::Dimension;
-use crate::space::bdd::{Built, Set};
+use crate::ruleset::{Interval, RuleRef, Ruleset, interface_number};
+use crate::space::bdd::{Built, Set, TooLarge};
 use crate::space::describe::{self, Listing};
 use crate::space::header::Binding;
+use crate::space::{Dimension, Order};
 
 /// Prefixes listed of one set of peers.
 pub const MAX_PREFIXES: usize = 10_000;
@@ -67,15 +67,42 @@ pub struct Wanted {
     pub explain: bool,
 }
 
+/// The whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Over all interfaces and addresses of this host: allowed where there is a way, denied where there is none.
+    pub all: Part,
+    /// Interfaces and addresses that behave alike, the part with most of them first; just one when all do.
+    pub parts: Vec<Part>,
+}
+
+/// Answers a question about a ruleset on a host; where one order of variables is too large, the other is tried.
+///
+/// # Errors
+/// When the node budget is used up in both.
+pub fn answer(
+    ruleset: &Ruleset,
+    facts: &HostFacts<'_>,
+    question: &Question,
+    wanted: Wanted,
+) -> Result<Answer, TooLarge> {
+    let with = |order| {
+        let mut engine = Engine::new(ruleset, facts, &Settings { order, ..Settings::default() });
+        let talk = engine.conversation(question)?;
+        engine.told(&talk, wanted)
+    };
+    with(Order::Host).or_else(|_| with(Order::Forward))
+}
+
 /// One kind of behaviour: may get a conversation, may not.
 type Behaviour = (Set, Set);
 
 impl Engine<'_> {
-    /// Tells a conversation in parts, the first the one with most interfaces and addresses.
+    /// Tells a conversation in people's terms.
     ///
     /// # Errors
     /// When the node budget is used up.
-    pub fn parts(&mut self, talk: &Conversation, wanted: Wanted) -> Built<Vec<Part>> {
+    pub fn told(&mut self, talk: &Conversation, wanted: Wanted) -> Built<Answer> {
         let aside = self.no_peers(talk.peer)?;
         let asked = match wanted.from {
             None => Set::ALL,
@@ -84,41 +111,51 @@ impl Engine<'_> {
                 self.encoder().bound_within(Binding::Free(talk.peer), &[Interval { low, high }])?.certain
             }
         };
-        let places = self.places(talk)?;
         let mut alike: Vec<(Behaviour, Vec<Place>)> = Vec::new();
-        for place in places {
+        for place in self.places(talk)? {
             let behaviour = (self.at(talk, talk.allowed, &place)?, self.at(talk, talk.refused, &place)?);
+            // an interface that leads to none of the peers has no say
+            if behaviour == (Set::NONE, Set::NONE) {
+                continue;
+            }
             match alike.iter_mut().find(|(known, _)| *known == behaviour) {
                 Some((_, places)) => places.push(place),
                 None => alike.push((behaviour, vec![place])),
             }
         }
         alike.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));
-        let single = alike.len() == 1;
+        let (mut way, mut no_way) = (Set::NONE, Set::NONE);
+        for ((allowed, refused), _) in &alike {
+            let bdd = self.bdd();
+            let certainly = bdd.minus(*allowed, *refused)?;
+            way = bdd.or(way, certainly)?;
+            no_way = bdd.or(no_way, *allowed)?;
+        }
+        let any = self.bdd().union(alike.iter().map(|((_, refused), _)| *refused))?;
+        let no_way = self.bdd().minus(any, no_way)?;
+        let mut all = self.part(talk, (!no_way, !way), (asked, aside))?;
         let mut parts = Vec::new();
+        let single = alike.len() == 1;
         for ((allowed, refused), places) in alike {
-            let one = places.first().cloned();
-            for (interfaces, addresses) in rectangles(&places) {
-                let mut part = self.part(talk, (allowed, refused), (asked, aside))?;
-                if !single {
-                    (part.interfaces, part.addresses) = (interfaces, addresses);
-                }
-                if let Some(place) = &one {
-                    let unknown = self.bdd().and(allowed, refused)?;
-                    let unknown = self.bdd().and(unknown, asked)?;
-                    part.unknown = self.doubts(talk, place, unknown, aside)?;
-                    if wanted.explain {
-                        let peers = self.bdd().minus(asked, aside)?;
-                        part.causes = self.causes(talk, place, peers, aside)?;
-                    }
-                }
+            let mut part = self.part(talk, (allowed, refused), (asked, aside))?;
+            let Some(place) = places.first() else { continue };
+            let unknown = self.bdd().and(allowed, refused)?;
+            let unknown = self.bdd().and(unknown, asked)?;
+            part.unknown = self.doubts(talk, place, unknown, aside)?;
+            let undecided = self.bdd().minus(unknown, way)?;
+            all.unknown.extend(self.doubts(talk, place, undecided, aside)?);
+            if wanted.explain {
+                part.causes = self.causes(talk, place, asked, aside)?;
+            }
+            if single {
                 parts.push(part);
-                if single {
-                    break;
-                }
+                break;
+            }
+            for (interfaces, addresses) in rectangles(&places) {
+                parts.push(Part { interfaces, addresses, ..part.clone() });
             }
         }
-        Ok(parts)
+        Ok(Answer { all, parts })
     }
 
     fn part(&mut self, talk: &Conversation, (allowed, refused): Behaviour, (asked, aside): (Set, Set)) -> Built<Part> {
@@ -245,7 +282,8 @@ impl Engine<'_> {
     }
 
     /// What lets the packets of a conversation through, and what stops them.
-    fn causes(&mut self, talk: &Conversation, place: &Place, peers: Set, aside: Set) -> Built<Vec<Cause>> {
+    fn causes(&mut self, talk: &Conversation, place: &Place, asked: Set, aside: Set) -> Built<Vec<Cause>> {
+        let peers = self.bdd().minus(asked, aside)?;
         let mut sets: Vec<(&'static str, bool, Option<Decision>, Set)> = Vec::new();
         let hidden = self.hidden(&[talk.peer]);
         for leg in &talk.legs {

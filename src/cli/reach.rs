@@ -1,0 +1,77 @@
+//! `hepguard reach in|out PROTO/PORT`: who can reach a port, or be reached, as exact sets of addresses.
+
+use std::io::{self, Write};
+
+use super::args::{Common, ReachArgs};
+use super::exit::{CliError, Outcome};
+use crate::analysis::reach::HostFacts;
+use crate::analysis::reach::conversation::Question;
+use crate::analysis::reach::peers::{self, Wanted};
+use crate::analysis::trace::blind_spots;
+use crate::analysis::worlds::{is_failsafe_chain, without_failsafes};
+use crate::packet::{CtState, Family, Protocol};
+use crate::report::reach::{self as report, Told, World};
+use crate::ruleset::Ruleset;
+use crate::snapshot::Snapshot;
+
+/// Runs the command.
+///
+/// # Errors
+/// A snapshot that cannot be opened is an input error; options that contradict each other a usage error.
+pub fn run(common: &Common, args: &ReachArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
+    if !["text", "json", "jsonl"].contains(&common.format.as_str()) {
+        return Err(super::unknown_format(&common.format, &["text", "json"]));
+    }
+    let families = families(args)?;
+    let snapshot = super::load::snapshot(common)?;
+    let mut outcome = Outcome::CLEAN;
+    for (number, family) in families.into_iter().enumerate() {
+        let told = told(&snapshot, args, family);
+        outcome.incomplete |= !told.is_certain();
+        if common.format == "text" {
+            if number > 0 {
+                writeln!(out)?;
+            }
+            write!(out, "{}", report::text(&snapshot.ruleset, &told, super::style(common), common.verbose))?;
+        } else {
+            let line = report::line(&snapshot.ruleset, &told).map_err(io::Error::from)?;
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The families asked for: those of the option, of `--from`, and of the protocol.
+fn families(args: &ReachArgs) -> Result<Vec<Family>, CliError> {
+    let protocol = args.service.protocol;
+    let fits = |family: Family| {
+        let named = args.family.as_deref().is_none_or(|name| name == family.name());
+        let from = args.from.is_none_or(|prefix| prefix.is_ipv4() == (family == Family::Ipv4));
+        let other = if family == Family::Ipv4 { Protocol::ICMPV6 } else { Protocol::ICMP };
+        named && from && protocol != other
+    };
+    let families: Vec<Family> = [Family::Ipv4, Family::Ipv6].into_iter().filter(|family| fits(*family)).collect();
+    if families.is_empty() {
+        return Err(CliError::Usage(
+            "--family, --from and the protocol are of different address families: leave one out".to_owned(),
+        ));
+    }
+    Ok(families)
+}
+
+fn told(snapshot: &Snapshot, args: &ReachArgs, family: Family) -> Told {
+    let facts = HostFacts::new(&snapshot.host, family);
+    let state = if args.state == "established" { CtState::ESTABLISHED } else { CtState::NEW };
+    let outgoing = args.direction == "out";
+    let question = Question { outgoing, protocol: args.service.protocol, port: args.service.port, state };
+    let wanted = Wanted { from: args.from, explain: args.explain };
+    let answer = |ruleset: &Ruleset, wanted| peers::answer(ruleset, &facts, &question, wanted);
+    let mut worlds = vec![World { name: "now", answer: answer(&snapshot.ruleset, wanted) }];
+    let tables = snapshot.ruleset.tables.iter().filter(|table| table.family.sees(family));
+    if tables.flat_map(|table| &table.chains).any(|chain| is_failsafe_chain(&chain.name) && !chain.rules.is_empty()) {
+        let ruleset = without_failsafes(&snapshot.ruleset);
+        let wanted = Wanted { explain: false, ..wanted };
+        worlds.push(World { name: "no-failsafe", answer: answer(&ruleset, wanted) });
+    }
+    Told { family, question, from: args.from, worlds, blind: blind_spots(snapshot, family) }
+}
