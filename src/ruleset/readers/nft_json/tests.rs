@@ -516,6 +516,31 @@ fn bytes_that_are_no_text_are_said_and_survived() {
 }
 
 #[test]
+fn listings_of_parts_may_stand_one_after_the_other_each_chain_once() {
+    const INFO: &str = r#"{"metainfo": {"version": "1.0.6", "json_schema_version": 1}}"#;
+    let part = |objects: &str| format!("{{\"nftables\": [{INFO}, {objects}]}}\n");
+    let chain = r#"{"chain": {"family": "ip", "table": "t", "name": "c", "handle": 1}},
+        {"rule": {"family": "ip", "table": "t", "chain": "c", "handle": 2, "expr": [{"drop": null}]}}"#;
+    let set = |elements: &str| {
+        format!(
+            r#"{{"set": {{"family": "ip", "name": "s", "table": "t", "type": "ipv4_addr", "handle": 3{elements}}}}}"#
+        )
+    };
+    let text = part(&format!("{chain}, {}", set(""))) + &part(&set(r#", "elem": ["10.0.0.1"]"#));
+    let parsed = read(&Arc::from("x"), text.as_bytes());
+    assert_eq!(parsed.diagnostics, []);
+    assert_eq!((parsed.value.len(), parsed.value[0].chains[0].rules.len()), (1, 1));
+    assert_eq!((parsed.value[0].sets.len(), parsed.value[0].sets[0].elements.len()), (1, 1));
+
+    let twice = part(chain) + &part(chain);
+    let parsed = read(&Arc::from("x"), twice.as_bytes());
+    assert!(parsed.diagnostics.iter().any(|remark| remark.level == Level::Error && remark.message.contains("twice")));
+    let half = part(chain) + "{\"nftables\": [{";
+    let parsed = read(&Arc::from("x"), half.as_bytes());
+    assert!(parsed.diagnostics.iter().any(|remark| remark.level == Level::Error && remark.message.contains("cut off")));
+}
+
+#[test]
 fn every_fixture_reads_without_errors_and_knows_its_own_words() {
     for entry in std::fs::read_dir(folder()).expect("fixtures") {
         let name = entry.expect("entry").file_name().to_string_lossy().into_owned();
