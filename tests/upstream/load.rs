@@ -194,7 +194,10 @@ fn same(before: &str, after: &str) -> bool {
         || bare(before) == bare(after)
         || SPELLINGS.iter().any(is_spelling)
         || SPELLINGS.iter().take(4).any(|(saved, printed)| before.replace(saved, printed) == after)
-        || before.strip_suffix(" -m icmp --icmp-type any") == Some(after)
+        // type 255 is every type, whatever the code
+        || [" any", " 255/255"].iter().any(|kind| {
+            before.strip_suffix(kind).and_then(|line| line.strip_suffix(" -m icmp --icmp-type")) == Some(after)
+        })
 }
 
 /// Lines that are not the same.

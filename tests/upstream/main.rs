@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hepguard::diagnostic::Level;
+use hepguard::packet::Family;
 use hepguard::ruleset::Backend;
 use hepguard::ruleset::readers::iptables_save::read;
 use load::Variant;
@@ -122,6 +123,49 @@ fn upstream_rules_are_read_without_a_remark() {
     if let Some(suites) = upstream("upstream rules, as text") {
         read_all("upstream rules", &suites);
     }
+}
+
+/// Listings among the upstream shell tests: files that are no scripts and hold a table.
+fn shell_listings(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut todo = vec![root.join("iptables/tests/shell/testcases")];
+    while let Some(path) = todo.pop() {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+            todo.extend(entries.map(|entry| entry.expect("an entry").path()));
+            continue;
+        }
+        let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let has_table = text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"*"));
+        // of another tool
+        let other = name.contains("ebtables") || name.contains("arptables");
+        if has_table && !text.starts_with(b"#!") && !other {
+            found.push((name, text));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn upstream_listings_are_read_without_a_remark() {
+    let Some(root) = std::env::var_os("HEPGUARD_IPTABLES_SRC") else {
+        println!("upstream listings: SKIPPED: set HEPGUARD_IPTABLES_SRC to a checkout of iptables");
+        return;
+    };
+    let (mut tables, mut rules, mut told) = (0, 0, Vec::new());
+    for (name, text) in shell_listings(Path::new(&root)) {
+        let family = if name.contains("ip6") { Family::Ipv6 } else { Family::Ipv4 };
+        let parsed = read(&Arc::from(name.as_str()), &text, Backend::Iptables, family);
+        tables += parsed.value.len();
+        rules += parsed.value.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum::<usize>();
+        let remarks = parsed.diagnostics.iter().filter(|remark| remark.level > Level::Note);
+        told.extend(remarks.map(|remark| remark.to_string()));
+    }
+    println!("upstream listings: {tables} tables with {rules} rules read");
+    assert!(told.is_empty(), "{} remarks:\n{}", told.len(), told.join("\n"));
+    assert!(rules > 300, "only {rules} rules were found");
 }
 
 #[test]
