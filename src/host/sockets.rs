@@ -81,7 +81,9 @@ fn socket(line: &str) -> Result<Option<Socket>, String> {
     };
     let (local_address, dual_stack, device, local_port) = endpoint(local)?;
     let (peer_address, _, _, peer_port) = endpoint(peer)?;
-    let (process, pid) = owner(line);
+    // names before it may look like an owner, too
+    let end = peer.as_ptr().addr() - line.as_ptr().addr() + peer.len();
+    let (process, pid) = owner(line.get(end..).unwrap_or_default());
     Ok(Some(Socket {
         protocol,
         local: local_address,

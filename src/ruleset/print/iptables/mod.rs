@@ -19,9 +19,7 @@ mod tests;
 /// The rule from `-A CHAIN` on, without counters.
 #[must_use]
 pub fn rule(family: Family, chain: &str, rule: &Rule) -> Option<String> {
-    if chain.is_empty() || chain.contains(char::is_whitespace) {
-        return None;
-    }
+    let chain = names::chain(chain)?;
     let mut printer = Printer::new(family, &rule.comments);
     let mut target: Option<String> = None;
     let mut before: Option<&Match> = None;
@@ -74,7 +72,7 @@ pub fn table(table: &Table) -> Option<String> {
             Some(Policy::Drop) => "DROP",
             None => "-",
         };
-        let _ = writeln!(text, ":{} {policy} [0:0]", chain.name);
+        let _ = writeln!(text, ":{} {policy} [0:0]", names::chain(&chain.name)?);
     }
     for chain in &table.chains {
         for one in &chain.rules {

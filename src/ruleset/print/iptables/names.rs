@@ -24,6 +24,12 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
+/// A chain's name, which goes without quotes; `None` when it would not read as one word.
+pub(super) fn chain(name: &str) -> Option<&str> {
+    let breaks = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '\'');
+    (!name.is_empty() && !name.starts_with(['-', '!']) && !name.contains(breaks)).then_some(name)
+}
+
 /// An address.
 pub(super) fn address(value: u128, family: Family) -> Option<String> {
     if family == Family::Ipv4 {

@@ -53,8 +53,8 @@ pub(super) fn verdict(family: Family, verdict: &Verdict) -> Option<String> {
         Verdict::Return => "-j RETURN".into(),
         Verdict::Reject(how) if &**how == "tcp reset" => "-j REJECT --reject-with tcp-reset".into(),
         Verdict::Reject(how) => format!("-j REJECT --reject-with {how}"),
-        Verdict::Jump(chain) => format!("-j {chain}"),
-        Verdict::Goto(chain) => format!("-g {chain}"),
+        Verdict::Jump(chain) => format!("-j {}", names::chain(chain)?),
+        Verdict::Goto(chain) => format!("-g {}", names::chain(chain)?),
         Verdict::Queue { bypass, options } => {
             let text = with("-j NFQUEUE".into(), options);
             if *bypass { text + " --queue-bypass" } else { text }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use self::kinds::{Dimension, Masks};
 use self::lines::{Lines, word};
 use super::iptables_save::values::{self, Expected, ICMP_NAMES, ICMPV6_NAMES, number, split_once};
+use super::name_text;
 use crate::diagnostic::{Level, Parsed, Remarks, excerpt};
 use crate::packet::{Family, InterfacePattern, Protocol};
 use crate::ruleset::{ElementExtra, Elements, Interval, Set, SetKind, interface_interval, interface_number};
@@ -115,7 +116,7 @@ impl<'a> Reader<'a> {
         let key = kinds::key(dimensions, address_family);
         let mut open = OpenSet {
             set: Set {
-                name: String::from_utf8_lossy(name).into(),
+                name: name_text(name).into(),
                 family,
                 kind: SetKind::Ipset {
                     type_name: kind.map_or_else(|| String::from_utf8_lossy(type_name), |kind| kind.name.into()).into(),
@@ -190,7 +191,7 @@ fn add(open: &mut OpenSet, line: &[u8]) -> Result<(), Expected> {
     let (element, options) = word(line);
     let options = lines::element_options(options)?;
     if matches!(open.dimensions, [Dimension::Set]) {
-        open.set.member_sets.push(String::from_utf8_lossy(element).into());
+        open.set.member_sets.push(name_text(element).into());
         return Ok(());
     }
     let family = open.set.family.unwrap_or(Family::Ipv4);

@@ -10,6 +10,7 @@ use super::values::{
     masked_address, masked_compare, masked_word, number_range, ports, split_once,
 };
 use crate::packet::{Family, InterfacePattern, Protocol, TcpFlags};
+use crate::ruleset::readers::name_text;
 use crate::ruleset::{
     Expr, FibField, FibResult, Field, Interval, Match, OpaqueKind, Operator, SetDirection, interface_interval,
 };
@@ -286,7 +287,7 @@ fn set(context: &Context<'_, '_>, group: &Group, out: &mut Vec<Match>) -> Result
         return Err(Trouble { word: group.spans.first().map_or(0, |span| span.start), expected: "--match-set" });
     };
     out.push(Match::Ipset {
-        name: String::from_utf8_lossy(context.value(arg, 0)).into(),
+        name: name_text(context.value(arg, 0)).into(),
         directions,
         negate: arg.negate,
         options: (!options.is_empty()).then(|| options.into()),

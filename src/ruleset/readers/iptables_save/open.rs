@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{UNREAD, builtin};
 use crate::packet::Family;
+use crate::ruleset::readers::name_text;
 use crate::ruleset::{Backend, Chain, Effect, Name, Policy, Rule, Step, Table};
 
 /// Each `-I` moves all rules behind it; no listing has any, and rule files a handful. This many moves take milliseconds.
@@ -108,7 +109,7 @@ impl OpenTable {
         let index = self.table.chains.len();
         self.index.insert(name.into(), index);
         self.finished.push(false);
-        let name = String::from_utf8_lossy(name).into();
+        let name = name_text(name).into();
         self.table.chains.push(Chain { name, base: None, rules: Vec::new(), line });
         (index, true)
     }

@@ -8,6 +8,7 @@ use super::tokens::Token;
 use super::values;
 use crate::diagnostic::{Level, Remarks, excerpt};
 use crate::packet::Family;
+use crate::ruleset::readers::name_text;
 use crate::ruleset::{Counters, Effect, Expr, Field, Match, Name, OpaqueKind, Rule, Step, Verdict};
 
 /// What a rule needs to know of the table it stands in.
@@ -159,7 +160,7 @@ impl Reader<'_, '_, '_, '_> {
         let name: &[u8] = group.name.and_then(|word| self.context.words.get(word)).map_or(b"", |word| &word.text);
         if group.extension.is_none() {
             let chain = (self.surroundings.chain)(name);
-            let chain = chain.or_else(|| self.surroundings.fragment.then(|| String::from_utf8_lossy(name).into()));
+            let chain = chain.or_else(|| self.surroundings.fragment.then(|| name_text(name).into()));
             if let Some(chain) = chain {
                 self.strays(group.spans.get(1..).unwrap_or_default());
                 let verdict = if goto { Verdict::Goto(chain) } else { Verdict::Jump(chain) };

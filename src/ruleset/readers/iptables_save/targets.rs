@@ -6,6 +6,7 @@ use super::matches::{self, Context, Trouble};
 use super::rule::{text_of, words_text};
 use super::values::{self, Expected, address, all_ones, masked_address, masked_word, split_once};
 use crate::packet::Family;
+use crate::ruleset::readers::name_text;
 use crate::ruleset::{Effect, Expr, Field, Interval, Nat, NatKind, NatTarget, Step, Verdict};
 
 /// The step a known target stands for.
@@ -271,9 +272,7 @@ fn set(context: &Context<'_, '_>, group: &Group) -> Result<Effect, Trouble> {
         return Ok(Effect::Set { field, value: Expr::Opaque(text) });
     }
     match find("add-set").or_else(|| find("del-set")) {
-        Some(arg) => {
-            Ok(Effect::UpdateSet { set: String::from_utf8_lossy(context.value(arg, 0)).into(), change: None, text })
-        }
+        Some(arg) => Ok(Effect::UpdateSet { set: name_text(context.value(arg, 0)).into(), change: None, text }),
         None => Err(Trouble { word: group.name.unwrap_or(0), expected: "--add-set or --del-set behind SET" }),
     }
 }

@@ -103,6 +103,16 @@ fn the_tools_own_warning_about_the_other_variant_is_passed_on() {
 }
 
 #[test]
+fn names_that_are_not_text_stay_different() {
+    let text =
+        b"*filter\n:INPUT ACCEPT [0:0]\n:a\xfe - [0:0]\n:a\xff - [0:0]\n-A INPUT -j a\xff\n-A a\xff -j DROP\nCOMMIT\n";
+    let parsed = read_text(text);
+    let filter = table(&parsed, "filter");
+    let Step::Verdict(Verdict::Jump(target)) = &chain(filter, "INPUT").rules[0].steps[0] else { panic!("a jump") };
+    assert_eq!(chain(filter, target).rules.len(), 1);
+}
+
+#[test]
 fn rules_of_the_other_family_are_not_loaded() {
     let parsed = read_text(b"*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -6 -j DROP\n-A INPUT -4 -j ACCEPT\nCOMMIT\n");
     assert_eq!(levels(&parsed), []);
