@@ -58,6 +58,7 @@ impl<'e> Walk<'e, '_> {
             may,
             notes: self.notes,
             steps: self.recorder.finish(),
+            rules_seen: self.options.max_rules.saturating_sub(self.rules_left),
         };
         Followed { trace, passages, states, zones: self.zones, open }
     }

@@ -3,6 +3,7 @@
 use super::fields::View;
 use super::growth::{self, Remembered};
 use super::index::{Found, MAX_DIMENSIONS, SetIndex};
+use super::ipset::MAX_LISTS;
 use super::state::{Question, Questions, Value, Var};
 use crate::ruleset::{Data, Elements, Expr, Field, Match, Name, OpaqueKind, Operator, RuleRef, SetRef, place_of};
 
@@ -88,6 +89,8 @@ pub(super) enum Reason {
     Stateful,
     /// Key and set do not fit.
     Shape,
+    /// Lists of sets hold lists again.
+    Nested,
 }
 
 impl Reason {
@@ -104,6 +107,9 @@ impl Reason {
             Self::Touched => format!("set {set} may be changed by the packet itself on its way"),
             Self::Stateful => format!("the element of {set} has a limit of its own"),
             Self::Shape => format!("the key does not fit set {set}"),
+            Self::Nested => {
+                format!("set {set} is a list of lists of lists; the kernel nests them no deeper than {MAX_LISTS}")
+            }
         }
     }
 }
@@ -158,7 +164,9 @@ impl<'e> Eval<'e, '_> {
     fn nested(&mut self, inner: impl FnOnce(&mut Self) -> Truth) -> Truth {
         if self.depth >= MAX_NESTING {
             let rule = self.rule;
-            return self.ask(format!("nesting:{rule:?}"), || "the condition nests too deep".to_owned());
+            return self.ask(format!("nesting:{rule:?}"), || {
+                format!("the condition nests too deep: more than {MAX_NESTING} levels")
+            });
         }
         self.depth += 1;
         let truth = inner(self);

@@ -7,7 +7,7 @@ use crate::packet::{Family, Protocol};
 use crate::ruleset::{Elements, Field, Interval, Name, Set, SetDirection, SetKind, asks_counters, asks_exceptions};
 
 /// list:set holds sets that are no lists; deeper nesting is not a kernel's.
-const MAX_LISTS: u32 = 2;
+pub(super) const MAX_LISTS: u32 = 2;
 
 /// Yes, no, or why it is open and with which values.
 type Answer = Result<bool, (Reason, Vec<Value>)>;
@@ -77,7 +77,7 @@ impl<'e> Eval<'e, '_> {
 
     fn list(&mut self, list: &'e Set, directions: &'e [SetDirection], options: Option<&str>, level: u32) -> Answer {
         if level >= MAX_LISTS {
-            return Err((Reason::Shape, Vec::new()));
+            return Err((Reason::Nested, Vec::new()));
         }
         if directions.is_empty() {
             return Ok(false);

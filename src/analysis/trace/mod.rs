@@ -126,6 +126,8 @@ pub struct Trace {
     pub notes: Vec<String>,
     /// Hooks, chains and rules it met, when asked for.
     pub steps: Vec<TraceStep>,
+    /// Rules looked at, over all paths: what the answer cost, as [`TraceOptions::max_rules`] counts.
+    pub rules_seen: u32,
 }
 
 /// Ends of a packet whose address is not known, whatever its fields say: an address translation chose it.

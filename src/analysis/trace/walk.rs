@@ -50,7 +50,7 @@ pub(super) struct Walk<'e, 'w> {
     /// States tracking has given it, and the zones it was looked up in.
     pub(super) states: CtState,
     pub(super) zones: Vec<Option<u16>>,
-    rules_left: u32,
+    pub(super) rules_left: u32,
 }
 
 /// States that left a chain.
@@ -207,8 +207,15 @@ impl<'e, 'w> Walk<'e, 'w> {
             let cost = u32::try_from(states.len()).unwrap_or(u32::MAX);
             match self.rules_left.checked_sub(cost) {
                 Some(left) if states.len() <= MAX_STATES => self.rules_left = left,
-                _ => {
-                    self.lose(Some(place.rule), "too many paths lead here to follow them all".to_owned());
+                left => {
+                    let most = match left {
+                        Some(_) => format!("{MAX_STATES} side by side"),
+                        None => format!("{} rules looked at for one packet", self.options.max_rules),
+                    };
+                    self.lose(
+                        Some(place.rule),
+                        format!("too many paths lead here to follow them all: more than {most}"),
+                    );
                     return passed;
                 }
             }

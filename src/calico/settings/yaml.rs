@@ -33,17 +33,25 @@ pub(super) struct Malformed {
     pub(super) message: String,
 }
 
+/// Deepest nesting of lists and maps; Calico's resources need about ten.
+const MAX_DEPTH: usize = 64;
+
 /// One document.
 pub(super) fn read(text: &str) -> Result<Node, Malformed> {
+    // a value takes a byte at least, but where aliases repeat it
+    let most = (text.len() + 1_000).min(4_000_000);
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: 64, max_nodes: 4_000_000, max_events: 16_000_000 },
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: most, max_events: 4 * most },
         with_snippet: false,
     };
     let root: Result<Spanned<Raw>, _> = serde_saphyr::from_str_with_options(text, options);
     root.map(node).map_err(|error| {
         let location = error.location();
         let number = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
-        let text = error.to_string();
+        let mut text = error.to_string();
+        if text.contains("recursion limit") {
+            text = format!("values may nest {MAX_DEPTH} deep: {text}");
+        }
         Malformed {
             line: number(location.map(|location| location.line())),
             column: number(location.map(|location| location.column())),
