@@ -16,7 +16,7 @@ pub(crate) mod coverage;
 pub mod expr;
 pub mod kernel;
 pub mod merge;
-mod nft_words;
+pub(crate) mod nft_words;
 pub mod print;
 pub mod readers;
 mod query;

@@ -4,7 +4,7 @@ use super::state::{Ct, State, Value, address};
 use super::{Engine, Hidden};
 use crate::analysis::route::RouteQuery;
 use crate::host::RouteKind;
-use crate::packet::{CtDirection, CtState, Family, Hook, Packet, Protocol, Tuple, address_bits};
+use crate::packet::{CtDirection, CtState, Direction, Family, Hook, Packet, Protocol, Tuple, address_bits};
 use crate::ruleset::{Backend, FibField, FibResult, Field, interface_number};
 
 /// Where a rule is met.
@@ -146,6 +146,9 @@ impl View<'_, '_> {
             Field::Oifgroup | Field::Obrname if flow.oif == Value::Known(0) => Value::Missing,
             Field::Skuid => self.owner(self.packet.uid),
             Field::Skgid => self.owner(self.packet.gid),
+            Field::Secpath if self.packet.direction == Direction::In => {
+                Value::from_option(self.packet.details.ipsec.map(u8::from))
+            }
             other => self.conntrack(other),
         }
     }

@@ -2,6 +2,7 @@
 
 mod build;
 mod conditions;
+mod coverage;
 mod hostile;
 mod path;
 mod verdicts;

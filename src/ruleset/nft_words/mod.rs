@@ -75,6 +75,12 @@ pub(crate) fn word(group: &str, name: &str) -> Option<&'static Word> {
     index.get(&(group, name)).copied()
 }
 
+/// Every word, in order of preference for printing.
+#[cfg(test)]
+pub(crate) fn words() -> impl Iterator<Item = &'static Word> {
+    table::WORDS.iter()
+}
+
 /// The first word for `field`.
 pub(crate) fn word_of(field: &Field) -> Option<&'static Word> {
     static INDEX: LazyLock<HashMap<Field, &'static Word>> = LazyLock::new(|| {

@@ -422,6 +422,8 @@ pub(crate) fn nat(known: &Known, nat: &Nat) -> String {
     let family = match (known.family(), known.ip(), &nat.address) {
         (Family::Inet, Some(Family::Ipv4), Some(_)) => " ip",
         (Family::Inet, Some(Family::Ipv6), Some(_)) => " ip6",
+        (Family::Ipv4, ..) if matches!(nat.kind, NatKind::SnatPrefix | NatKind::DnatPrefix) => " ip",
+        (Family::Ipv6, ..) if matches!(nat.kind, NatKind::SnatPrefix | NatKind::DnatPrefix) => " ip6",
         _ => "",
     };
     let kind = match (known.ip(), &nat.address) {

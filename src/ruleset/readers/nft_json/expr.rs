@@ -177,11 +177,12 @@ impl RuleReader {
         let mut words = vec![name.to_owned()];
         if let Some(key) = body.get("expr") {
             let key = self.expr(key)?;
+            self.require();
             words.push(nft::expression(&self.known, &key));
         }
-        for part in ["mod", "seed", "offset"] {
+        for (part, kind) in [("mod", Kind::Integer(32)), ("seed", Kind::Hex(32)), ("offset", Kind::Integer(32))] {
             let number = body.get(part).and_then(Json::number).filter(|number| *number != 0);
-            words.extend(number.map(|number| format!("{part} {number}")));
+            words.extend(number.map(|number| format!("{part} {}", kind.print(number))));
         }
         Ok(other(words.join(" ")))
     }
