@@ -171,6 +171,24 @@ fn marks_and_zones_belong_to_the_connection() {
 }
 
 #[test]
+fn what_is_looked_up_in_another_zone_is_not_found() {
+    let rules = "*raw\n-A PREROUTING -p tcp --dport 22 -j CT --zone 5\n-A OUTPUT -p tcp --sport 22 -j CT --zone 5\n\
+        -A PREROUTING -p tcp --dport 23 -j CT --zone 5\n-A PREROUTING -p tcp --dport 24 -j CT --zone-orig 6\nCOMMIT\n\
+        *filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n-A OUTPUT -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n";
+    both_backends("zones", rules, || vec![works(login(22), &LOGIN), broken(login(23), &["new"])]);
+    // a zone for one direction alone is not followed
+    in_namespace("zone of one direction", || {
+        let _lab = Lab::build().expect("a lab");
+        let firewall = Firewall { legacy: [rules.to_owned(), String::new()], ..Firewall::default() };
+        firewall.load().expect("the rules load");
+        let listings = Listings::read(firewall::list().expect("the rules are listed"));
+        let judge = listings.judge();
+        let held = judge.converse(&login(24));
+        assert_eq!(held.outcome, Outcome::Unknown, "{}", judge.explain_conversation(&login(24)));
+    });
+}
+
+#[test]
 fn an_error_about_a_translated_conversation_is_related() {
     let rules = "*nat\n-A POSTROUTING -s 172.17.0.0/16 -o eth1 -j MASQUERADE\nCOMMIT\n\
         *filter\n:INPUT DROP\n:FORWARD DROP\n:OUTPUT DROP\n-A FORWARD -i docker0 -j ACCEPT\n\

@@ -19,6 +19,7 @@ pub(super) fn is_part_of(effect: &Effect, before: &Match) -> bool {
 pub(super) fn effect(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Set { value: Expr::Opaque(text), .. } => target_text(text)?,
+        Effect::Set { field: Field::CtZone, value } => format!("-j CT --zone {}", number(value)?),
         Effect::Set { field: Field::Dscp, value } => format!("-j DSCP --set-dscp {:#04x}", number(value)?),
         Effect::Set { field: Field::Ip4Ttl, value } => format!("-j TTL --ttl-set {}", number(value)?),
         Effect::Set { field: Field::Ip6Hoplimit, value } => format!("-j HL --hl-set {}", number(value)?),

@@ -50,7 +50,7 @@ fn effect(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Effect
         "ULOG" => log(context, group, ["ulog-prefix", "ulog-nlgroup"], 1)?,
         "NOTRACK" => Effect::NoTrack,
         "CT" if find("notrack").is_some() => Effect::NoTrack,
-        "CT" => Effect::Harmless(text()),
+        "CT" => zone(context, group)?.unwrap_or_else(|| Effect::Harmless(text())),
         "TOS" => tos(context, group)?.unwrap_or_else(|| unknown(Field::Tos)),
         "DSCP" => match group.args.first() {
             Some(arg) if arg.name == "set-dscp" => {
@@ -84,6 +84,18 @@ fn effect(context: &Context<'_, '_>, name: &str, group: &Group) -> Result<Effect
         },
         _ => Effect::Opaque(text()),
     })
+}
+
+/// Which connections a packet can belong to: `-j CT --zone N`; `None` for what leaves that alone (helpers, events, timeouts).
+fn zone(context: &Context<'_, '_>, group: &Group) -> Result<Option<Effect>, Trouble> {
+    let Some(arg) = group.args.iter().find(|arg| arg.name.starts_with("zone")) else { return Ok(None) };
+    let number = values::number(context.value(arg, 0)).filter(|zone| *zone <= u16::MAX.into());
+    let value = match number {
+        Some(zone) if arg.name == "zone" && group.args.len() == 1 => Expr::Number(zone.into()),
+        // by mark, or another one for each direction
+        _ => Expr::Opaque(text_of(context, group)),
+    };
+    Ok(Some(Effect::Set { field: Field::CtZone, value }))
 }
 
 fn string(context: &Context<'_, '_>, arg: Option<&Arg>) -> Option<Box<str>> {
