@@ -31,6 +31,15 @@ impl Round {
     fn put(&mut self, name: impl Into<String>, state: FileState) {
         self.files.push((name.into(), state));
     }
+
+    /// The rules of nf_tables changed: what is held against other listings, or made of parts, is of no one moment.
+    fn saves_changed(&mut self) {
+        let present = self.files.iter().filter(|(_, state)| matches!(state, FileState::Present(_)));
+        let names = present
+            .map(|(name, _)| name)
+            .filter(|name| name.ends_with("-nft-save.txt") || (self.of_parts && *name == "nft-ruleset.json"));
+        self.changed.extend(names.cloned());
+    }
 }
 
 impl Live<'_> {
@@ -89,11 +98,7 @@ impl Live<'_> {
         }
         // one listing of nft is of one generation by itself; what is held against others or made of parts is not
         round.files.retain(|(name, _)| name != "nft-kernel.json");
-        let present = round.files.iter().filter(|(_, state)| matches!(state, FileState::Present(_)));
-        let names = present
-            .map(|(name, _)| name)
-            .filter(|name| name.ends_with("-nft-save.txt") || (round.of_parts && *name == "nft-ruleset.json"));
-        round.changed.extend(names.cloned().collect::<Vec<_>>());
+        round.saves_changed();
         round
     }
 
@@ -161,7 +166,13 @@ impl Live<'_> {
                 round.put("nft-kernel.json", FileState::Present(text));
                 Some(kernel.generation)
             }
-            Err(_) => None, // whatever closes this also closes nft, and that is said
+            Err(error) => {
+                // whatever else closes this also closes nft, and that is said
+                if error.kind() == io::ErrorKind::Interrupted {
+                    round.saves_changed();
+                }
+                None
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Scripted {
     pub(crate) once: RefCell<BTreeMap<String, Vec<Output>>>,
     /// What the kernel says of nf_tables at each look, the last one for good; none: it does not answer.
     pub(crate) kernel: RefCell<Vec<KernelTables>>,
+    /// The rules of nf_tables never stand still.
+    pub(crate) restless: bool,
     /// Command lines that were run.
     pub(crate) ran: RefCell<Vec<String>>,
 }
@@ -92,6 +94,7 @@ impl System for Scripted {
     fn nf_tables(&self) -> io::Result<KernelTables> {
         let mut all = self.kernel.borrow_mut();
         match all.len() {
+            0 if self.restless => Err(io::ErrorKind::Interrupted.into()),
             0 => Err(io::ErrorKind::Unsupported.into()),
             1 => Ok(all[0].clone()),
             _ => Ok(all.remove(0)),

@@ -73,7 +73,17 @@ fn titles(audit: &serde_json::Value, code: &str) -> Vec<String> {
     titles.collect()
 }
 
-const TCP22: &str = "in tcp 203.0.113.7:5000 127.0.0.1:22 -i eth0";
+const TCP22: &str = "in tcp 203.0.113.7:5000 10.0.1.10:22 -i eth0";
+
+/// A router: eth0 towards the world, eth1 with a network behind it.
+fn host() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.sh("for name in eth0 eth1; do ip tuntap add dev $name mode tap; ip link set $name up; done
+        ip addr add 10.0.1.10/24 dev eth0; ip addr add 10.0.0.1/24 dev eth1; ip route add default via 10.0.1.1 dev eth0
+        echo 1 > /proc/sys/net/ipv4/ip_forward
+        for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $file; done");
+    namespace
+}
 
 /// A table that is fine, whatever happens to others.
 const GOOD: &str = "nft -f - <<'.'
@@ -84,8 +94,8 @@ table inet good {
 ";
 
 const FORWARDED: [(&str, &str); 2] = [
-    ("forward tcp 203.0.113.7:5000 10.0.0.1:80 -i eth0 -o eth1", "accept"),
-    ("forward tcp 203.0.113.7:5000 10.0.0.1:81 -i eth0 -o eth1", "drop"),
+    ("forward tcp 203.0.113.7:5000 10.0.0.9:80 -i eth0 -o eth1", "accept"),
+    ("forward tcp 203.0.113.7:5000 10.0.0.9:81 -i eth0 -o eth1", "drop"),
 ];
 
 fn others_stay_exact(tools: &Tools, namespace: &Namespace) {
@@ -99,7 +109,7 @@ fn a_rule_that_nft_dies_of_leaves_only_its_own_chain_unknown() {
     if unable("a_rule_that_nft_dies_of_leaves_only_its_own_chain_unknown") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     namespace.sh(GOOD);
     namespace.sh("nft add table inet bad
         nft add chain inet bad in '{ type filter hook input priority 0; }'
@@ -108,7 +118,7 @@ fn a_rule_that_nft_dies_of_leaves_only_its_own_chain_unknown() {
     for tools in Tools::all_versions() {
         assert_eq!(tools.verdict(&namespace, TCP22), "unknown");
         // another chain of the same table is listed by itself
-        assert_eq!(tools.verdict(&namespace, "out tcp 127.0.0.1:5000 203.0.113.7:22 -o eth0"), "drop");
+        assert_eq!(tools.verdict(&namespace, "out tcp 10.0.1.10:5000 203.0.113.7:22 -o eth0"), "drop");
         others_stay_exact(&tools, &namespace);
         let audit = tools.audit(&namespace);
         assert!(titles(&audit, "HG901").iter().any(|title| title.contains("only in part")), "{audit:#}");
@@ -122,7 +132,7 @@ fn an_interface_name_that_nft_leaves_out_is_not_taken_as_any_interface() {
     if unable("an_interface_name_that_nft_leaves_out_is_not_taken_as_any_interface") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     namespace.sh(GOOD);
     // 1.0.6 aborts; 1.1.7 prints `accept` without the condition, with exit status 0
     namespace.sh("iptables-nft -P INPUT DROP; iptables-nft -A INPUT -i \"$(printf '\\377x')\" -j ACCEPT");
@@ -139,9 +149,8 @@ fn the_kernel_tells_which_table_is_dormant_and_where_a_device_chain_hangs() {
     if unable("the_kernel_tells_which_table_is_dormant_and_where_a_device_chain_hangs") {
         return;
     }
-    let namespace = Namespace::new();
-    namespace.sh("for name in eth0 eth1; do ip tuntap add dev $name mode tap; done
-        nft add table inet asleep '{ flags dormant; }'
+    let namespace = host();
+    namespace.sh("nft add table inet asleep '{ flags dormant; }'
         nft add chain inet asleep in '{ type filter hook input priority 0; policy drop; }'
         nft add table netdev nd
         nft add chain netdev nd in '{ type filter hook ingress device \"eth1\" priority 0; policy drop; }'");
@@ -172,14 +181,14 @@ fn what_iptables_misprints_of_a_mixed_table_is_judged_by_nft() {
     if unable("what_iptables_misprints_of_a_mixed_table_is_judged_by_nft") {
         return;
     }
-    const OTHER: &str = "in tcp 198.51.100.1:5000 127.0.0.1:22 -i eth0";
+    const OTHER: &str = "in tcp 198.51.100.1:5000 10.0.1.10:22 -i eth0";
     // printed as a rule without its condition; table given up; stops in the middle with exit status 3
     for (native, misprint) in [
         ("ip saddr '{ 203.0.113.7, 203.0.113.8 }' accept", "-A INPUT -j ACCEPT"),
         ("ip saddr 203.0.113.7 ct state new accept", "is incompatible"),
         ("ip saddr 203.0.113.7 th dport 22 accept", "exit 3"),
     ] {
-        let namespace = Namespace::new();
+        let namespace = host();
         namespace.sh("iptables-nft -P INPUT DROP
             iptables-nft -A INPUT -p tcp -m multiport --dports 23 -j ACCEPT");
         namespace.sh(&format!("nft add rule ip filter INPUT {native}"));
@@ -206,7 +215,7 @@ fn a_newline_in_a_comment_is_no_rule() {
     if unable("a_newline_in_a_comment_is_no_rule") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     namespace.sh("for tool in iptables-nft iptables-legacy; do
             $tool -P INPUT DROP
             $tool -A INPUT -s 192.0.2.1 -m comment --comment \"$(printf 'x\\n-A INPUT -j ACCEPT\\n[0:0] -A INPUT -j ACCEPT\\n')y\" -j ACCEPT
@@ -258,7 +267,7 @@ fn no_lie_of_a_single_tool_makes_a_wrong_verdict() {
         ),
     ];
     for (part, script) in parts {
-        let namespace = Namespace::new();
+        let namespace = host();
         namespace.sh(script);
         assert_eq!(Tools::new().verdict(&namespace, TCP22), "drop", "{part}: with honest tools");
         let answers: Vec<(&str, &str, String)> = LIARS
@@ -277,7 +286,7 @@ fn without_one_right_what_it_hides_is_unknown() {
     if unable("without_one_right_what_it_hides_is_unknown") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     namespace.sh("iptables-legacy -A INPUT -s 203.0.113.7 -j DROP");
     let scratch = tempfile::tempdir().expect("a folder");
     fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755)).expect("opened");
@@ -307,7 +316,7 @@ fn rules_that_change_while_they_are_listed_never_mix_into_a_wrong_verdict() {
     if unable("rules_that_change_while_they_are_listed_never_mix_into_a_wrong_verdict") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     // the peer is refused in both; one's nft rules with the other's hidden ones would let it in
     let scratch = tempfile::tempdir().expect("a folder");
     let write = |name: &str, rules: &str| {
@@ -349,7 +358,7 @@ fn no_command_that_looks_leaves_a_trace_in_the_kernel() {
         return;
     }
     for legacy in [false, true] {
-        let namespace = Namespace::new();
+        let namespace = host();
         namespace.sh("nft add table inet own
             nft add chain inet own in '{ type filter hook input priority 5; }'
             nft add rule inet own in tcp dport 22 counter packets 7 bytes 420 accept
@@ -364,7 +373,9 @@ fn no_command_that_looks_leaves_a_trace_in_the_kernel() {
         let before = kernel_state(&namespace, &folder);
         assert!(before.contains("\"generation\":"), "{before}");
         let trace: Vec<&str> = std::iter::once("trace").chain(TCP22.split(' ')).collect();
-        for arguments in [&["audit"][..], &["failsafe"], &["audit", "--format", "json"], &trace] {
+        for arguments in
+            [&["audit"][..], &["failsafe"], &["audit", "--format", "json"], &["reach", "in", "tcp/22"], &trace]
+        {
             let answer: Answer = namespace.command(HEPGUARD).args(arguments).output().expect("starts").into();
             assert!(answer.code.is_some_and(|code| code < 2 || code == 3), "{arguments:?}: {answer:?}");
             assert_eq!(kernel_state(&namespace, &folder), before, "{arguments:?} changed something");
@@ -381,7 +392,7 @@ fn the_language_and_time_zone_of_the_caller_change_nothing() {
     if unable("the_language_and_time_zone_of_the_caller_change_nothing") {
         return;
     }
-    let namespace = Namespace::new();
+    let namespace = host();
     namespace.sh("nft add table inet own
         nft add chain inet own in '{ type filter hook input priority 5; }'
         nft add rule inet own in meta hour \\\"08:00\\\"-\\\"09:00\\\" drop");

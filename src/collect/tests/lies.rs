@@ -63,6 +63,16 @@ fn rules_that_change_meanwhile_are_listed_again_at_most_three_times() {
 }
 
 #[test]
+fn rules_that_never_stand_still_for_the_kernels_count_are_changing() {
+    let mut host = Scripted { restless: true, ..Scripted::default() };
+    host.command("nft -j list ruleset", NFT);
+    host.command("iptables-nft-save -c", SAVE);
+    let files = live(&host);
+    assert!(doubt(&files, "iptables-nft-save.txt").starts_with("changed: "));
+    assert_eq!(times(&host, "iptables-nft-save -c"), 3);
+}
+
+#[test]
 fn legacy_tables_are_saved_twice_and_compared_without_their_counters() {
     let line = "iptables-legacy-save -c";
     let rule = |number: u32| format!("*filter\n:INPUT ACCEPT [{number}:9]\n[{number}:9] -A INPUT -j ACCEPT\nCOMMIT\n");
