@@ -161,7 +161,7 @@ fn upstream_listings_are_read_without_a_remark() {
         tables += parsed.value.len();
         rules += parsed.value.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum::<usize>();
         let remarks = parsed.diagnostics.iter().filter(|remark| remark.level > Level::Note);
-        told.extend(remarks.map(|remark| remark.to_string()));
+        told.extend(remarks.map(ToString::to_string));
     }
     println!("upstream listings: {tables} tables with {rules} rules read");
     assert!(told.is_empty(), "{} remarks:\n{}", told.len(), told.join("\n"));
