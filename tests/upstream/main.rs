@@ -1,7 +1,7 @@
 //! Every rule of iptables' own test suite, and rules of our own with the same coverage: read without a remark; and where
 //! the kernel takes them, loaded by the real tool, saved, read, printed, loaded again and saved again: the same listing.
 //!
-//! The suite is not part of this repository. `HEPGUARD_IPTABLES_SRC` names an unpacked source of iptables 1.8
+//! The suite is not part of this repository. `HEPGUARD_IPTABLES_SOURCE` names an unpacked source of iptables 1.8
 //! (`git clone https://git.netfilter.org/iptables`); without it that part says SKIPPED. `HEPGUARD_TOOLS_ROOT` names a root
 //! folder whose tools are used instead of the installed ones (of another version, say).
 #![expect(clippy::print_stdout, reason = "the figures are what a developer runs these tests for")]
@@ -39,8 +39,8 @@ fn own() -> Vec<Suite> {
 
 /// The upstream suite, when somebody says where it is.
 fn upstream(test: &str) -> Option<Vec<Suite>> {
-    let Some(root) = std::env::var_os("HEPGUARD_IPTABLES_SRC") else {
-        println!("{test}: SKIPPED: set HEPGUARD_IPTABLES_SRC to a checkout of https://git.netfilter.org/iptables");
+    let Some(root) = std::env::var_os("HEPGUARD_IPTABLES_SOURCE") else {
+        println!("{test}: SKIPPED: set HEPGUARD_IPTABLES_SOURCE to a checkout of https://git.netfilter.org/iptables");
         return None;
     };
     Some(suites(&Path::new(&root).join("extensions"), "t"))
@@ -150,8 +150,8 @@ fn shell_listings(root: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn upstream_listings_are_read_without_a_remark() {
-    let Some(root) = std::env::var_os("HEPGUARD_IPTABLES_SRC") else {
-        println!("upstream listings: SKIPPED: set HEPGUARD_IPTABLES_SRC to a checkout of iptables");
+    let Some(root) = std::env::var_os("HEPGUARD_IPTABLES_SOURCE") else {
+        println!("upstream listings: SKIPPED: set HEPGUARD_IPTABLES_SOURCE to a checkout of iptables");
         return;
     };
     let (mut tables, mut rules, mut told) = (0, 0, Vec::new());

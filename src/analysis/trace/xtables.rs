@@ -347,3 +347,47 @@ fn time(test: &TimeTest, now: i64) -> Option<bool> {
     let monthday = chrono::DateTime::from_timestamp(day, 0).map(|date| chrono::Datelike::day(&date))?;
     Some(test.weekdays >> weekday & 1 != 0 && test.monthdays >> monthday & 1 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_past_midnight_belong_to_the_day_before_when_asked() {
+        let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).expect("a time").timestamp();
+        let friday = 1 << 5;
+        let night = |contiguous, weekdays| TimeTest {
+            dates: (0, i32::MAX.into()),
+            day: (22 * 3600, 6 * 3600),
+            contiguous,
+            weekdays,
+            monthdays: 0xffff_fffe,
+            local: false,
+        };
+        // 2026-11-20 is a Friday
+        for (text, alone, contiguous) in [
+            ("2026-11-20T21:59:59Z", false, false),
+            ("2026-11-20T22:00:00Z", true, true),
+            ("2026-11-21T05:00:00Z", false, true),
+            ("2026-11-20T06:00:00Z", true, false),
+            ("2026-11-20T06:00:01Z", false, false),
+            ("2038-01-19T23:00:00Z", false, false),
+        ] {
+            assert_eq!(time(&night(false, friday), at(text)), Some(alone), "{text}");
+            assert_eq!(time(&night(true, friday), at(text)), Some(contiguous), "{text}");
+        }
+        let sunday = 1 << 7;
+        assert_eq!(time(&night(false, sunday), at("2026-11-22T23:00:00Z")), Some(true));
+        assert_eq!(time(&TimeTest { local: true, ..night(false, sunday) }, at("2026-11-22T23:00:00Z")), None);
+    }
+
+    #[test]
+    fn options_that_end_early_are_not_read_beyond_their_end() {
+        assert_eq!(option(&[1, 1, 8], 8), Some(2));
+        assert_eq!(option(&[3, 200, 8], 8), None);
+        assert_eq!(option(&[3, 0, 8], 8), Some(2), "a length of nothing is one byte");
+        assert!(!has_options(&[1, 9, 0], &[(1, None), (0, None)]));
+        assert!(has_options(&[1, 9, 0], &[(1, None)]), "the last one may be cut short");
+        assert!(!has_options(&[], &[(0, None)]));
+    }
+}
