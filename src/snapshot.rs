@@ -86,7 +86,6 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let meta = reading.file(meta::NAME, read_meta).unwrap_or_default();
     let ruleset = reading.firewall();
     let host = reading.host();
-    reading.file("bpf.json", check_json);
     reading.ignored();
     let diagnostics = reading.diagnostics;
     Snapshot { meta, ruleset, host, diagnostics, files }
@@ -98,10 +97,6 @@ fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {
 
 fn read_kernel(source: &Arc<str>, text: &[u8]) -> Parsed<Option<KernelTables>> {
     read_json(source, text)
-}
-
-fn check_json(source: &Arc<str>, text: &[u8]) -> Parsed<()> {
-    read_json::<serde::de::IgnoredAny>(source, text).map(|_| ())
 }
 
 fn read_json<T: serde::de::DeserializeOwned + Default>(source: &Arc<str>, text: &[u8]) -> Parsed<T> {
@@ -266,11 +261,17 @@ impl Reading<'_> {
         for link in self.file("ip-link.json", host::ip::interfaces).into_iter().flatten() {
             host::ip::merge(interfaces.get_or_insert_default(), link);
         }
+        let mut programs = self.file("bpf.json", host::bpf::attached).unwrap_or_default();
+        for interface in interfaces.iter().flatten() {
+            host::bpf::merge(&mut programs, interface.programs.clone());
+        }
+        host::bpf::merge(&mut programs, self.files.bytes("tc.txt").map(host::bpf::filters).unwrap_or_default());
         let mut tables = host::ip::TableNumbers::default();
         Host {
             interfaces,
             routes: self.file("ip-route.json", |source, text| host::ip::routes(source, text, &mut tables)),
             rules: self.file("ip-rule.json", |source, text| host::ip::rules(source, text, &mut tables)),
+            programs,
             groups: self.file("ip-maddr.json", host::ip::groups),
             sockets: self.file("sockets.txt", host::sockets::read),
             sessions: self.file("conntrack.txt", host::conntrack::read),

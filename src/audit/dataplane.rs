@@ -56,10 +56,11 @@ impl Dataplane {
                 }
             }
         }
-        let bpf = ["bpf.json", "tc.txt"].iter().filter_map(|name| context.snapshot.files.bytes(name)).any(|bytes| {
-            let text = String::from_utf8_lossy(bytes);
-            text.contains("cali_tc_") || text.contains("calico_tc") || text.contains("cali_xdp")
-        });
+        let host = &context.snapshot.host;
+        // devices that Felix makes for its eBPF dataplane alone
+        let devices = ["bpfin.cali", "bpfout.cali"].iter().any(|name| host.interface(name).is_some());
+        let bpf = devices
+            || host.programs.iter().any(|program| program.is_calico() && !program.name.starts_with("prefilter"));
         let mode = match (bpf, felix.is_empty(), native) {
             (true, _, _) => Mode::Bpf,
             (false, true, _) => Mode::None,

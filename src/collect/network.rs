@@ -30,6 +30,13 @@ impl Live<'_> {
         // without the tool, `ip -d link` still tells XDP, and tc its filters
         match self.tool("bpftool", &["-j", "net"]) {
             FileState::Unreadable(why) if why.ends_with("not installed") => {}
+            FileState::Present(mut text) => {
+                // its names and tags; without them programs still have numbers
+                if let FileState::Present(programs) = self.tool("bpftool", &["-j", "prog"]) {
+                    text.extend(programs);
+                }
+                self.put("bpf.json", FileState::Present(text));
+            }
             state => self.put("bpf.json", state),
         }
     }

@@ -69,6 +69,8 @@ pub fn merge(known: &mut Vec<Interface>, more: Interface) {
     if old.master.is_none() {
         old.master = more.master;
     }
+    old.lower = old.lower.take().or(more.lower);
+    super::bpf::merge(&mut old.programs, more.programs);
     for address in more.addresses {
         if !old.addresses.contains(&address) {
             old.addresses.push(address);
@@ -154,6 +156,9 @@ fn interface(element: &Object) -> Result<Interface, String> {
         link_type: text(element, "link_type").unwrap_or_default().into(),
         kind: kind.unwrap_or_default().into(),
         master: text(element, "master").map(Into::into),
+        // the other end of a pair is no device below
+        lower: text(element, "link").filter(|_| !matches!(kind, Some("veth" | "netkit"))).map(Into::into),
+        programs: super::bpf::of_link(element, name),
         addresses,
     })
 }

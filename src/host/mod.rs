@@ -2,6 +2,7 @@
 //!
 //! Each part is `None` when nothing was read about it: "unknown" is not "none".
 
+pub mod bpf;
 pub mod conntrack;
 pub mod ip;
 pub mod sockets;
@@ -27,6 +28,8 @@ pub struct Host {
     pub sessions: Option<Vec<Session>>,
     /// Multicast groups by interface (`ip -j maddr`).
     pub groups: Option<ip::Groups>,
+    /// Programs and tc filters that see packets outside netfilter.
+    pub programs: Vec<bpf::Program>,
     /// Relevant sysctls by dotted name.
     pub sysctls: Option<BTreeMap<String, String>>,
 }
@@ -48,6 +51,10 @@ pub struct Interface {
     pub kind: Box<str>,
     /// Bridge, bond or VRF it belongs to.
     pub master: Option<Box<str>>,
+    /// The device a VLAN, macvlan or the like stands on.
+    pub lower: Option<Box<str>>,
+    /// XDP programs on it.
+    pub programs: Vec<bpf::Program>,
     /// Addresses.
     pub addresses: Vec<InterfaceAddress>,
 }

@@ -325,3 +325,89 @@ fn policy_rules_and_tables_lead_arriving_packets() {
         );
     }
 }
+
+#[test]
+fn policy_rules_and_tables_lead_the_packets_of_this_host() {
+    const RULES: &str = "route add default dev eth1 table 100\n\
+        route add prohibit default table 102\n\
+        route add default dev docker0 table 103\n\
+        rule add pref 10 fwmark 0x1/0xf lookup 100\n\
+        rule add pref 20 uidrange 1000-1999 to 8.8.8.0/24 lookup 103\n\
+        rule add pref 25 to 8.8.4.0/24 ipproto udp dport 103 lookup 102\n\
+        rule add pref 30 iif lo to 203.0.113.0/24 lookup 103\n\
+        rule add pref 40 from 192.168.7.10 to 9.9.9.0/24 lookup 100\n\
+        rule add pref 50 to 1.1.1.0/24 blackhole\nrule add pref 51 to 1.0.0.0/24 unreachable\n";
+    const RULES6: &str = "route add default dev eth1 table 100\n\
+        rule add pref 10 fwmark 0x1/0xf lookup 100\n\
+        rule add pref 20 uidrange 1000-1999 to 2001:db8:1::/48 lookup 100\n\
+        rule add pref 50 to 2001:db8:2::/48 prohibit\n";
+    let mut shots = Vec::new();
+    let v4 = ["8.8.8.8", "8.8.4.4", "203.0.113.9", "9.9.9.9", "1.1.1.1", "1.0.0.1", "198.51.100.9", "10.0.1.11"];
+    let v6 = ["2001:db8:1::9", "2001:db8:2::9", "fd00:51::9", "2001:db8:3::9", "fd00:7::10"];
+    let all = v4.iter().map(|dst| ("10.0.1.10", *dst)).chain(v6.iter().map(|dst| ("fd00:1::10", *dst)));
+    let all = all.chain(v4.iter().map(|dst| ("192.168.7.10", *dst)));
+    for (src, dst) in all {
+        for uid in [0, 1500] {
+            for mark in [0, 0x21] {
+                shots.extend(every_way(&with(udp(Direction::Out, src, dst, 100), |packet| {
+                    (packet.uid, packet.mark) = (Some(uid), mark);
+                })));
+            }
+        }
+    }
+    let scene = Scene { routing: [RULES, RULES6], shots, ..Scene::default() };
+    in_namespace("policy routing, out", || {
+        let counts = play("policy routing, out", &scene, |_, _, _, _| {});
+        println!("policy routing, out: {counts:?}");
+        assert!(counts.passed > 100 && counts.stopped > 50, "one-sided: {counts:?}");
+        // a socket that chose no source may be routed otherwise
+        assert!(counts.unknown * 20 < counts.passed + counts.stopped, "too much is unknown: {counts:?}");
+    });
+}
+
+/// tc's filters of each device and way, as a snapshot holds them.
+fn tc_filters() -> String {
+    let mut text = String::new();
+    for device in DEVICES {
+        for way in ["ingress", "egress"] {
+            let arguments = ["filter", "show", "dev", device, way];
+            let listed = tool("tc", &arguments, "").expect("tc lists");
+            text += &format!("# tc {}\n{}", arguments.join(" "), String::from_utf8_lossy(&listed));
+        }
+    }
+    text
+}
+
+#[test]
+fn behind_a_program_outside_netfilter_nothing_is_certain() {
+    in_namespace("programs", || {
+        let mut lab = Lab::build().expect("a lab");
+        for (device, way) in [("ens5", "ingress"), ("eth1", "egress")] {
+            tool("tc", &["qdisc", "add", "dev", device, "clsact"], "").expect("a place for filters");
+            // one instruction of classic BPF: return TC_ACT_SHOT
+            let filter = ["filter", "add", "dev", device, way, "bpf", "direct-action", "bytecode", "1,6 0 0 2,"];
+            tool("tc", &filter, "").expect("a filter");
+        }
+        let mut files = firewall::list().expect("a listing");
+        let filters = hepguard::files::FileState::Present(tc_filters().into_bytes());
+        files.files.insert("tc.txt".to_owned(), filters);
+        let listings = Listings::read(files);
+        let judge = listings.judge();
+        lab.open_eyes().expect("the probe loads");
+        let cases = [
+            (from("ens5", "10.0.1.77", "10.0.1.10"), Drop, Some("tc ingress of ens5")),
+            (from("eth1", "192.168.7.77", "10.0.1.10"), Accept, None),
+            // its egress filter stands behind the probe, which sees the packet first
+            (from("docker0", "172.17.0.9", "198.51.100.9"), Accept, Some("tc egress of eth1")),
+            (from("docker0", "172.17.0.9", "10.0.1.99"), Accept, None),
+        ];
+        for (shot, kernel, program) in cases {
+            let outcome = lab.shoot(&shot).expect("the probe works");
+            let story = judge.explain(&shot.packet);
+            assert_eq!(matches!(outcome, Outcome::Passed(_)), kernel == Accept, "{outcome:?} {story}");
+            let judgement = judge.judge(&shot.packet);
+            assert_eq!(judgement.may_pass && judgement.may_stop, program.is_some(), "{story}");
+            assert!(program.is_none_or(|program| story.contains(program)), "{story}");
+        }
+    });
+}

@@ -97,6 +97,7 @@ impl<'e> Walk<'e, '_> {
         for state in &mut states {
             state.flow.oif = NONE;
         }
+        let states = self.programs_before(states);
         let states = self.device(Hook::Ingress, states);
         let states = self.bridged(states);
         let states = self.received(states);
@@ -106,7 +107,8 @@ impl<'e> Walk<'e, '_> {
         if !through.is_empty() {
             let states = self.hook(Hook::Forward, through);
             let states = self.hook(Hook::Postrouting, states);
-            left.append(&mut self.device(Hook::Egress, states));
+            let states = self.device(Hook::Egress, states);
+            left.append(&mut self.programs_behind(states));
         }
         left
     }
@@ -137,6 +139,7 @@ impl<'e> Walk<'e, '_> {
         }
         let states = self.hook(Hook::Postrouting, states);
         let states = self.device(Hook::Egress, states);
+        let states = self.programs_behind(states);
         let (mut looped, mut left): (Vec<State>, Vec<State>) =
             states.into_iter().partition(|state| state.flow.oif == lo());
         if looped.is_empty() {
@@ -150,6 +153,7 @@ impl<'e> Walk<'e, '_> {
                 state.flow.status = state.flow.status.map(|status| status | 8);
             }
         }
+        let looped = self.programs_before(looped);
         let looped = self.device(Hook::Ingress, looped);
         let looped = self.hook(Hook::Prerouting, looped);
         left.append(&mut self.hook(Hook::Input, looped));

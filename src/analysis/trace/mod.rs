@@ -19,6 +19,7 @@ mod growth;
 mod index;
 mod ipset;
 mod nat;
+mod programs;
 mod record;
 mod routing;
 mod session;

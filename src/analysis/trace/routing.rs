@@ -25,6 +25,8 @@ pub(super) enum Lookup<'a> {
         /// The socket knows its source address.
         source: bool,
     },
+    /// A packet of this host that a raw socket made up: routing sees neither its source nor its protocol nor its ports.
+    Raw,
     /// A packet of this host that rules have changed: neither protocol nor ports are looked at again.
     Again,
     /// The way back, to judge a source address.
@@ -70,6 +72,9 @@ impl<'e> Walk<'e, '_> {
             Lookup::Arrived => query,
             Lookup::Sent { source } => {
                 RouteQuery { uid: self.packet.uid, source: if source { query.source } else { Some(any) }, ..query }
+            }
+            Lookup::Raw => {
+                RouteQuery { uid: self.packet.uid, protocol: Some(Protocol(255)), ports: Some((0, 0)), ..query }
             }
             Lookup::Again => RouteQuery {
                 uid: self.packet.uid,
@@ -240,21 +245,18 @@ impl<'e> Walk<'e, '_> {
         }
         let Ok(told) = self.lookup(flow, Lookup::Sent { source: true }) else { return Ok(Value::Unknown(0)) };
         let free = self.lookup(flow, Lookup::Sent { source: false });
+        let raw = self.lookup(flow, Lookup::Raw);
+        let ends = |found: &Option<Found<'_>>| found.is_none_or(|found| is_end(found.kind));
         let Some(found) = told.filter(|found| !is_end(found.kind)) else {
-            // a socket that did not choose its source may have been routed otherwise
-            return match free {
-                Ok(free) if free.is_none_or(|free| is_end(free.kind)) => Err(unsendable(dst, told)),
-                _ => Ok(Value::Unknown(0)),
-            };
+            // a socket that did not choose its source, or that makes its own headers, may be routed otherwise
+            let all = [&free, &raw].into_iter().all(|other| other.as_ref().is_ok_and(ends));
+            return if all { Err(unsendable(dst, told)) } else { Ok(Value::Unknown(0)) };
         };
         let oif = number_of(&found);
-        // TCP looks up again with the source it chose; a socket of another protocol that chose none keeps the first answer
-        let certain = self.packet.protocol == Protocol::TCP
-            || match free {
-                Ok(Some(free)) => number_of(&free) == oif || !self.gives_source(&free, src),
-                Ok(None) => true,
-                Err(_) => false,
-            };
+        let same = |other: &Found<'_>| number_of(other) == oif;
+        // TCP looks up again with the source it chose; another protocol's socket that chose none keeps the first answer
+        let agree = [free, raw].iter().all(|other| matches!(other, Ok(Some(other)) if same(other)));
+        let certain = self.packet.protocol == Protocol::TCP || agree;
         // a group, or everybody, is spoken to by the interface that has the source address
         let everybody = matches!(dst, IpAddr::V4(v4) if v4.is_multicast() || v4.is_broadcast());
         let by_source = match self.engine.router.host().interface_of(src) {
@@ -262,18 +264,6 @@ impl<'e> Walk<'e, '_> {
             _ => true,
         };
         Ok(oif.filter(|_| certain && by_source).map_or(Value::Unknown(0), Value::Known))
-    }
-
-    /// Whether packets of a socket without a source of its own get `source` on this route.
-    fn gives_source(&self, found: &Found<'_>, source: IpAddr) -> bool {
-        match found.route {
-            Some(Route { source: Some(preferred), .. }) => *preferred == source,
-            Some(route) => {
-                let host = self.engine.router.host();
-                host.interface_of(source).is_none_or(|own| route.devices().any(|device| device == own))
-            }
-            None => false,
-        }
     }
 
     /// After output: changed packets are routed once more.

@@ -1,8 +1,8 @@
 //! # HG904 bpf-programs
 //!
 //! ## What it checks
-//! BPF programs attached to interfaces at XDP or tc, from `bpf.json` (`bpftool -j net`) and `tc.txt`
-//! (`tc filter show`).
+//! BPF programs and tc filters attached to interfaces, from `bpf.json` (`bpftool -j net`), `tc.txt` (`tc filter show`)
+//! and `ip-link.json` (`ip -j -d link` tells XDP).
 //!
 //! ## Why it matters
 //! They see packets before netfilter (XDP, tc ingress) or after it (tc egress) and may drop, redirect or rewrite them. No
@@ -13,13 +13,14 @@
 //! (`bpftool map dump pinned /sys/fs/bpf/tc/globals/cali_v4_fsafes2`).
 //!
 //! ## Limits
-//! What the programs decide is not read; verdicts of hosts with such programs hold for netfilter only.
+//! What the programs decide is not read: the verdict of a packet that meets one is unknown, with the program named.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
+use crate::host::bpf::Program;
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -32,44 +33,20 @@ pub const CHECK: Check = Check {
 };
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
-    let mut programs: Vec<(&str, String)> = Vec::new();
-    if let Some(bytes) = context.snapshot.files.bytes("bpf.json") {
-        // damaged JSON is reported by its reader; here it simply names no program
-        let listed: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        programs.extend(attached(&listed).into_iter().map(|text| ("bpf.json", text)));
-    }
-    if let Some(bytes) = context.snapshot.files.bytes("tc.txt") {
-        let text = String::from_utf8_lossy(bytes);
-        let lines = text.lines().filter(|line| line.contains(" bpf ") && line.contains("handle"));
-        programs.extend(lines.map(|line| ("tc.txt", line.trim().to_owned())));
-    }
+    let programs = &context.snapshot.host.programs;
     if programs.is_empty() {
         return Vec::new();
     }
-    let calico = programs.iter().any(|(_, text)| text.contains("cali"));
+    let calico = programs.iter().any(Program::is_calico);
     let title = if calico {
         "Calico's BPF programs are attached: policy and failsafes are there, not in the rules judged here"
     } else {
-        "BPF programs are attached to interfaces; verdicts here hold for netfilter only"
+        "BPF programs or tc filters see packets outside netfilter; verdicts behind them are unknown"
     };
     let mut finding = Finding::new(check, json!({ "calico": calico }), title)
-        .fix("see `bpftool net` and `bpftool prog show` for whose programs they are");
-    for (source, text) in programs.iter().take(8) {
-        finding = finding.evidence(*source, text);
+        .fix("see `bpftool net`, `bpftool prog show` and `tc filter show` for whose programs they are");
+    for program in programs.iter().take(8) {
+        finding = finding.evidence(program.source, program.words());
     }
     vec![if calico { finding.severity(Severity::High) } else { finding }]
-}
-
-/// Programs in `bpftool -j net show`: `[{"xdp":[{"devname","name",…}],"tc":[…], …}]`.
-fn attached(listed: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    for object in listed.as_array().into_iter().flatten() {
-        for hook in ["xdp", "tc", "tcx", "netfilter"] {
-            for program in object.get(hook).and_then(Value::as_array).into_iter().flatten() {
-                let word = |key: &str| program.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-                found.push(format!("{hook} on {}: {} {}", word("devname"), word("name"), word("kind")));
-            }
-        }
-    }
-    found
 }

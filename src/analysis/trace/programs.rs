@@ -1,0 +1,74 @@
+//! Programs outside netfilter: XDP and tc ingress before the rules, tc egress behind them. What they do is not known: in
+//! front of the rules a packet may be changed, sent elsewhere or dropped; behind them it may still be dropped.
+
+use super::TraceVerdict;
+use super::state::{State, Value};
+use super::walk::Walk;
+use crate::host::bpf::{Program, ProgramHook};
+use crate::host::{Host, Interface};
+use crate::ruleset::interface_number;
+
+/// Devices that stand on each other are followed so far.
+const MAX_LEVELS: usize = 8;
+
+impl<'e> Walk<'e, '_> {
+    /// XDP, tc ingress and programs at netfilter's hooks.
+    pub(super) fn programs_before(&mut self, states: Vec<State>) -> Vec<State> {
+        let hooks = [ProgramHook::Xdp, ProgramHook::Ingress, ProgramHook::Netfilter];
+        let met = states.first().map(|state| self.met(state.flow.iif, &hooks)).unwrap_or_default();
+        for program in met {
+            self.lose(None, format!("what the {} does to it is not known", program.words()));
+        }
+        states
+    }
+
+    /// tc egress, and programs at netfilter's hooks.
+    pub(super) fn programs_behind(&mut self, states: Vec<State>) -> Vec<State> {
+        for oif in states.iter().map(|state| state.flow.oif).collect::<Vec<_>>() {
+            for program in self.met(oif, &[ProgramHook::Egress, ProgramHook::Netfilter]) {
+                self.undecided(None, format!("what the {} does to it is not known", program.words()));
+                self.end(TraceVerdict::Drop, None);
+            }
+        }
+        states
+    }
+
+    /// Programs at `hooks` that a packet of this device meets, on the device itself or one below it.
+    fn met(&self, device: Value, hooks: &[ProgramHook]) -> Vec<&'e Program> {
+        let host = self.engine.router.host();
+        if host.programs.is_empty() {
+            return Vec::new();
+        }
+        let below = device.known().map(|number| below(host, number));
+        let on = |program: &Program| match (&program.device, &below) {
+            (Some(name), Some(below)) => below.contains(&interface_number(name.as_bytes())),
+            // by every device, or the packet's is not known
+            _ => true,
+        };
+        host.programs.iter().filter(|program| hooks.contains(&program.hook) && on(program)).collect()
+    }
+}
+
+/// The device, what it stands on, and its ports.
+fn below(host: &Host, device: u128) -> Vec<u128> {
+    let number = |interface: &Interface| interface_number(interface.name.as_bytes());
+    let named = |name: &Option<Box<str>>| name.as_deref().map(|name| interface_number(name.as_bytes()));
+    let mut found = vec![device];
+    for _ in 0..MAX_LEVELS {
+        let before = found.len();
+        for interface in host.interfaces.iter().flatten() {
+            let own = number(interface);
+            let lower = named(&interface.lower).filter(|_| found.contains(&own));
+            let port = named(&interface.master).filter(|master| found.contains(master)).map(|_| own);
+            for next in lower.into_iter().chain(port) {
+                if !found.contains(&next) {
+                    found.push(next);
+                }
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
