@@ -1,10 +1,10 @@
-//! `docs/listings.md` keeps its word: every test it names exists.
+//! `src/collect/LISTINGS.md` keeps its word: every test it names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = include_str!("../docs/listings.md");
+const PAGE: &str = include_str!("../src/collect/LISTINGS.md");
 
 /// Names in backquotes in the last column of the page's tables.
 fn named() -> BTreeSet<&'static str> {
