@@ -1,6 +1,7 @@
 //! Packet sets against what they must equal: truth tables, another library's diagrams, plain lists of numbers, and the trace
 //! of each single packet.
 
+mod against_conversation;
 mod against_trace;
 mod algebra;
 #[allow(dead_code, unused_imports, reason = "the kernel's oracle draws native rulesets from it, too")]

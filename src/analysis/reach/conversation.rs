@@ -1,4 +1,4 @@
-//! Who gets a conversation: the first packet through, its answer back, and for TCP the packet that completes the handshake.
+//! Who gets a conversation: the first packet through, its answer back, and for TCP the handshake's end and data both ways.
 
 use super::{Engine, Way};
 use crate::host::Interface;
@@ -75,32 +75,56 @@ impl Engine<'_> {
         let start = self.first_packets(question, own, interface)?;
         let way = if question.outgoing { Way::Out } else { Way::In };
         let mut talk = Conversation { allowed: Set::NONE, refused: Set::NONE, peer, own, interface, legs: Vec::new() };
-        // the interface of an answer is routing's to choose, not ours to show
-        let beside = self.beside_dimensions(interface);
         let opened = self.leg(&mut talk, "first packet", way, first.clone(), start)?;
         let mut allowed = opened.lost;
-        for (answer, way, set) in self.answers(question, &first, opened.ends)? {
+        for (answer, back, set) in self.answers(question, &first, opened.ends)? {
             let narrowed = self.routed_back(&answer, set)?;
-            let answered = self.leg(&mut talk, "answer", way, answer.clone(), narrowed)?;
-            allowed = self.bdd().or(allowed, answered.lost)?;
-            for (end, set) in answered.ends {
-                let set = self.bdd().exists(set, beside)?;
-                let passed = match third_packet(question, &first, &answer, &end) {
-                    None => set,
-                    Some(third) => {
-                        let way = if question.outgoing { Way::Out } else { Way::In };
-                        let third = self.leg(&mut talk, "third packet", way, third, set)?;
-                        let through = self.bdd().union(third.ends.iter().map(|(_, set)| *set))?;
-                        self.bdd().or(through, third.lost)?
-                    }
-                };
-                allowed = self.bdd().or(allowed, passed)?;
-            }
+            let walked = self.leg(&mut talk, "answer", back, answer.clone(), narrowed)?;
+            let through = self.rest(&mut talk, question, (&first, way), (&answer, back), walked)?;
+            allowed = self.bdd().or(allowed, through)?;
         }
         let group = self.hidden(&[peer, own, interface]);
         talk.allowed = self.bdd().exists(allowed, group)?;
         talk.refused = self.bdd().exists(talk.refused, group)?;
         Ok(talk)
+    }
+
+    /// The packets after the answer; gives the first packets for which all of them may pass.
+    fn rest(
+        &mut self,
+        talk: &mut Conversation,
+        question: &Question,
+        (first, opened): (&Header, Way),
+        (answer, answered): (&Header, Way),
+        walked: Walked,
+    ) -> Built {
+        let beside = self.beside_dimensions(talk.interface);
+        let mut through = walked.lost;
+        let mut ends = walked.ends;
+        for later in later_packets(question) {
+            let mut legs: Vec<(Header, Way, Set)> = Vec::new();
+            for (end, set) in ends {
+                let set = self.bdd().exists(set, beside)?;
+                let model = if later.reply { answer } else { first };
+                let header = later.header(model, (first, answer), &end);
+                // as the packet that it is like: the first one, or the answer
+                let way = if later.reply { answered } else { opened };
+                let set = if later.reply { self.routed_back(&header, set)? } else { set };
+                match legs.iter_mut().find(|(known, with, _)| *known == header && *with == way) {
+                    Some((_, _, known)) => *known = self.bdd().or(*known, set)?,
+                    None => legs.push((header, way, set)),
+                }
+            }
+            ends = Vec::new();
+            for (header, way, set) in legs {
+                let walked = self.leg(talk, later.name, way, header, set)?;
+                through = self.bdd().or(through, walked.lost)?;
+                ends.extend(walked.ends);
+            }
+        }
+        let last = self.bdd().union(ends.iter().map(|(_, set)| *set))?;
+        let last = self.bdd().exists(last, beside)?;
+        self.bdd().or(through, last)
     }
 
     /// Walks one packet of the conversation.
@@ -118,7 +142,7 @@ impl Engine<'_> {
         Ok(Walked { lost: verdicts.lost, ends: verdicts.ends })
     }
 
-    /// Everything but the interface that is shown.
+    /// The interface that is not shown: that of an answer is routing's to choose.
     fn beside_dimensions(&mut self, interface: Dimension) -> Group {
         let other = match interface {
             Dimension::InInterface => Dimension::OutInterface,
@@ -207,6 +231,7 @@ impl Engine<'_> {
         let prefixes = special.iter().filter_map(|text| text.parse::<Prefix>().ok()).map(Prefix::range);
         let mut intervals: Vec<Interval> = prefixes.map(|(low, high)| Interval { low, high }).collect();
         intervals.extend(self.own_addresses());
+        intervals.extend(self.facts().local());
         Ok(self.encoder().bound_within(Binding::Free(peer), &joined(intervals))?.certain)
     }
 
@@ -292,8 +317,13 @@ impl Engine<'_> {
             _ => Binding::Free(Dimension::OutInterface),
         };
         let way = match (question.outgoing, delivered) {
+            // sent to this host itself, or turned round by a redirect
+            (true, true) => {
+                (answer.iif, answer.oif) = (Binding::Known(0), Binding::Known(interface_number(b"lo")));
+                Way::Out
+            }
             // what left comes back by the interface it left by
-            (true, _) => {
+            (true, false) => {
                 (answer.iif, answer.oif) = (end.oif, Binding::Known(0));
                 Way::In
             }
@@ -315,22 +345,44 @@ fn echo(protocol: Protocol) -> (u128, u128) {
     if protocol == Protocol::ICMPV6 { (128, 129) } else { (8, 0) }
 }
 
-/// The packet that completes a TCP handshake; other conversations need none.
-fn third_packet(question: &Question, first: &Header, answer: &Header, end: &Header) -> Option<Header> {
+/// A packet after the answer.
+#[derive(Clone, Copy, Debug)]
+struct Later {
+    name: &'static str,
+    /// It goes against the first packet.
+    reply: bool,
+    flags: TcpFlags,
+}
+
+/// What TCP says after the answer to a first packet: the handshake's end and data, both ways. Others have said it all.
+fn later_packets(question: &Question) -> Vec<Later> {
     if question.protocol != Protocol::TCP || question.state != CtState::NEW {
-        return None;
+        return Vec::new();
     }
-    let mut third = first.clone();
-    third.tcp_flags = Binding::Known(TcpFlags::ACK.0.into());
-    (third.ttl, third.tos, third.length) = (Binding::Unknown, Binding::Unknown, Binding::Unknown);
-    if end.is_tracked() && answer.state == CtState::ESTABLISHED {
-        third = third.in_state(CtState::ESTABLISHED);
-        third.status = end.status.map(|status| status | CtStatus::ASSURED.0);
-        third.direction = Some(CtDirection::Original);
-        third.ct_mark = end.ct_mark;
-        (third.original, third.reply) = (first.ends, answer.reply);
-    } else {
-        (third.original, third.reply) = (Ends::UNKNOWN, Ends::UNKNOWN);
+    let data = TcpFlags(TcpFlags::ACK.0 | TcpFlags::PSH.0);
+    vec![
+        Later { name: "third packet", reply: false, flags: TcpFlags::ACK },
+        Later { name: "data", reply: false, flags: data },
+        Later { name: "data back", reply: true, flags: data },
+    ]
+}
+
+impl Later {
+    /// What it looks like after the packet that ended as `end`.
+    fn header(self, model: &Header, (first, answer): (&Header, &Header), end: &Header) -> Header {
+        let mut header = model.clone();
+        // another packet than the first: nothing else is known of it
+        (header.ttl, header.tos, header.length) = (Binding::Unknown, Binding::Unknown, Binding::Unknown);
+        if end.is_tracked() && answer.state == CtState::ESTABLISHED {
+            header = header.in_state(CtState::ESTABLISHED);
+            header.status = end.status.map(|status| status | CtStatus::ASSURED.0);
+            header.direction = Some(if self.reply { CtDirection::Reply } else { CtDirection::Original });
+            header.ct_mark = end.ct_mark;
+            (header.original, header.reply) = (first.ends, answer.reply);
+        } else {
+            (header.original, header.reply) = (Ends::UNKNOWN, Ends::UNKNOWN);
+        }
+        header.tcp_flags = Binding::Known(self.flags.0.into());
+        header
     }
-    Some(third)
 }

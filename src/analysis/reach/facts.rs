@@ -95,6 +95,13 @@ impl<'a> HostFacts<'a> {
         self.pieces(|destination| self.router.lookup(&query(destination)).device_number())
     }
 
+    /// Every address that routing takes for this host's own, or for a group.
+    #[must_use]
+    pub fn local(&self) -> Vec<Interval> {
+        let local = self.pieces(|address| self.router.lookup(&RouteQuery::from_here(address)).is_local());
+        local.into_iter().filter(|(_, local)| *local == Some(true)).map(|(interval, _)| interval).collect()
+    }
+
     /// Whether `number` is an address of this host; `None` when not known.
     #[must_use]
     pub fn is_local(&self, number: u128, mark: Option<u32>) -> Option<bool> {

@@ -11,6 +11,9 @@
 //! let verdicts = engine.walk(Way::In, Header::open(), Set::ALL)?;   // Set: any set of engine.bdd()
 //! ```
 //!
+//! **Rules only.** What the IP stack refuses by itself, whatever the rules say (`rp_filter`, martian addresses, a used up TTL,
+//! forwarding that is off), is the trace's to tell: a packet these sets let through may still meet it.
+//!
 //! **Unknown** is never a guess: a rule that cannot be decided sends packets both ways; deterministic properties keep one
 //! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
 //! before showing a set.

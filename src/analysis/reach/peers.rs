@@ -113,7 +113,8 @@ impl Engine<'_> {
         };
         let mut alike: Vec<(Behaviour, Vec<Place>)> = Vec::new();
         for place in self.places(talk)? {
-            let behaviour = (self.at(talk, talk.allowed, &place)?, self.at(talk, talk.refused, &place)?);
+            let (allowed, refused) = (self.at(talk, talk.allowed, &place)?, self.at(talk, talk.refused, &place)?);
+            let behaviour = (self.bdd().minus(allowed, aside)?, self.bdd().minus(refused, aside)?);
             // an interface that leads to none of the peers has no say
             if behaviour == (Set::NONE, Set::NONE) {
                 continue;
@@ -294,7 +295,10 @@ impl Engine<'_> {
             let admitted = account.admitted.into_iter().map(|(decision, set)| (true, decision, set));
             for (pass, decision, set) in admitted.chain(refused) {
                 let set = self.bdd().exists(set, hidden)?;
-                let known = sets.iter_mut().find(|one| (one.0, one.1, one.2) == (leg.name, pass, decision));
+                // what decided about earlier packets need not be said again of later ones
+                let later = !["first packet", "answer"].contains(&leg.name);
+                let known =
+                    sets.iter_mut().find(|one| (one.1, one.2) == (pass, decision) && (later || one.0 == leg.name));
                 match known {
                     Some((_, _, _, known)) => *known = self.bdd().or(*known, set)?,
                     None => sets.push((leg.name, pass, decision, set)),
