@@ -4,14 +4,18 @@ use std::fmt::Write as _;
 
 use fastrand::Rng;
 use hepguard::packet::{CtState, Direction};
+use hepguard::space::Order;
 
 use crate::draw::Pools;
 use crate::firewall::{self, Firewall};
 use crate::judge::{Judge, Listings};
 use crate::lab::{Lab, Outcome, Shot};
+use crate::sets::{Sets, facts};
 
 /// Disagreements described in full before the search stops.
 const SHOWN: usize = 5;
+/// Every how manieth packet is held against the set engine, too.
+const SETS_ASKED: usize = 4;
 
 /// Figures of one or more rulesets.
 #[derive(Default, Debug, Clone, Copy)]
@@ -71,10 +75,13 @@ pub(crate) fn examine(lab: &mut Lab, firewall: &Firewall, seed: u64, count: usiz
     let files = firewall::list()?;
     let listings = Listings::read(files);
     let judge = listings.judge();
+    let facts = facts(&listings.snapshot().host);
+    let ruleset = &listings.snapshot().ruleset;
+    let mut sets = facts.each_ref().map(|facts| Sets::new(ruleset, facts, Order::Host));
     lab.open_eyes()?;
     lab.reset_connections(&shots)?;
     let mut disagreements = Vec::new();
-    for shot in &shots {
+    for (number, shot) in shots.iter().enumerate() {
         let outcome = lab.shoot(shot)?;
         let passed = matches!(outcome, Outcome::Passed(_) | Outcome::Doubled);
         let judgement = judge.judge(&shot.packet);
@@ -85,6 +92,14 @@ pub(crate) fn examine(lab: &mut Lab, firewall: &Firewall, seed: u64, count: usiz
             Outcome::Stopped(Some(_)) => judgement.may_reject,
             _ => judgement.may_stop,
         };
+        // the set engine takes long for a single packet: it is asked about some
+        if number % SETS_ASKED == 0 {
+            let [four, six] = &mut sets;
+            let (may_pass, may_stop) = if shot.packet.dst.is_ipv4() { four } else { six }.judge(&shot.packet);
+            if !(if passed { may_pass } else { may_stop }) {
+                disagreements.push(format!("--- the sets disagree\n{}", describe(shot, outcome, &judge)));
+            }
+        }
         match (possible, judgement.may_pass && judgement.may_stop) {
             (false, _) => disagreements.push(describe(shot, outcome, &judge)),
             (true, true) => tally.unknown += 1,

@@ -35,6 +35,11 @@ impl Listings {
         Judge { engine: Engine::new(&self.snapshot.ruleset, &self.snapshot.host) }
     }
 
+    /// Ruleset and host as they were read.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What the readers had to say, apart from notes.
     pub(crate) fn remarks(&self) -> String {
         let told = self.snapshot.diagnostics.iter().filter(|remark| remark.level > Level::Note);

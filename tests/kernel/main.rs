@@ -23,6 +23,8 @@ mod nft_cases;
 mod path;
 mod random;
 mod self_check;
+#[path = "../common/sets.rs"]
+mod sets;
 mod tun;
 mod wire;
 mod xtables;
