@@ -30,8 +30,9 @@ const MAX_DEPTH: u32 = 100;
 const MAX_FLOWS: usize = 512;
 /// Different values of an assignment followed each on its own.
 const MAX_VALUES: usize = 16;
-/// Rules followed to explain an answer.
-const MAX_RULES: u64 = 4_000_000;
+/// Rules followed to explain one ruleset's answers: chains that call each other in many ways are summed up once for the
+/// answer, and would be followed way by way for the reasons.
+const MAX_RULES: u64 = 500_000;
 /// A packet adds no more elements than this to one set.
 const ADDED: u64 = 64;
 
