@@ -51,8 +51,8 @@ pub struct Judged {
 /// Addresses tried for an entry that goes, besides "somebody": those rules and sets speak of.
 const MAX_PROBES: usize = 48;
 
-/// Rules looked at for all packets of an audit together. A host of 50,000 rules takes about a tenth of it; only chains that
-/// call each other many times over, which nobody writes, take all.
+/// Rules looked at for all packets of an audit together. A Felix host of 50,000 rules is judged whole within it; chains that
+/// call each other many times over, which nobody writes, are not.
 const MAX_RULES: u32 = 20_000_000;
 /// What each packet has when all is spent.
 const LEAST_RULES: u32 = 60_000;
