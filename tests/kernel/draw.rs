@@ -1,6 +1,7 @@
 //! Draws packets that hit a ruleset where it decides: on the addresses, ports and marks its text names, and just beside.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use fastrand::Rng;
 use hepguard::packet::{
@@ -8,8 +9,10 @@ use hepguard::packet::{
     address_bits,
 };
 
-use crate::lab::{DEVICES, Shot};
-use crate::wire::{self, Extra};
+use crate::conntrack::Connection;
+use crate::generate::UNTRACKED_TOS;
+use crate::lab::DEVICES;
+use crate::wire::{self, Extra, Tag};
 
 /// Prefixes that are local in the lab (`lab.rs`), with a weight for how often they are drawn.
 const LOCAL: [&str; 12] = [
@@ -69,6 +72,36 @@ const ICMP6: [(u8, u8); 9] = [(128, 0), (128, 0), (128, 0), (129, 0), (135, 0), 
 const ESTABLISHED: CtStatus = CtStatus(2 | 4 | 8 | NAT_DONE);
 /// `IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE`: every entry made through ctnetlink has its (empty) NAT set up.
 const NAT_DONE: u32 = 128 | 256;
+
+/// A packet to send, and what it needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Drawn {
+    /// What it is, as the library is told.
+    pub(crate) packet: Packet,
+    /// What only the wire needs.
+    pub(crate) extra: Extra,
+    /// Its connection, where one must be known.
+    pub(crate) connection: Option<Connection>,
+    /// What it is known by behind the firewall.
+    pub(crate) tag: Tag,
+    /// It, from the IP header on.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Drawn {
+    /// What its connection is known by, the same for both directions.
+    pub(crate) fn ends(&self) -> (u8, [(IpAddr, u16); 2]) {
+        let (protocol, tuple) = match self.extra.quoted {
+            Some((protocol, tuple)) => (protocol, tuple),
+            None => (self.packet.protocol, tuple_of(&self.packet)),
+        };
+        // one protocol's ports, another's identifier
+        let port = |port: Option<u16>| port.unwrap_or(self.extra.echo_id);
+        let mut ends = [(tuple.src, port(tuple.sport)), (tuple.dst, port(tuple.dport))];
+        ends.sort_unstable();
+        (protocol.0, ends)
+    }
+}
 
 /// Values worth trying, taken from a ruleset's text.
 #[derive(Debug, Default)]
@@ -133,11 +166,11 @@ impl Pools {
     }
 
     /// One packet, with the connection it needs.
-    pub(crate) fn shot(&self, rng: &mut Rng) -> Shot {
+    pub(crate) fn packet(&self, rng: &mut Rng, tag: Tag) -> Drawn {
         let ipv4 = rng.bool();
         let mut packet = self.fresh(rng, ipv4);
-        let mut shot =
-            Shot { packet: packet.clone(), extra: Extra { echo_id: rng.u16(..), ..Extra::default() }, entry: None };
+        let extra = Extra { echo_id: rng.u16(..), ..Extra::default() };
+        let mut shot = Drawn { packet: packet.clone(), extra, connection: None, tag, bytes: Vec::new() };
         let answerable = packet.protocol.has_ports() && packet.protocol != Protocol::SCTP;
         match rng.u8(..10) {
             0 | 1 if answerable => self.establish(rng, &mut shot),
@@ -149,7 +182,8 @@ impl Pools {
                 shot.packet = packet;
             }
         }
-        shot.packet.length = Some(wire::length(&shot.packet, &shot.extra));
+        shot.bytes = wire::encode(&shot.packet, &shot.extra, tag);
+        shot.packet.length = u16::try_from(shot.bytes.len()).ok();
         shot
     }
 
@@ -208,7 +242,7 @@ impl Pools {
             uid: out.then(|| choice(rng, &owner)),
             gid: out.then(|| choice(rng, &owner)),
             ttl: Some(if discovery { 255 } else { choice(rng, &[64, 64, 128, 255, 2, 63, 65]) }),
-            tos: Some(choice(rng, &[0, 0, 0x10, 0xb8])),
+            tos: Some(choice(rng, &[0, 0, 0, 0x10, 0xb8, 0x02, 0x20, UNTRACKED_TOS])),
             length: None,
             packet_type: None,
             details: Details::ordinary(),
@@ -217,7 +251,7 @@ impl Pools {
     }
 
     /// Makes the packet one of a known connection, in either direction; half of UDP's are the first answer.
-    fn establish(&self, rng: &mut Rng, shot: &mut Shot) {
+    fn establish(&self, rng: &mut Rng, shot: &mut Drawn) {
         let packet = &mut shot.packet;
         let reply = rng.bool();
         let own = tuple_of(packet);
@@ -235,11 +269,11 @@ impl Pools {
             reply: Some(reversed(original)),
             mark: Some(mark),
         };
-        shot.entry = Some(entry(packet.protocol, original, !unanswered, mark));
+        shot.connection = Some(Connection { protocol: packet.protocol, original, answered: !unanswered, mark });
     }
 
     /// Makes the packet an ICMP error about a known connection.
-    fn relate(&self, rng: &mut Rng, shot: &mut Shot) {
+    fn relate(&self, rng: &mut Rng, shot: &mut Drawn) {
         let quoted = reversed(tuple_of(&shot.packet));
         let protocol = shot.packet.protocol;
         let mark = if rng.bool() { choice(rng, &self.marks) } else { 0 };
@@ -256,7 +290,7 @@ impl Pools {
             mark: Some(mark),
         };
         shot.extra.quoted = Some((protocol, quoted));
-        shot.entry = Some(entry(protocol, quoted, true, mark));
+        shot.connection = Some(Connection { protocol, original: quoted, answered: true, mark });
     }
 
     fn local(&self, rng: &mut Rng, ipv4: bool) -> IpAddr {
@@ -306,7 +340,9 @@ fn reversed(tuple: Tuple) -> Tuple {
 }
 
 fn is_local(address: IpAddr) -> bool {
-    LOCAL.iter().any(|prefix| prefix.parse::<Prefix>().expect("a prefix").contains(address))
+    static PREFIXES: LazyLock<Vec<Prefix>> =
+        LazyLock::new(|| LOCAL.iter().map(|prefix| prefix.parse().expect("a prefix")).collect());
+    PREFIXES.iter().any(|prefix| prefix.contains(address))
 }
 
 /// Neither unspecified, loopback, multicast, broadcast nor reserved: the kernel judges those before the firewall.
@@ -318,20 +354,4 @@ fn is_ordinary(address: IpAddr) -> bool {
             bits >> 112 != 0 && bits >> 120 != 0xff && bits >> 118 != 0xfe80 >> 6
         }
     }
-}
-
-/// The line of `conntrack -R` that makes a connection known.
-fn entry(protocol: Protocol, original: Tuple, answered: bool, mark: u32) -> String {
-    let name = if protocol == Protocol::TCP { "tcp" } else { "udp" };
-    let Tuple { src, dst, sport, dport } = original;
-    let (sport, dport) = (sport.unwrap_or(0), dport.unwrap_or(0));
-    let mut line = format!("-I -p {name} -s {src} -d {dst} --sport {sport} --dport {dport} -t 600");
-    if protocol == Protocol::TCP {
-        line += " --state ESTABLISHED";
-    }
-    if answered {
-        line += " -u ASSURED,SEEN_REPLY";
-    }
-    // last: conntrack-tools 1.4.7 lets the status overwrite a mark given before it
-    format!("{line} -m {mark}")
 }

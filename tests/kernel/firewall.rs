@@ -5,6 +5,7 @@ use std::time::Duration;
 use hepguard::files::{FileState, SnapshotFiles};
 
 use crate::harness::tool;
+use crate::nflog::PROBE_TABLE;
 
 /// Everything that makes up one firewall. Empty texts are not loaded.
 #[derive(Clone, Default, Debug)]
@@ -48,6 +49,50 @@ impl Firewall {
         load("nft", &["-f", "-"], &self.nft)
     }
 
+    /// Loads it where `before` is loaded, whose rules go; its sets stay, so they must have other names.
+    pub(crate) fn replace(&self, before: &Self) -> Result<(), String> {
+        let mut whole = self.clone();
+        let tables = [(&mut whole.legacy, &before.legacy), (&mut whole.xtables_nft, &before.xtables_nft)];
+        for (texts, before) in tables {
+            for (text, before) in texts.iter_mut().zip(before) {
+                let gone = EMPTY_LEGACY.split_inclusive("COMMIT\n").filter(|table| {
+                    let name = table.lines().next().unwrap_or_default();
+                    before.contains(name) && !text.contains(name)
+                });
+                let gone: String = gone.collect();
+                *text += &gone;
+            }
+        }
+        let tables = before.nft.lines().filter(|line| line.starts_with("table "));
+        let deleted: String = tables.map(|line| format!("delete {}\n", line.trim_end_matches(" {"))).collect();
+        whole.nft.insert_str(0, &deleted);
+        whole.load()
+    }
+
+    /// The files of a snapshot: `empty`, which is the namespace without rules, and what this firewall adds to it.
+    pub(crate) fn list_onto(&self, empty: &SnapshotFiles) -> Result<SnapshotFiles, String> {
+        let mut files = empty.clone();
+        let mut keep = |name: &str, text: Vec<u8>| {
+            files.files.insert(name.to_owned(), FileState::Present(text));
+        };
+        if !self.ipsets.is_empty() {
+            keep("ipset-save.txt", tool("ipset", &["save"], "")?);
+        }
+        let of_iptables_nft = self.xtables_nft.iter().any(|text| !text.is_empty());
+        if !self.nft.is_empty() || of_iptables_nft {
+            keep("nft-ruleset.json", without_probe(&tool("nft", &["-j", "list", "ruleset"], "")?)?);
+        }
+        for (family, (_, _, legacy, nft)) in IPTABLES.iter().enumerate() {
+            if !self.legacy[family].is_empty() {
+                keep(&format!("{legacy}.txt"), tool(legacy, &["-c"], "")?);
+            }
+            if of_iptables_nft {
+                keep(&format!("{nft}.txt"), tool(nft, &["-c"], "")?);
+            }
+        }
+        Ok(files)
+    }
+
     /// Removes it, and every other rule and set.
     pub(crate) fn unload(&self) -> Result<(), String> {
         tool("nft", &["flush", "ruleset"], "")?;
@@ -72,6 +117,12 @@ impl Firewall {
         destroyed.map(|_| ())
     }
 
+    /// A firewall whose removal removes all there can be.
+    pub(crate) fn everything() -> Self {
+        let legacy = [EMPTY_LEGACY.to_owned(), EMPTY_LEGACY.to_owned()];
+        Self { ipsets: "flush\n".to_owned(), legacy, ..Self::default() }
+    }
+
     /// The text as one listing, for a person who wants to load it again.
     pub(crate) fn describe(&self) -> String {
         let parts = [
@@ -94,6 +145,15 @@ fn culprit(error: &str, text: &str) -> String {
     let number: Option<usize> = numbers.filter_map(digits).next();
     let line = number.and_then(|number| text.lines().nth(number.checked_sub(1)?));
     line.map(|line| format!("culprit: {line}\n")).unwrap_or_default()
+}
+
+/// A listing as it would be if the probe's table were not there.
+fn without_probe(listing: &[u8]) -> Result<Vec<u8>, String> {
+    let mut listing: serde_json::Value = serde_json::from_slice(listing).map_err(|error| error.to_string())?;
+    let objects = listing["nftables"].as_array_mut().ok_or("nft's listing holds no list")?;
+    let of_probe = |content: &serde_json::Value| content["table"] == PROBE_TABLE || content["name"] == PROBE_TABLE;
+    objects.retain(|object| !object.as_object().is_some_and(|object| object.values().any(of_probe)));
+    serde_json::to_vec(&listing).map_err(|error| error.to_string())
 }
 
 /// Lists the namespace's firewall and network as a snapshot's raw files.

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use hepguard::analysis::conversation::{Conversation, Exchange, Ways, converse};
-use hepguard::analysis::trace::{Engine, StepKind, Trace, TraceOptions, TraceStep, TraceVerdict};
+use hepguard::analysis::trace::{Engine, StepKind, Trace, TraceOptions, TraceStep, TraceVerdict, Undecided};
 use hepguard::diagnostic::Level;
 use hepguard::files::SnapshotFiles;
 use hepguard::packet::Packet;
 use hepguard::ruleset::{RuleRef, Ruleset, Step, Verdict};
 use hepguard::snapshot::{self, Snapshot};
+
+use crate::lab::Outcome;
 
 /// What the library says of one packet.
 pub(crate) struct Judgement {
@@ -18,6 +20,24 @@ pub(crate) struct Judgement {
     pub(crate) may_stop: bool,
     /// Its sender may be told.
     pub(crate) may_reject: bool,
+    /// What could not be decided.
+    pub(crate) because: Vec<Undecided>,
+}
+
+impl Judgement {
+    /// Whether this may have become of the packet.
+    pub(crate) fn allows(&self, outcome: Outcome) -> bool {
+        match outcome {
+            _ if outcome.passed() => self.may_pass,
+            Outcome::Stopped(Some(_)) => self.may_reject,
+            _ => self.may_stop,
+        }
+    }
+
+    /// Both ends are possible.
+    pub(crate) fn unknown(&self) -> bool {
+        self.may_pass && self.may_stop
+    }
 }
 
 /// The listings, read.
@@ -55,11 +75,11 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     /// May the packet pass, may it be stopped?
     pub(crate) fn judge(&self, packet: &Packet) -> Judgement {
-        let Trace { may, verdict, certain, .. } = self.engine.trace(packet, &TraceOptions::default());
+        let Trace { may, verdict, certain, because, .. } = self.engine.trace(packet, &TraceOptions::default());
         assert_eq!(certain, verdict != TraceVerdict::Unknown, "certain and unknown at once: {packet:?}");
         let may_pass = may.contains(&TraceVerdict::Accept);
         let may_stop = may.iter().any(|verdict| *verdict != TraceVerdict::Accept);
-        Judgement { may_pass, may_stop, may_reject: may.contains(&TraceVerdict::Reject) }
+        Judgement { may_pass, may_stop, may_reject: may.contains(&TraceVerdict::Reject), because }
     }
 
     /// The conversation a packet opens.

@@ -12,7 +12,11 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+use crate::conntrack::{self, Connection};
+use crate::draw::Drawn;
+use crate::firewall::Firewall;
 use crate::harness::{sysctl, tool};
+use crate::netlink::Netlink;
 use crate::nflog::{self, Log, PROBE_TABLE, Refusal, Seen};
 use crate::tun::Tun;
 use crate::wire::{self, Extra, Tag};
@@ -82,21 +86,6 @@ pub(crate) struct Shot {
     pub(crate) entry: Option<Entry>,
 }
 
-impl Shot {
-    /// What its connection is known by, the same for both directions.
-    pub(crate) fn connection(&self) -> (u8, [(IpAddr, u16); 2]) {
-        let (protocol, tuple) = match self.extra.quoted {
-            Some((protocol, tuple)) => (protocol, (tuple.src, tuple.sport, tuple.dst, tuple.dport)),
-            None => (self.packet.protocol, (self.packet.src, self.packet.sport, self.packet.dst, self.packet.dport)),
-        };
-        // one protocol's ports, another's identifier
-        let port = |port: Option<u16>| port.unwrap_or(self.extra.echo_id);
-        let mut ends = [(tuple.0, port(tuple.1)), (tuple.2, port(tuple.3))];
-        ends.sort_unstable();
-        (protocol.0, ends)
-    }
-}
-
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -108,6 +97,13 @@ pub(crate) enum Outcome {
     Stopped(Option<Refusal>),
     /// The kernel refused to send it for a reason that is not the firewall's (no route, bad address).
     Refused(nix::Error),
+}
+
+impl Outcome {
+    /// It got through.
+    pub(crate) fn passed(self) -> bool {
+        matches!(self, Self::Passed(_) | Self::Doubled)
+    }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +120,17 @@ pub(crate) struct Lab {
     devices: BTreeMap<&'static str, Tun>,
     senders: BTreeMap<Sender, OwnedFd>,
     log: Log,
+    netlink: Netlink,
     tag: Tag,
+}
+
+/// What was seen of one packet of a volley.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    error: Option<nix::Error>,
+    seen: Option<Seen>,
+    again: bool,
+    refusal: Option<Refusal>,
 }
 
 impl Lab {
@@ -140,7 +146,8 @@ impl Lab {
         }
         tool("ip", &["-batch", "-"], ADDRESSES)?;
         tool("ip", &["-6", "-batch", "-"], ADDRESSES6)?;
-        let mut lab = Self { indices, devices, senders: BTreeMap::new(), log: Log::open()?, tag: 0 };
+        let (log, netlink) = (Log::open()?, Netlink::open()?);
+        let mut lab = Self { indices, devices, senders: BTreeMap::new(), log, netlink, tag: 0 };
         lab.settle()?;
         Ok(lab)
     }
@@ -180,6 +187,13 @@ impl Lab {
         tool("nft", &["delete", "table", "inet", PROBE_TABLE], "").map(|_| ())
     }
 
+    /// Removes every rule, set and connection.
+    pub(crate) fn clear(&mut self) -> Result<(), String> {
+        Firewall::everything().unload()?;
+        conntrack::forget_all(&mut self.netlink)?;
+        self.settle()
+    }
+
     /// Forgets what the stack itself sent.
     fn settle(&mut self) -> Result<(), String> {
         self.log.drain().map(|_| ())
@@ -201,35 +215,77 @@ impl Lab {
         tool("conntrack", &["-R", &file.path().to_string_lossy()], "").map(|_| ())
     }
 
+    /// Empties the conntrack table and fills it with `connections`.
+    pub(crate) fn connect<'c>(&mut self, connections: impl Iterator<Item = &'c Connection>) -> Result<(), String> {
+        conntrack::forget_all(&mut self.netlink)?;
+        conntrack::make_known(&mut self.netlink, connections)
+    }
+
+    /// Sends many packets and says what became of each.
+    pub(crate) fn volley(&mut self, drawn: &[Drawn]) -> Result<Vec<Outcome>, String> {
+        let most = drawn.iter().map(|one| usize::from(one.tag)).max().unwrap_or(0);
+        let mut places = vec![usize::MAX; most + 1];
+        let mut fates = vec![Fate::default(); drawn.len()];
+        let mut seen = Vec::new();
+        self.settle()?;
+        self.log.in_bulk(true)?;
+        for (place, one) in drawn.iter().enumerate() {
+            places[usize::from(one.tag)] = place;
+            fates[place].error = self.launch(&one.packet, &one.bytes)?.err();
+            if place % UNREAD == UNREAD - 1 {
+                while self.log.read(false, &mut seen)? {}
+                tell(&mut fates, &places, drawn, &mut seen);
+            }
+        }
+        self.devices["ens5"].arrive(&end_packet()).map_err(|error| error.to_string())?;
+        let mut ended = false;
+        while !ended {
+            if !self.log.read(true, &mut seen)? {
+                return Err("the packet that ends a volley was not seen: nothing can be trusted".to_owned());
+            }
+            ended = seen.iter().any(|seen| seen.end);
+        }
+        tell(&mut fates, &places, drawn, &mut seen);
+        self.log.in_bulk(false)?;
+        Ok(fates.into_iter().map(outcome).collect())
+    }
+
+    /// Lets a packet arrive from its device or leave through its socket; inside is why it could not be sent.
+    fn launch(&mut self, packet: &Packet, bytes: &[u8]) -> Result<Result<(), nix::Error>, String> {
+        match packet.direction {
+            Direction::Out => Ok(self.send(packet, bytes)),
+            Direction::In | Direction::Forward => {
+                let name = packet.iif.as_deref().unwrap_or("ens5");
+                let device = self.devices.get(name).ok_or_else(|| format!("no device {name}"))?;
+                device.arrive(bytes).map_err(|error| format!("{name}: {error}"))?;
+                Ok(Ok(()))
+            }
+        }
+    }
+
     /// Sends one packet and says what became of it.
     pub(crate) fn shoot(&mut self, shot: &Shot) -> Result<Outcome, String> {
         self.tag = self.tag.wrapping_add(1).max(1);
         let bytes = wire::encode(&shot.packet, &shot.extra, self.tag);
-        let sent = match shot.packet.direction {
-            Direction::Out => self.send(&shot.packet, &bytes),
-            Direction::In | Direction::Forward => {
-                let name = shot.packet.iif.as_deref().unwrap_or("ens5");
-                let device = self.devices.get(name).ok_or_else(|| format!("no device {name}"))?;
-                if shot.extra.in_pieces {
-                    for piece in wire::fragments(&bytes, self.tag) {
-                        device.arrive(&piece).map_err(|error| format!("{name}: {error}"))?;
-                    }
-                } else {
-                    device.arrive(&bytes).map_err(|error| format!("{name}: {error}"))?;
-                }
-                Ok(())
+        let sent = if shot.extra.in_pieces {
+            for piece in wire::fragments(&bytes, self.tag) {
+                self.launch(&shot.packet, &piece)?.map_err(|error| error.to_string())?;
             }
+            Ok(())
+        } else {
+            self.launch(&shot.packet, &bytes)?
         };
         let length = bytes.len();
-        // of IPv6 the probe sees the first header's number
-        let first = if shot.packet.dst.is_ipv6() { Protocol(bytes[6]) } else { shot.packet.protocol };
+        let first = first_protocol(&shot.packet, &bytes);
         let is_ours =
             |seen: &Seen| seen.tag == self.tag && seen.protocol == first && usize::from(seen.length) == length;
         let (ours, others): (Vec<Seen>, Vec<Seen>) = self.log.drain()?.into_iter().partition(is_ours);
         Ok(match (ours.as_slice(), sent) {
             ([seen], _) => Outcome::Passed(*seen),
             // the kernel answers before it returns, so what else was seen is its answer
-            ([], Ok(()) | Err(nix::Error::EPERM)) => Outcome::Stopped(others.iter().find_map(|seen| seen.refusal)),
+            ([], Ok(()) | Err(nix::Error::EPERM)) => {
+                Outcome::Stopped(others.iter().find_map(|seen| seen.refusal).map(|(how, _)| how))
+            }
             ([], Err(error)) => Outcome::Refused(error),
             _ => Outcome::Doubled,
         })
@@ -262,6 +318,49 @@ impl Lab {
             }
         }
     }
+}
+
+/// The protocol the probe sees: in IPv6 the first header's number.
+fn first_protocol(packet: &Packet, bytes: &[u8]) -> Protocol {
+    if packet.dst.is_ipv6() { Protocol(bytes[6]) } else { packet.protocol }
+}
+
+/// Packets sent before the log is read again.
+const UNREAD: usize = 256;
+
+/// Tells each packet's fate what was seen.
+fn tell(fates: &mut [Fate], places: &[usize], drawn: &[Drawn], seen: &mut Vec<Seen>) {
+    let place_of = |tag: Tag| places.get(usize::from(tag)).copied().filter(|place| *place < drawn.len());
+    for seen in seen.drain(..) {
+        let own = place_of(seen.tag).filter(|place| {
+            let one = &drawn[*place];
+            first_protocol(&one.packet, &one.bytes) == seen.protocol && one.bytes.len() == usize::from(seen.length)
+        });
+        match (own, seen.refusal.and_then(|(how, tag)| Some((how, place_of(tag)?)))) {
+            (Some(place), _) => {
+                fates[place].again |= fates[place].seen.is_some();
+                fates[place].seen = Some(seen);
+            }
+            // the kernel's answer to another packet
+            (None, Some((how, place))) => fates[place].refusal = fates[place].refusal.or(Some(how)),
+            (None, None) => {}
+        }
+    }
+}
+
+fn outcome(fate: Fate) -> Outcome {
+    match fate {
+        Fate { again: true, .. } => Outcome::Doubled,
+        Fate { seen: Some(seen), .. } => Outcome::Passed(seen),
+        Fate { error: None | Some(nix::Error::EPERM), refusal, .. } => Outcome::Stopped(refusal),
+        Fate { error: Some(error), .. } => Outcome::Refused(error),
+    }
+}
+
+fn end_packet() -> Vec<u8> {
+    let (from, to) = nflog::END;
+    let packet = Packet::first(Direction::In, Protocol::UDP, (from.into(), 9), (to.into(), 9));
+    wire::encode(&packet, &Extra::default(), 0)
 }
 
 /// A raw socket that writes its own IP headers; its owner is who this thread is while it opens.

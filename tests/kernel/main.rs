@@ -8,6 +8,7 @@
 
 mod bastion;
 mod cases;
+mod conntrack;
 mod conversation_cases;
 mod conversation_random;
 mod dialogue;
@@ -18,6 +19,7 @@ mod generate;
 mod harness;
 mod judge;
 mod lab;
+mod netlink;
 mod nflog;
 mod nft_cases;
 mod path;
@@ -25,6 +27,7 @@ mod random;
 mod self_check;
 #[path = "../common/sets.rs"]
 mod sets;
+mod tally;
 mod tun;
 mod wire;
 mod xtables;

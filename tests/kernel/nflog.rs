@@ -1,16 +1,11 @@
 //! The probe's eye: packets the kernel hands over through NFLOG (`linux/netfilter/nfnetlink_log.h`).
 
-use std::os::fd::{AsRawFd, OwnedFd};
-
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hepguard::packet::{CtState, Protocol, Tuple};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
-};
 
-use crate::wire::Tag;
+use crate::netlink::{ACK, Messages, Netlink, REQUEST, half};
+use crate::wire::{TAG_SHIFT, Tag};
 
 /// NFLOG group of the probe; the rulesets under test use others.
 pub(crate) const GROUP: u16 = 7;
@@ -18,6 +13,9 @@ pub(crate) const GROUP: u16 = 7;
 const PRIORITY: i32 = i32::MAX - 2;
 /// Bytes of each packet that are copied out: an IP header and what tells a refusal.
 pub(crate) const COPIED: u32 = 60;
+
+/// Packets the kernel may keep back in bulk.
+const BULK: u32 = 64;
 
 const SUBSYSTEM: u16 = 4 << 8;
 const MESSAGE_PACKET: u16 = SUBSYSTEM;
@@ -40,8 +38,10 @@ pub(crate) struct Seen {
     pub(crate) oif: Option<u32>,
     /// Logged where packets leave (else where they arrive).
     pub(crate) leaving: bool,
-    /// What it tells its receiver, where it is a refusal.
-    pub(crate) refusal: Option<Refusal>,
+    /// What it tells its receiver, where it is a refusal, and the tag of the packet it refuses.
+    pub(crate) refusal: Option<(Refusal, Tag)>,
+    /// The packet that says "everything sent before has been judged" ([`END`]).
+    pub(crate) end: bool,
     /// Its addresses and ports as they are there.
     pub(crate) ends: Tuple,
     /// Its identifier there, where it is an ICMP message.
@@ -61,77 +61,56 @@ pub(crate) enum Refusal {
 
 /// An open NFLOG group.
 pub(crate) struct Log {
-    socket: OwnedFd,
-    buffer: Vec<u8>,
+    netlink: Netlink,
 }
 
 impl Log {
     /// Listens on [`GROUP`] of the calling thread's namespace.
     pub(crate) fn open() -> Result<Self, String> {
-        let problem = |what: &str, error: nix::Error| format!("NFLOG: {what}: {error}");
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)
-            .map_err(|error| problem("socket", error))?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(|error| problem("bind", error))?;
-        setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).map_err(|error| problem("receive buffer", error))?;
-        let mut log = Self { socket, buffer: vec![0; 64 * 1024] };
-        // NFULA_CFG_CMD = bind; NFULA_CFG_MODE = copy packet; NFULA_CFG_QTHRESH = 1
+        let mut log = Self { netlink: Netlink::open()? };
+        // NFULA_CFG_CMD = bind; NFULA_CFG_MODE = copy packet
         let mut mode = COPIED.to_be_bytes().to_vec();
         mode.extend([2, 0]);
-        log.configure(&[(1, vec![1]), (2, mode), (5, 1u32.to_be_bytes().to_vec())])?;
+        log.configure(&[(1, &[1]), (2, &mode)])?;
+        log.in_bulk(false)?;
         Ok(log)
     }
 
-    fn configure(&mut self, attributes: &[(u16, Vec<u8>)]) -> Result<(), String> {
-        const REQUEST_ACK: u16 = 1 | 4;
-        let mut payload = vec![0, 0];
-        payload.extend(GROUP.to_be_bytes());
+    /// Whether the kernel may keep packets back and hand over many at once.
+    pub(crate) fn in_bulk(&mut self, bulk: bool) -> Result<(), String> {
+        // NFULA_CFG_QTHRESH
+        let threshold = if bulk { BULK } else { 1 };
+        self.configure(&[(5, &threshold.to_be_bytes())])
+    }
+
+    fn configure(&mut self, attributes: &[(u16, &[u8])]) -> Result<(), String> {
+        let mut messages = Messages::default();
+        let [high, low] = GROUP.to_be_bytes();
+        messages.message(MESSAGE_CONFIG, REQUEST | ACK, &[0, 0, high, low]);
         for (kind, value) in attributes {
-            payload.extend((4 + value.len() as u16).to_ne_bytes());
-            payload.extend(kind.to_ne_bytes());
-            payload.extend(value);
-            payload.resize(payload.len().next_multiple_of(4), 0);
+            messages.attribute(*kind, value);
         }
-        let mut message = (16 + payload.len() as u32).to_ne_bytes().to_vec();
-        message.extend(MESSAGE_CONFIG.to_ne_bytes());
-        message.extend(REQUEST_ACK.to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend(payload);
-        send(self.socket.as_raw_fd(), &message, MsgFlags::empty()).map_err(|error| format!("NFLOG: {error}"))?;
-        let got = recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty())
-            .map_err(|error| format!("NFLOG: {error}"))?;
-        // NLMSG_ERROR with code 0 is the acknowledgement
-        let answer = &self.buffer[..got];
-        match (half(answer, 4), answer.get(16..20)) {
-            (Some(2), Some([0, 0, 0, 0])) => Ok(()),
-            _ => Err(format!("NFLOG: group {GROUP} refused: {answer:?} (kernel without nfnetlink_log?)")),
-        }
+        messages.end();
+        let refused = |error| format!("NFLOG: group {GROUP}: {error} (kernel without nfnetlink_log?)");
+        self.netlink.request(&messages).map_err(refused)
     }
 
     /// Everything logged since the last call; never waits.
     pub(crate) fn drain(&mut self) -> Result<Vec<Seen>, String> {
         let mut seen = Vec::new();
-        loop {
-            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(got) => read_messages(&self.buffer[..got], &mut seen),
-                Err(nix::Error::EAGAIN) => return Ok(seen),
-                Err(error) => return Err(format!("NFLOG: {error}: packets were lost, nothing seen can be trusted")),
-            }
-        }
+        while self.read(false, &mut seen)? {}
+        Ok(seen)
     }
-}
 
-fn half(bytes: &[u8], place: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(place..place + 2)?.try_into().ok()?))
-}
-
-fn read_messages(mut bytes: &[u8], seen: &mut Vec<Seen>) {
-    while let Some(length) = bytes.get(..4).and_then(|four| four.try_into().ok()).map(u32::from_ne_bytes) {
-        let length = (length as usize).clamp(16, bytes.len());
-        if half(bytes, 4) == Some(MESSAGE_PACKET) {
-            seen.extend(read_packet(&bytes[..length]));
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    /// Reads what the kernel handed over in one piece. `false`: nothing, after a second's wait where asked to wait.
+    pub(crate) fn read(&mut self, wait: bool, seen: &mut Vec<Seen>) -> Result<bool, String> {
+        let read = |message: &[u8]| {
+            if half(message, 4) == Some(MESSAGE_PACKET) {
+                seen.extend(read_packet(message));
+            }
+        };
+        let lost = |error| format!("NFLOG: {error}: packets were lost, nothing seen can be trusted");
+        self.netlink.receive(wait, read).map_err(lost)
     }
 }
 
@@ -155,14 +134,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         _ => (big(2)?, *payload.get(6)?, big(4)? + 40, payload.get(40..)?),
     };
     let ends = ends(Protocol(protocol), payload, body)?;
-    let refusal = match (Protocol(protocol), body.first(), body.get(1), body.get(13)) {
-        (Protocol::TCP, _, _, Some(flags)) if flags & 4 != 0 => Some(Refusal::Reset),
-        (Protocol::ICMP, Some(3), Some(code), _) | (Protocol::ICMPV6, Some(1), Some(code), _) => {
-            Some(Refusal::Unreachable(*code))
-        }
-        (Protocol::ICMP, Some(11), ..) | (Protocol::ICMPV6, Some(3), ..) => Some(Refusal::Exceeded),
-        _ => None,
-    };
+    let refusal = refusal(Protocol(protocol), body);
     let text = std::str::from_utf8(prefix).ok()?;
     let (place, state) = text.split_once(' ')?;
     Some(Seen {
@@ -174,6 +146,7 @@ fn read_packet(message: &[u8]) -> Option<Seen> {
         oif,
         leaving: place == "out",
         refusal,
+        end: place == "end",
         ends,
         echo_id: matches!(Protocol(protocol), Protocol::ICMP | Protocol::ICMPV6)
             .then(|| Some(u16::from_be_bytes([*body.get(4)?, *body.get(5)?])))
@@ -215,21 +188,48 @@ pub(crate) fn watch_rules() -> String {
            icmpv6 type { destination-unreachable, time-exceeded, parameter-problem } drop\n}\n}\n"
 }
 
+/// Reads a refusal, and from what it repeats of the refused packet that one's tag.
+fn refusal(protocol: Protocol, body: &[u8]) -> Option<(Refusal, Tag)> {
+    let (kind, code) = (*body.first()?, *body.get(1)?);
+    let big = |place: usize| Some(u16::from_be_bytes([*body.get(place)?, *body.get(place + 1)?]));
+    match protocol {
+        Protocol::TCP if body.get(13)? & 4 != 0 => {
+            let place = if body.get(13)? & 16 != 0 { 8 } else { 4 };
+            let number = u32::from_be_bytes(body.get(place..place + 4)?.try_into().ok()?);
+            Some((Refusal::Reset, Tag::try_from(number >> TAG_SHIFT & 0xffff).ok()?))
+        }
+        Protocol::ICMP if kind == 3 => Some((Refusal::Unreachable(code), big(8 + 4)?)),
+        Protocol::ICMPV6 if kind == 1 => Some((Refusal::Unreachable(code), big(8 + 2)?)),
+        Protocol::ICMP if kind == 11 => Some((Refusal::Exceeded, big(8 + 4)?)),
+        Protocol::ICMPV6 if kind == 3 => Some((Refusal::Exceeded, big(8 + 2)?)),
+        _ => None,
+    }
+}
+
 /// The probe: logs and drops, behind everything else, what the firewall let through. Its drop keeps connections out of
 /// the conntrack table, so the next packet of the same addresses is NEW again. Only packets to the host itself go on,
 /// to be judged where they arrive again.
 pub(crate) fn probe_rules() -> String {
-    let mut rules = format!("table inet {PROBE_TABLE} {{\n");
+    let (from, to) = END;
+    let mut rules = format!(
+        "table inet {PROBE_TABLE} {{\nchain end {{ type filter hook prerouting priority {};\n\
+         ip saddr {from} ip daddr {to} log prefix \"end new\" group {GROUP} snaplen {COPIED} queue-threshold 1 drop\n}}\n",
+        i32::MIN
+    );
     for (place, hook, first) in [("in", "input", ""), ("out", "postrouting", "oifname \"lo\" accept\n")] {
         rules += &format!("chain {place} {{ type filter hook {hook} priority {PRIORITY}; policy accept;\n{first}");
         for (_, state) in CtState::NAMES {
-            let log = format!("log prefix \"{place} {state}\" group {GROUP} snaplen {COPIED} queue-threshold 1");
+            let log = format!("log prefix \"{place} {state}\" group {GROUP} snaplen {COPIED} queue-threshold {BULK}");
             rules += &format!("ct state {state} {log} drop\n");
         }
         rules += "drop\n}\n";
     }
     rules + "}\n"
 }
+
+/// Addresses of a packet that is logged before any other rule sees it (RFC 5737): whatever was sent before it has been
+/// judged when it is seen.
+pub(crate) const END: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
 
 /// Name of the probe's table.
 pub(crate) const PROBE_TABLE: &str = "hepguard_probe";

@@ -7,6 +7,9 @@ use hepguard::packet::{Packet, Protocol, TcpFlags, Tuple};
 /// Marks a packet so that it is known again behind the firewall: IPv4 identification, IPv6 flow label. Never 0.
 pub(crate) type Tag = u16;
 
+/// Where TCP's sequence and acknowledgement numbers hold the tag; below is room for what the packet carries.
+pub(crate) const TAG_SHIFT: u32 = 12;
+
 /// What the model's packet does not say but a wire needs.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Extra {
@@ -30,7 +33,7 @@ pub(crate) fn encode(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
         body.push(extensions.get(at + 1).map_or(packet.protocol, |next| next.header).0);
         body.extend(&extension.bytes[1..]);
     }
-    body.extend(transport(packet, extra));
+    body.extend(transport(packet, extra, tag));
     let first = extensions.first().map_or(packet.protocol, |first| first.header);
     let mut bytes = header(packet.src, packet.dst, first, body.len(), tag, packet.ttl, packet.tos);
     bytes.extend(body);
@@ -39,7 +42,7 @@ pub(crate) fn encode(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
 
 /// A TCP header with these options (a multiple of four bytes).
 pub(crate) fn tcp_with(packet: &Packet, options: &[u8]) -> Vec<u8> {
-    let mut header = transport(packet, &Extra::default());
+    let mut header = transport(packet, &Extra::default(), 0);
     header.extend(options);
     header[12] = u8::try_from((header.len() / 4) << 4).expect("few options");
     header
@@ -116,7 +119,7 @@ fn header(
     }
 }
 
-fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
+fn transport(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
     if let (Protocol::TCP, Some(told)) = (packet.protocol, &packet.details.transport) {
         let mut header = told.to_vec();
         patch(&mut header, 16, 0);
@@ -132,7 +135,9 @@ fn transport(packet: &Packet, extra: &Extra) -> Vec<u8> {
         Protocol::TCP => {
             body.extend(sport.to_be_bytes());
             body.extend(dport.to_be_bytes());
-            let alone = (1000, if packet.tcp_flags.0 & 16 != 0 { 5000 } else { 0 });
+            // both numbers tell the tag, because a reset repeats one of them
+            let number = u32::from(tag) << TAG_SHIFT;
+            let alone = (number, if packet.tcp_flags.0 & 16 != 0 { number } else { 0 });
             let (sequence, acked) = extra.numbers.unwrap_or(alone);
             body.extend(sequence.to_be_bytes());
             body.extend(acked.to_be_bytes());

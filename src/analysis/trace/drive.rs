@@ -198,6 +198,15 @@ impl<'e> Walk<'e, '_> {
 
     /// Connection tracking sees the packet.
     fn track(&mut self, states: &mut Vec<State>) {
+        if self.picked_up == PickUp::No {
+            for state in states {
+                if state.flow.ct == Ct::Before {
+                    state.flow.ct = self.tracked();
+                }
+                self.note_tracking(state);
+            }
+            return;
+        }
         let (before, mut done): (Vec<State>, Vec<State>) =
             states.drain(..).partition(|state| state.flow.ct == Ct::Before);
         let (mut taken, refused) = match self.picked_up {
@@ -209,11 +218,7 @@ impl<'e> Walk<'e, '_> {
             _ => (before, Vec::new()),
         };
         for state in &mut taken {
-            state.flow.ct = match self.packet.state {
-                CtState::INVALID => Ct::Invalid,
-                CtState::UNTRACKED => Ct::Untracked,
-                _ => Ct::Tracked,
-            };
+            state.flow.ct = self.tracked();
         }
         done.append(&mut taken);
         done.extend(refused.into_iter().map(|mut state| {
@@ -224,6 +229,15 @@ impl<'e> Walk<'e, '_> {
             self.note_tracking(state);
         }
         *states = done;
+    }
+
+    /// What tracking makes of a packet it can place.
+    fn tracked(&self) -> Ct {
+        match self.packet.state {
+            CtState::INVALID => Ct::Invalid,
+            CtState::UNTRACKED => Ct::Untracked,
+            _ => Ct::Tracked,
+        }
     }
 
     /// Keeps what tracking made of the packet.

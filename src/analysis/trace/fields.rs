@@ -254,6 +254,8 @@ impl View<'_, '_> {
                 let direction = view.direction.or(new.then_some(CtDirection::Original));
                 Value::from_option(direction.map(|direction| u8::from(direction == CtDirection::Reply)))
             }
+            // of an ICMP error it is the protocol of the connection the error is about
+            Field::CtOrigProto if self.packet.state == CtState::RELATED && self.is_icmp() => Value::Unknown(0),
             Field::CtOrigProto => Value::Known(self.packet.protocol.0.into()),
             Field::CtOrigSaddr4 | Field::CtOrigSaddr6 => self.original(|tuple| Some(address_bits(tuple.src))),
             Field::CtOrigDaddr4 | Field::CtOrigDaddr6 => self.original(|tuple| Some(address_bits(tuple.dst))),
@@ -277,6 +279,10 @@ impl View<'_, '_> {
             matches!(field, Field::CtOrigSaddr6 | Field::CtOrigDaddr6 | Field::CtReplySaddr6 | Field::CtReplyDaddr6);
         let other_family = if self.v6() { four } else { six };
         self.only(tracked && !other_family, value)
+    }
+
+    fn is_icmp(&self) -> bool {
+        matches!(self.packet.protocol, Protocol::ICMP | Protocol::ICMPV6)
     }
 
     fn original(&self, part: impl Fn(Tuple) -> Option<u128>) -> Value {

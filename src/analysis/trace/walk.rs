@@ -10,7 +10,8 @@ use super::{Engine, Hidden, TraceOptions, TraceVerdict, Undecided};
 use crate::analysis::path::BaseRef;
 use crate::packet::{CtState, Hook, Packet};
 use crate::ruleset::{
-    Chain, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetRef, Step, Verdict,
+    Chain, ChainKind, Data, Effect, Expr, Field, Match, OpaqueKind, Operator, Policy, Rule, RuleRef, SetRef, Step,
+    Verdict,
 };
 
 /// Chains nest no deeper in a kernel that took them (nf_tables stops at 16).
@@ -237,6 +238,12 @@ impl<'e, 'w> Walk<'e, 'w> {
         let mut forked = false;
         while let Some(state) = states.get_mut(at) {
             let ended = self.steps(place, rule, state);
+            if let Ended::Open(var) = ended
+                && drops_by_itself(rule, state.resume)
+            {
+                self.end(TraceVerdict::Drop, Some(Decision::by(place.rule)));
+                self.undecided_var(var);
+            }
             match ended {
                 Ended::Open(var) if harmless_from(rule, state.resume) => {
                     let _ = var;
@@ -520,6 +527,14 @@ fn harmless_from(rule: &Rule, step: usize) -> bool {
                 | Step::Verdict(Verdict::Continue)
         )
     })
+}
+
+/// Whether a condition met from `step` on may drop the packet itself: xt_connlimit does where it cannot count, and it
+/// cannot count packets of connections that exist.
+fn drops_by_itself(rule: &Rule, step: usize) -> bool {
+    rule.steps.iter().skip(step).any(
+        |step| matches!(step, Step::Match(Match::Opaque { kind: OpaqueKind::Stateful, text }) if text.contains("connlimit")),
+    )
 }
 
 /// Every verdict a lookup of partly unknown `keys` can give.

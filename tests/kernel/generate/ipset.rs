@@ -1,4 +1,4 @@
-//! Random ipsets of every type that packets can be looked up in without a MAC address.
+//! Random ipsets of the types that common kernels have and packets can be looked up in without a MAC address.
 
 use std::fmt::Write as _;
 
@@ -36,9 +36,9 @@ pub(super) fn ipsets(words: &mut Words, count: usize) -> (String, Vec<SetName>) 
         let (mut kind, mut dimensions) = TYPES[words.rng.usize(..TYPES.len())];
         let members: Vec<String> = names.iter().filter(|set| !set.list).map(|set| set.name.clone()).collect();
         if kind == "list:set" && members.is_empty() {
-            (kind, dimensions) = TYPES[0];
+            (kind, dimensions) = ("hash:ip", 1);
         }
-        let name = format!("s{}-{number}", if words.ipv4 { 4 } else { 6 });
+        let name = format!("s{}-{}-{number}", if words.ipv4 { 4 } else { 6 }, words.seed % 16);
         let _ = match kind {
             "bitmap:port" => writeln!(text, "create {name} {kind} range 0-65535"),
             "list:set" => writeln!(text, "create {name} {kind}"),

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::Words;
 use super::ipset::{SetName, ipsets};
+use super::{UNTRACKED_TOS, Words};
 
 /// Tables with their built-in chains.
 const TABLES: [(&str, &[&str]); 4] = [
@@ -18,12 +18,20 @@ const OWN: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 
 /// IP sets and the four tables of one family, from a seed.
 pub(crate) fn iptables(seed: u64, ipv4: bool) -> (String, String) {
-    let mut words = Words::new(seed, ipv4);
+    tables(Words::new(seed, ipv4))
+}
+
+/// Like [`iptables`], with conditions among them that nobody can decide.
+pub(crate) fn opaque_iptables(seed: u64, ipv4: bool) -> (String, String) {
+    tables(Words { opaque: true, ..Words::new(seed, ipv4) })
+}
+
+fn tables(mut words: Words) -> (String, String) {
     let (ipset_text, sets) = ipsets(&mut words, 5);
     let mut text = String::new();
     for (table, chains) in TABLES {
-        // filter is always there, the others now and then
-        if table != "filter" && words.one_in(3) {
+        // filter and raw are always there, the others now and then
+        if !["filter", "raw"].contains(&table) && words.one_in(3) {
             continue;
         }
         let _ = writeln!(text, "*{table}");
@@ -33,6 +41,11 @@ pub(crate) fn iptables(seed: u64, ipv4: bool) -> (String, String) {
         }
         for chain in OWN {
             let _ = writeln!(text, ":{chain} - [0:0]");
+        }
+        if table == "raw" {
+            let dscp = UNTRACKED_TOS >> 2;
+            let _ = writeln!(text, "-A PREROUTING -m dscp --dscp {dscp:#x} -j CT --notrack");
+            let _ = writeln!(text, "-A OUTPUT -m dscp --dscp {dscp:#x} -j CT --notrack");
         }
         for chain in chains.iter().chain(&OWN) {
             let most = if table == "filter" { 9 } else { 4 };
@@ -89,7 +102,10 @@ impl Rule<'_> {
     fn condition(&mut self) -> String {
         let not = self.not();
         let side = self.words.pick(&["src", "dst"]);
-        match self.words.rng.u8(..19) {
+        if self.words.opaque && self.words.one_in(12) {
+            return self.opaque();
+        }
+        match self.words.rng.u8(..23) {
             0 => format!("{not} -s {}", self.words.prefix()),
             1 => format!("{not} -d {}", self.words.prefix()),
             2 | 3 => self.interface(not),
@@ -133,12 +149,46 @@ impl Rule<'_> {
                 format!(" -m owner{not} {owner}")
             }
             16 => format!(" -m length{not} --length {}", self.words.pick(&["0:40", "44", "36:60", "61:65535"])),
+            19 => format!(" -m dscp{not} --dscp {}", self.words.pick(&["0x00", "0x2e", "0x01", "0x04", "0x08"])),
+            20 => {
+                format!(" -m tos{not} --tos {}", self.words.pick(&["0x10/0xff", "0x10/0x3f", "0xb8/0xff", "0x00/0xfc"]))
+            }
+            21 => format!(" -m ecn{not} --ecn-ip-ect {}", self.words.pick(&["0", "1", "2"])),
+            22 => self.tuple(not),
             17 => format!(" -m pkttype{not} --pkt-type {}", self.words.pick(&["unicast", "broadcast", "multicast"])),
             _ if self.words.ipv4 => {
                 format!(" -m ttl {}", self.words.pick(&["--ttl-eq 64", "--ttl-lt 64", "--ttl-gt 64"]))
             }
             _ => format!(" -m hl {}", self.words.pick(&["--hl-eq 64", "--hl-lt 64", "--hl-gt 64"])),
         }
+    }
+
+    /// What conntrack knows of the connection's two directions.
+    fn tuple(&mut self, not: &str) -> String {
+        let tuple = match self.words.rng.u8(..5) {
+            0 => format!("--ctproto {}", self.words.pick(&["6", "17", "1", "132"])),
+            1 => format!("--ctorigdstport {}", self.words.port()),
+            2 => format!("--ctorigsrcport 1024:{}", self.words.port().max(1024)),
+            _ => {
+                let end = self.words.pick(&["--ctorigsrc", "--ctorigdst", "--ctreplsrc", "--ctrepldst"]);
+                format!("{end} {}", self.words.prefix())
+            }
+        };
+        format!(" -m conntrack{not} {tuple}")
+    }
+
+    /// What depends on more than the packet.
+    fn opaque(&mut self) -> String {
+        let conditions = [
+            "statistic --mode random --probability 0.5",
+            "limit --limit 1/s --limit-burst 2",
+            "recent --rcheck --name seen",
+            "quota --quota 2000",
+            "hashlimit --hashlimit-above 1/s --hashlimit-mode srcip --hashlimit-name h",
+            "string --string guard --algo bm",
+            "connlimit --connlimit-above 1",
+        ];
+        format!(" -m {}", self.words.pick(&conditions))
     }
 
     /// An interface match the chain's hook allows; chains of our own are reached from everywhere.
@@ -252,6 +302,12 @@ impl Rule<'_> {
         let port = self.words.port();
         match (self.table, self.chain) {
             ("raw", _) => " -j CT --notrack".to_owned(),
+            ("mangle", _) => match (self.words.rng.u8(..4), self.words.ipv4) {
+                (0, _) => format!(" -j DSCP --set-dscp {}", self.words.pick(&["0x2e", "0x04", "0x00"])),
+                (1, _) => format!(" -j TOS --set-tos {}", self.words.pick(&["0x10/0xff", "0x08/0x1c"])),
+                (_, true) => format!(" -j TTL {}", self.words.pick(&["--ttl-set 64", "--ttl-inc 1"])),
+                (_, false) => format!(" -j HL {}", self.words.pick(&["--hl-set 64", "--hl-inc 1"])),
+            },
             ("filter", _) => match (self.protocol.is_none() && self.words.one_in(3), self.words.ipv4) {
                 (true, _) => {
                     self.protocol = Some("tcp");

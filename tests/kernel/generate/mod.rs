@@ -4,20 +4,26 @@ mod iptables;
 mod ipset;
 mod nft;
 
-pub(crate) use iptables::iptables;
-pub(crate) use nft::nft;
+pub(crate) use iptables::{iptables, opaque_iptables};
+pub(crate) use nft::{nft, opaque_nft};
 
 use fastrand::Rng;
+
+/// Type of service of packets that random rulesets take out of tracking before anything else.
+pub(crate) const UNTRACKED_TOS: u8 = 0x04;
 
 /// Words rules are made of: few enough that rules and packets meet.
 struct Words {
     rng: Rng,
     ipv4: bool,
+    seed: u64,
+    /// With conditions that nobody can decide.
+    opaque: bool,
 }
 
 impl Words {
     fn new(seed: u64, ipv4: bool) -> Self {
-        Self { rng: Rng::with_seed(seed), ipv4 }
+        Self { rng: Rng::with_seed(seed), ipv4, seed, opaque: false }
     }
 
     /// True once in `n` times.

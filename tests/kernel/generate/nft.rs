@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Words;
+use super::{UNTRACKED_TOS, Words};
 
 /// Own chains of each table; a chain only calls later ones.
 const OWN: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -18,7 +18,15 @@ const BASES: [(&str, &[i32]); 5] = [
 
 /// One to three tables from a seed.
 pub(crate) fn nft(seed: u64) -> String {
-    let mut words = Words::new(seed, true);
+    tables(Words::new(seed, true))
+}
+
+/// Like [`nft`], with conditions among them that nobody can decide.
+pub(crate) fn opaque_nft(seed: u64) -> String {
+    tables(Words { opaque: true, ..Words::new(seed, true) })
+}
+
+fn tables(mut words: Words) -> String {
     let families = ["inet", "inet", "ip", "ip6"];
     let mut text = String::new();
     for number in 0..words.rng.usize(1..4) {
@@ -47,6 +55,9 @@ impl Table<'_> {
             self.rules(chain, "", 5);
             *self.text += "}\n";
         }
+        if number == 0 {
+            self.untrack();
+        }
         for (hook, priorities) in BASES {
             if self.words.one_in(3) {
                 continue;
@@ -70,6 +81,20 @@ impl Table<'_> {
             }
         }
         *self.text += "}\n";
+    }
+
+    /// Takes some packets out of tracking before any other rule.
+    fn untrack(&mut self) {
+        let dscp = UNTRACKED_TOS >> 2;
+        for hook in ["prerouting", "output"] {
+            let _ = writeln!(self.text, "chain untrack_{hook} {{\ntype filter hook {hook} priority -320;");
+            for network in ["ip", "ip6"] {
+                if self.family == "inet" || self.family == network {
+                    let _ = writeln!(self.text, "{network} dscp {dscp:#x} notrack");
+                }
+            }
+            *self.text += "}\n";
+        }
     }
 
     /// The sets and maps every table has; their members are drawn.
@@ -162,6 +187,11 @@ impl Table<'_> {
 
     fn condition(&mut self, hook: &str) -> String {
         let not = self.not();
+        if self.words.opaque && self.words.one_in(12) {
+            let conditions =
+                ["limit rate 1/second", "numgen random mod 2 0", "numgen inc mod 3 1", "quota over 2000 bytes"];
+            return self.words.pick(&conditions).to_owned();
+        }
         match self.words.rng.u8(..20) {
             0..5 => self.addresses(not),
             5..10 => self.ports(not),
@@ -225,7 +255,26 @@ impl Table<'_> {
     }
 
     fn connection(&mut self, not: &str) -> String {
-        match self.words.rng.u8(..7) {
+        match self.words.rng.u8(..10) {
+            7 => {
+                let (network, side) = (self.network(), self.words.pick(&["saddr", "daddr"]));
+                let direction = self.words.pick(&["original", "reply"]);
+                format!("ct {direction} {network} {side} {not}{}", self.words.prefix())
+            }
+            8 => {
+                let key = self.words.pick(&["original proto-dst", "original proto-src", "reply proto-src"]);
+                let (low, high) = self.words.port_range();
+                // nft wants to know whose ports these are
+                match self.transport {
+                    None => format!("meta l4proto {} ct {key} {not}{low}-{high}", self.transport()),
+                    Some(_) => format!("ct mark {not}{:#x}", self.words.mark()),
+                }
+            }
+            9 => {
+                let (mark, mask) = (self.words.mark(), self.words.mask());
+                let operator = if not.is_empty() { "==" } else { "!=" };
+                format!("ct mark & {mask:#x} {operator} {mark:#x}")
+            }
             0..3 => {
                 let states = ["new", "established", "{ established, related }", "invalid", "untracked"];
                 format!("ct state {not}{}", self.words.pick(&states))
@@ -278,8 +327,24 @@ impl Table<'_> {
     fn lookup(&mut self, hook: &str, not: &str) -> String {
         if self.words.rng.bool() {
             let fields: &[&str] = match self.network() {
-                "ip" => &["ip ttl 64", "ip ttl != 64", "ip ttl < 100", "ip dscp ef", "ip length 0-40"],
-                _ => &["ip6 hoplimit 64", "ip6 hoplimit > 64", "ip6 dscp ef"],
+                "ip" => &[
+                    "ip ttl 64",
+                    "ip ttl != 64",
+                    "ip ttl < 100",
+                    "ip dscp ef",
+                    "ip dscp != { ef, 4, 8 }",
+                    "ip ecn ect0",
+                    "ip length 0-40",
+                    "meta pkttype host",
+                ],
+                _ => &[
+                    "ip6 hoplimit 64",
+                    "ip6 hoplimit > 64",
+                    "ip6 dscp ef",
+                    "ip6 dscp { 4, 8 }",
+                    "ip6 ecn ect0",
+                    "meta pkttype host",
+                ],
             };
             return self.words.pick(fields).to_owned();
         }
@@ -310,7 +375,12 @@ impl Table<'_> {
             None => &OWN,
         };
         let (mark, mask) = (self.words.mark(), self.words.mask());
-        match self.words.rng.u8(..24) {
+        match self.words.rng.u8(..26) {
+            24 => format!("{} dscp set {}", self.network(), self.words.pick(&["ef", "4", "cs0"])),
+            25 => match self.network() {
+                "ip" => "ip ttl set 64".to_owned(),
+                _ => "ip6 hoplimit set 64".to_owned(),
+            },
             0..5 => "counter accept".to_owned(),
             5 | 6 => "drop".to_owned(),
             7 if ["input", "forward", "output"].contains(&hook) => {
