@@ -14,16 +14,16 @@ use crate::self_check::shot;
 use crate::wire;
 
 /// What became of one packet, and what the library says of it.
-struct Answer {
-    outcome: Outcome,
-    verdict: TraceVerdict,
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: TraceVerdict,
     /// How the rule that decides refuses.
-    refusal: Option<String>,
-    story: String,
+    pub(crate) refusal: Option<String>,
+    pub(crate) story: String,
 }
 
 /// Sends `shots` one after the other.
-fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
+pub(crate) fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
     ask_in(Lab::build().expect("a lab"), firewall, shots, &|listing| listing)
 }
 

@@ -46,7 +46,9 @@ impl<'l> Examiner<'l> {
         let mut rng = Rng::with_seed(seed);
         let mut used = HashSet::new();
         let drawn = (1..=count).map(|tag| pools[usize::from(tag) % pools.len()].packet(&mut rng, tag));
-        let drawn: Vec<Drawn> = drawn.filter(|one| used.insert(one.ends())).collect();
+        // a connection of one end with itself has no direction
+        let drawn = drawn.filter(|drawn| drawn.ends().1[0] != drawn.ends().1[1]);
+        let drawn: Vec<Drawn> = drawn.filter(|drawn| used.insert(drawn.ends())).collect();
         let drawn = self.control(drawn)?;
         let (mut examined, mut before) = (Vec::new(), Firewall::default());
         for firewall in firewalls {

@@ -15,6 +15,7 @@ mod dialogue;
 mod draw;
 mod examine;
 mod firewall;
+mod found_cases;
 mod generate;
 mod harness;
 mod judge;
