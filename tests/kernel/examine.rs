@@ -6,16 +6,20 @@ use std::fmt::Write as _;
 use fastrand::Rng;
 use hepguard::files::SnapshotFiles;
 use hepguard::packet::{CtState, Direction};
+use hepguard::space::Order;
 
 use crate::draw::{Drawn, Pools};
 use crate::firewall::{self, Firewall};
 use crate::judge::{Judge, Listings};
 use crate::lab::{Lab, Outcome};
+use crate::sets::{Sets, facts};
 use crate::tally::{Cell, Tally};
 use crate::wire::Tag;
 
 /// Disagreements described in full.
 const SHOWN: usize = 3;
+/// Every how manieth packet is held against the set engine, too.
+const SETS_ASKED: usize = 4;
 /// Times a packet that came to another end than the library says is sent again, alone: what the kernel left for later
 /// under load has come by then.
 const SECOND_LOOKS: u32 = 3;
@@ -55,7 +59,9 @@ impl<'l> Examiner<'l> {
             let told = |error| format!("{error}\nseed {seed}\n{}", firewall.describe());
             firewall.replace(&before).map_err(told)?;
             before = firewall.clone();
-            let mut one = self.compare(firewall, &drawn).map_err(told)?;
+            // the set engine takes long for a single packet: it is asked about rulesets that stand alone
+            let sets = firewalls.len() == 1;
+            let mut one = self.compare(firewall, &drawn, sets).map_err(told)?;
             one.tally.excluded += u64::from(count) - drawn.len() as u64;
             examined.push(one);
         }
@@ -100,15 +106,18 @@ impl<'l> Examiner<'l> {
     }
 
     /// Sends `drawn` through `firewall`, which is loaded.
-    fn compare(&mut self, firewall: &Firewall, drawn: &[Drawn]) -> Result<Examined, String> {
+    fn compare(&mut self, firewall: &Firewall, drawn: &[Drawn], sets: bool) -> Result<Examined, String> {
         let listings = Listings::read(firewall.list_onto(&self.empty)?);
         let judge = listings.judge();
+        let facts = facts(&listings.snapshot().host);
+        let ruleset = &listings.snapshot().ruleset;
+        let mut sets = sets.then(|| facts.each_ref().map(|facts| Sets::new(ruleset, facts, Order::Host)));
         self.lab.connect(drawn.iter().filter_map(|one| one.connection.as_ref()))?;
         let outcomes = self.lab.volley(drawn)?;
         let mut tally = Tally::default();
         tally.rulesets = 1;
         let mut told = Vec::new();
-        for (one, mut outcome) in drawn.iter().zip(outcomes) {
+        for (number, (one, mut outcome)) in drawn.iter().zip(outcomes).enumerate() {
             let judgement = judge.judge(&one.packet);
             let mut agrees = judgement.allows(outcome);
             for _ in 0..SECOND_LOOKS {
@@ -128,6 +137,12 @@ impl<'l> Examiner<'l> {
             });
             if judgement.unknown() {
                 tally.undecided(&judgement.because);
+            }
+            if let Some([four, six]) = sets.as_mut().filter(|_| number % SETS_ASKED == 0) {
+                let (may_pass, may_stop) = if one.packet.dst.is_ipv4() { four } else { six }.judge(&one.packet);
+                if !(if outcome.passed() { may_pass } else { may_stop }) {
+                    told.push(format!("--- the sets disagree\n{}", describe(one, outcome, &judge)));
+                }
             }
             if !agrees {
                 told.push(describe(one, outcome, &judge));
