@@ -56,6 +56,7 @@ fn a_peer_needs_the_answer_as_well() {
     let allowed = "10.0.0.0/16, 10.2.0.0/15, 10.4.0.0/14, 10.8.0.0/13, 10.16.0.0/12";
     assert!(text.contains(allowed), "{text}");
     assert!(text.contains("denied   everybody else"), "{text}");
+    assert!(text.contains("not judged: rp_filter, martian addresses"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
@@ -66,6 +67,7 @@ fn the_json_is_as_promised() {
     assert_eq!(document["schema"], "hepguard/reach/v1");
     assert_eq!(document["allowed"].as_array().map(Vec::len), Some(8), "10/8 without 10.1/16: {document:#}");
     assert_eq!(document["unknown"], Value::Array(Vec::new()));
+    assert_eq!(document["not_judged"][0], "rp_filter", "what the sets do not know is said");
     let causes = document["parts"][0]["causes"].as_array().expect("causes");
     let stopped = |chain: &str| {
         let by = |cause: &&Value| cause["admitted"] == false && cause["decided_by"]["chain"] == chain;

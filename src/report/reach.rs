@@ -58,6 +58,14 @@ impl Told {
         port.map_or_else(|| protocol.to_string(), |port| format!("{protocol}/{port}"))
     }
 
+    /// What the kernel refuses whatever the rules say, and the sets do not know.
+    fn not_judged(&self) -> &'static [&'static str] {
+        match self.family {
+            Family::Ipv4 => &["rp_filter", "martian addresses", "forwarding", "TTL"],
+            _ => &["martian addresses", "forwarding", "hop limit"],
+        }
+    }
+
     fn direction(&self) -> &'static str {
         if self.question.outgoing { "out" } else { "in" }
     }
@@ -77,6 +85,7 @@ struct Document<'t> {
     lists: Lists<'t>,
     parts: Vec<PartJson<'t>>,
     worlds: Vec<WorldJson<'t>>,
+    not_judged: &'static [&'static str],
 }
 
 /// The three lists; `left_out` counts prefixes past the limit of a list.
@@ -189,6 +198,7 @@ fn write<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Res
         lists: lists_of(now),
         parts: parts.iter().map(|part| part_json(meanings, part)).collect(),
         worlds: told.worlds.iter().map(|world| WorldJson { world: world.name, lists: lists_of(world) }).collect(),
+        not_judged: told.not_judged(),
     };
     serde_json::to_string(&document)
 }
@@ -252,6 +262,8 @@ pub fn text(ruleset: &Ruleset, told: &Told, style: Style, verbose: bool) -> Stri
             }
         }
     }
+    let kernel = told.not_judged().join(", ");
+    shown.out.push_str(&style.wrap("judged by the rules; not judged: ", &format!("{kernel} (trace does)")));
     out
 }
 
