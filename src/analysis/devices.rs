@@ -41,6 +41,34 @@ pub struct Device {
     pub bridge: Option<Box<str>>,
 }
 
+/// Devices that stand on each other are followed so far.
+const MAX_LEVELS: usize = 8;
+
+/// The device, what it stands on, and its ports, as interface numbers.
+#[must_use]
+pub fn below(host: &Host, device: u128) -> Vec<u128> {
+    let number = |interface: &Interface| interface_number(interface.name.as_bytes());
+    let named = |name: &Option<Box<str>>| name.as_deref().map(|name| interface_number(name.as_bytes()));
+    let mut found = vec![device];
+    for _ in 0..MAX_LEVELS {
+        let before = found.len();
+        for interface in host.interfaces.iter().flatten() {
+            let own = number(interface);
+            let lower = named(&interface.lower).filter(|_| found.contains(&own));
+            let port = named(&interface.master).filter(|master| found.contains(master)).map(|_| own);
+            for next in lower.into_iter().chain(port) {
+                if !found.contains(&next) {
+                    found.push(next);
+                }
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
+
 /// The devices of a host.
 #[derive(Debug)]
 pub struct Devices {

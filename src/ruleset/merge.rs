@@ -264,6 +264,7 @@ fn has_iptables_name(table: &Table) -> bool {
 /// nothing that only nft can write.
 fn only_iptables_rules(table: &Table) -> bool {
     table.sets.is_empty()
+        && table.flowtables.is_empty()
         && table.other.is_empty()
         && table.chains.iter().all(|chain| {
             let named = chain.base.as_ref().is_none_or(|base| *chain.name == *base.hook.name().to_uppercase());
@@ -275,7 +276,8 @@ fn only_iptables_steps(rule: &Rule) -> bool {
     let counts = rule.steps.iter().any(|step| matches!(step, Step::Effect(Effect::Count)));
     counts
         && rule.steps.iter().all(|step| match step {
-            Step::Vmap { .. } | Step::Effect(Effect::Set { .. } | Effect::UpdateSet { .. } | Effect::NoTrack) => false,
+            Step::Vmap { .. } => false,
+            Step::Effect(Effect::Set { .. } | Effect::UpdateSet { .. } | Effect::NoTrack | Effect::Offload(_)) => false,
             Step::Match(Match::Lookup { set: SetRef::Named(_), .. }) => false,
             Step::Match(Match::Lookup { set: SetRef::Anonymous(elements), .. }) => elements.len() == 1,
             _ => true,
@@ -309,6 +311,7 @@ mod tests {
                     chains: Vec::new(),
                     sets: Vec::new(),
                     source: name.into(),
+                    flowtables: Vec::new(),
                     other: Vec::new(),
                 });
             }

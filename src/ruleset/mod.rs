@@ -90,10 +90,22 @@ pub struct Table {
     pub chains: Vec<Chain>,
     /// nft sets and maps of this table.
     pub sets: Vec<Set>,
+    /// nft flowtables of this table.
+    pub flowtables: Vec<Flowtable>,
     /// Where it was read: a snapshot file name.
     pub source: Name,
-    /// Named objects and whatever else the reader only keeps as text (counters, quotas, flowtables, …).
+    /// Named objects and whatever else the reader only keeps as text (counters, quotas, helpers, …).
     pub other: Vec<Box<str>>,
+}
+
+/// Connections that skip the rules: packets of those in it are forwarded from the ingress hook of its devices
+/// (Documentation/networking/nf_flowtable.rst).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flowtable {
+    /// Its name.
+    pub name: Name,
+    /// Its devices as nft writes them; empty when the listing does not tell.
+    pub devices: Vec<Box<str>>,
 }
 
 /// A chain.
@@ -223,6 +235,8 @@ pub enum Effect {
         /// The rule's own words.
         text: Box<str>,
     },
+    /// Put the packet's connection into this flowtable of the table (`flow add`).
+    Offload(Name),
     /// Known, and known not to change which packets are accepted (CLASSIFY, ct helper, dup, …).
     Harmless(Box<str>),
     /// Not understood; may do anything, even decide.

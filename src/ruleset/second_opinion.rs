@@ -169,6 +169,7 @@ fn unlisted(family: Family, told: &KernelTable, source: &Arc<str>) -> Table {
         chains: Vec::new(),
         sets: Vec::new(),
         source: Arc::clone(source),
+        flowtables: Vec::new(),
         other: Vec::new(),
     };
     for chain in &told.chains {

@@ -127,19 +127,19 @@ impl Words {
 
 /// Figures of a search.
 #[derive(Default, Debug)]
-struct Tally {
+pub(crate) struct Tally {
     packets: usize,
     /// Refused by the IP stack itself, and not compared.
     outside: usize,
     accepted: usize,
-    unknown: usize,
+    pub(crate) unknown: usize,
     /// The sets leave it open, the trace does not.
     duller: usize,
     /// The trace leaves it open, the sets do not.
     sharper: usize,
 }
 
-fn compare(snapshot: &Snapshot, text: &str, seed: u64, order: Order, tally: &mut Tally) {
+pub(crate) fn compare(snapshot: &Snapshot, text: &str, seed: u64, order: Order, tally: &mut Tally) {
     let trace = Engine::new(&snapshot.ruleset, &snapshot.host);
     let facts = facts(&snapshot.host);
     let [four, six] = &facts;

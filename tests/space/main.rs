@@ -8,5 +8,6 @@ mod algebra;
 #[path = "../kernel/generate/mod.rs"]
 mod generate;
 mod numbers;
+mod offload;
 #[path = "../common/sets.rs"]
 mod sets;

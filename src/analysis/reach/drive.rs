@@ -2,9 +2,11 @@
 
 use super::nat::{MAX_PERMUTED, orders};
 use super::walk::{Flow, Passed, Walk};
+use crate::analysis::offload::{Offload, offloads};
 use crate::analysis::path::{self, CONNTRACK_PRIORITY, Group, Unit};
+use crate::host::Host;
 use crate::packet::{Family, Hook, InterfacePattern};
-use crate::ruleset::{Interval, interface_interval, interface_number};
+use crate::ruleset::{Interval, Ruleset, interface_interval, interface_number};
 use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Tracking};
@@ -16,18 +18,24 @@ pub(super) struct Hooks {
     ingress: Vec<Group>,
     egress: Vec<Group>,
     bridged: bool,
+    /// Flowtables that may hold connections of these packets.
+    pub(super) offloads: Vec<Offload>,
+    /// NAT runs: a packet for this host may be another's.
+    pub(super) translates: bool,
     /// Some chain at output sends changed packets through routing again.
     reroutes: bool,
 }
 
 impl Hooks {
-    pub(super) fn new(ruleset: &crate::ruleset::Ruleset, family: Family) -> Self {
+    pub(super) fn new(ruleset: &Ruleset, host: &Host, family: Family) -> Self {
         let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
         Self {
             stack: hooks.map(|hook| (hook, path::hook_groups(ruleset, family, hook))).to_vec(),
             ingress: path::device_groups(ruleset, Hook::Ingress),
             egress: path::device_groups(ruleset, Hook::Egress),
             bridged: !path::bridge_chains(ruleset).is_empty(),
+            offloads: offloads(ruleset, host).into_iter().filter(|offload| offload.sees(family)).collect(),
+            translates: path::nat_is_set_up(ruleset, family),
             reroutes: path::any_reroutes(ruleset),
         }
     }
@@ -63,6 +71,7 @@ impl Drive<'_, '_> {
 
     /// From a device: to this host when `local`, else through it, unless NAT sends them elsewhere.
     pub(super) fn arriving(&mut self, flows: Vec<Flow>, local: bool) -> Built<Vec<Flow>> {
+        let offloaded = self.offloaded(&flows, local)?;
         let given: Vec<Binding> = flows.iter().map(|flow| self.walk.header(flow.header).oif).collect();
         let given = given.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.walk.rewrite(flows, |header| header.oif = NONE);
@@ -76,6 +85,14 @@ impl Drive<'_, '_> {
         let through = self.hook(Hook::Forward, through)?;
         let through = self.hook(Hook::Postrouting, through)?;
         left.append(&mut self.device(Hook::Egress, through)?);
+        for (set, words) in offloaded {
+            // chains at the outgoing device see them without mark and state
+            let open = if self.hooks.egress.is_empty() { self.ended.refused } else { Set::ALL };
+            let refused = self.walk.encoder.bdd.and(open, set)?;
+            if !refused.is_empty() {
+                self.walk.lose(&mut self.ended, refused, None, || words)?;
+            }
+        }
         Ok(left)
     }
 

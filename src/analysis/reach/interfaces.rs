@@ -14,7 +14,8 @@ pub fn interfaces(rulesets: &[&Ruleset], host: &Host) -> Interfaces {
     let mut seen = Vec::new();
     for ruleset in rulesets {
         let bases = ruleset.tables.iter().flat_map(|t| &t.chains).filter_map(|chain| chain.base.as_ref());
-        for device in bases.flat_map(|base| &base.devices) {
+        let flowtables = ruleset.tables.iter().flat_map(|table| &table.flowtables);
+        for device in bases.flat_map(|base| &base.devices).chain(flowtables.flat_map(|known| &known.devices)) {
             seen.push(interface_interval(&InterfacePattern::from_nft(&**device)));
         }
         for step in ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).flat_map(|r| &r.steps) {

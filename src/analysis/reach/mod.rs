@@ -24,6 +24,7 @@ mod facts;
 mod interfaces;
 mod nat;
 mod notes;
+mod offload;
 pub mod peers;
 mod reasons;
 mod tracking;
@@ -121,7 +122,7 @@ impl<'a> Engine<'a> {
         let names = settings.interfaces.clone().unwrap_or_else(|| interfaces(&[ruleset], facts.host()));
         let layout = Layout::new(facts.family(), settings.order, names);
         let encoder = Encoder::new(Bdd::new(settings.budget), layout, ruleset, facts);
-        Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.family()) }
+        Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.host(), facts.family()) }
     }
 
     /// The same for another ruleset, in the same diagram: sets of both can be compared. `interfaces` in the settings of the
@@ -130,7 +131,7 @@ impl<'a> Engine<'a> {
     pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b HostFacts<'b>) -> Engine<'b> {
         let layout = self.walk.encoder.layout.clone();
         let encoder = Encoder::new(self.walk.encoder.into_bdd(), layout, ruleset, facts);
-        Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.family()) }
+        Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.host(), facts.family()) }
     }
 
     /// The diagram.

@@ -420,7 +420,10 @@ impl<'a> Walk<'a> {
         let place = turn.place;
         let mut header = header.clone();
         match effect {
-            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Set { .. } => return Ok(Some(flow)),
+            // what is offloaded shows in later packets
+            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Offload(_) | Effect::Set { .. } => {
+                return Ok(Some(flow));
+            }
             Effect::Opaque(text) => {
                 self.lose(turn.passed, flow.set, Some(place.rule), || format!("cannot be decided: {text}"))?;
                 return Ok(None);
@@ -576,7 +579,7 @@ fn is_harmless(step: &Step) -> bool {
     matches!(
         step,
         Step::Match(_)
-            | Step::Effect(Effect::Log { .. } | Effect::Count | Effect::Harmless(_))
+            | Step::Effect(Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Offload(_))
             | Step::Verdict(Verdict::Continue)
     )
 }

@@ -98,6 +98,7 @@ impl<'e> Walk<'e, '_> {
             state.flow.oif = NONE;
         }
         let states = self.programs_before(states);
+        self.offloaded(&states);
         let states = self.device(Hook::Ingress, states);
         let states = self.bridged(states);
         let states = self.received(states);

@@ -19,6 +19,7 @@ mod growth;
 mod index;
 mod ipset;
 mod nat;
+mod offload;
 mod programs;
 mod record;
 mod routing;
@@ -40,6 +41,7 @@ pub use blind::blind_spots;
 pub use record::{RuleOutcome, StepKind, TraceStep};
 
 use super::devices::Devices;
+use super::offload::{Offload, offloads};
 use super::path::{self, BaseRef, Group};
 use super::route::Router;
 use crate::host::{Host, RouteKind, RuleAction};
@@ -216,6 +218,7 @@ pub struct Engine<'a> {
     ingress: Vec<Group>,
     egress: Vec<Group>,
     bridge: Vec<BaseRef>,
+    offloads: Vec<Offload>,
     /// Some chain at output sends changed packets through routing again.
     reroutes: bool,
     sessions: OnceLock<SessionIndex<'a>>,
@@ -270,6 +273,7 @@ impl<'a> Engine<'a> {
             ingress: path::device_groups(ruleset, Hook::Ingress),
             egress: path::device_groups(ruleset, Hook::Egress),
             bridge: path::bridge_chains(ruleset),
+            offloads: offloads(ruleset, host),
             reroutes: path::any_reroutes(ruleset),
             sessions: OnceLock::new(),
         }

@@ -4,12 +4,9 @@
 use super::TraceVerdict;
 use super::state::{State, Value};
 use super::walk::Walk;
+use crate::analysis::devices::below;
 use crate::host::bpf::{Program, ProgramHook};
-use crate::host::{Host, Interface};
 use crate::ruleset::interface_number;
-
-/// Devices that stand on each other are followed so far.
-const MAX_LEVELS: usize = 8;
 
 impl<'e> Walk<'e, '_> {
     /// XDP, tc ingress and programs at netfilter's hooks.
@@ -47,28 +44,4 @@ impl<'e> Walk<'e, '_> {
         };
         host.programs.iter().filter(|program| hooks.contains(&program.hook) && on(program)).collect()
     }
-}
-
-/// The device, what it stands on, and its ports.
-fn below(host: &Host, device: u128) -> Vec<u128> {
-    let number = |interface: &Interface| interface_number(interface.name.as_bytes());
-    let named = |name: &Option<Box<str>>| name.as_deref().map(|name| interface_number(name.as_bytes()));
-    let mut found = vec![device];
-    for _ in 0..MAX_LEVELS {
-        let before = found.len();
-        for interface in host.interfaces.iter().flatten() {
-            let own = number(interface);
-            let lower = named(&interface.lower).filter(|_| found.contains(&own));
-            let port = named(&interface.master).filter(|master| found.contains(master)).map(|_| own);
-            for next in lower.into_iter().chain(port) {
-                if !found.contains(&next) {
-                    found.push(next);
-                }
-            }
-        }
-        if found.len() == before {
-            break;
-        }
-    }
-    found
 }

@@ -419,7 +419,8 @@ impl<'e, 'w> Walk<'e, 'w> {
 
     fn effect(&mut self, place: Place, effect: &'e Effect, state: &mut State) -> Done {
         match effect {
-            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) => Done::Yes,
+            // what is offloaded shows in later packets
+            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Offload(_) => Done::Yes,
             Effect::Opaque(text) => Done::Lost(format!("cannot be decided: {text}")),
             Effect::NoTrack => {
                 // a packet that belongs to a connection keeps it; one that tracking called invalid has none
@@ -523,7 +524,7 @@ fn harmless_from(rule: &Rule, step: usize) -> bool {
         matches!(
             step,
             Step::Match(_)
-                | Step::Effect(Effect::Log { .. } | Effect::Count | Effect::Harmless(_))
+                | Step::Effect(Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Offload(_))
                 | Step::Verdict(Verdict::Continue)
         )
     })

@@ -56,7 +56,17 @@ fn jump(to: &str) -> Rule {
 
 fn table(backend: Backend, family: Family, name: &str, chains: Vec<Chain>) -> Table {
     let source = Arc::from("rules.txt");
-    Table { backend, family, name: name.into(), dormant: false, chains, sets: Vec::new(), source, other: Vec::new() }
+    Table {
+        backend,
+        family,
+        name: name.into(),
+        dormant: false,
+        chains,
+        sets: Vec::new(),
+        flowtables: Vec::new(),
+        source,
+        other: Vec::new(),
+    }
 }
 
 fn entries(text: &str) -> Vec<Entry> {

@@ -17,6 +17,7 @@ pub(crate) fn ruleset(text: &str, backend: Backend, family: Family) -> Ruleset {
         chains: Vec::new(),
         sets: Vec::new(),
         source: Arc::from("test"),
+        flowtables: Vec::new(),
         other: Vec::new(),
     };
     for line in text.lines() {
@@ -292,6 +293,7 @@ fn nft_tables_of_felix_are_checked_and_others_left_alone() {
         chains: chains.clone(),
         sets: Vec::new(),
         source: Arc::from("test"),
+        flowtables: Vec::new(),
         other: Vec::new(),
     };
     let integrity = check(&Ruleset { tables: vec![table("calico")], ipsets: Vec::new() });

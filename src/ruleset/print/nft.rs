@@ -82,6 +82,7 @@ fn one_step(known: &Known, step: &Step) -> String {
                 format!("log{prefix}{group}")
             }
             Effect::Count => "counter".into(),
+            Effect::Offload(flowtable) => format!("flow add @{flowtable}"),
             Effect::UpdateSet { text, .. } | Effect::Harmless(text) | Effect::Opaque(text) => text.to_string(),
         },
         Step::Vmap { key, map } => {

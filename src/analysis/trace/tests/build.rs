@@ -123,6 +123,7 @@ pub(super) fn table(chains: impl IntoIterator<Item = Chain>) -> Table {
         chains: chains.into_iter().collect(),
         sets: Vec::new(),
         source: "test".into(),
+        flowtables: Vec::new(),
         other: Vec::new(),
     }
 }

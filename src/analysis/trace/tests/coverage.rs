@@ -23,6 +23,7 @@ enum Answer {
     Opaque,
     Counts,
     NoEffect,
+    Offloads,
     Foreign,
 }
 
@@ -34,6 +35,7 @@ impl Answer {
             Self::Opaque => "opaque",
             Self::Counts => "opaque, each rule by itself",
             Self::NoEffect => "no effect",
+            Self::Offloads => "later packets that rules would refuse are unknown",
             Self::Foreign => "read; no IP packet meets it",
         }
     }
@@ -224,6 +226,9 @@ fn of_sample(statement: &str) -> Answer {
     let first = |wanted: fn(&Step) -> bool| steps.iter().any(wanted);
     if first(|step| matches!(step, Step::Match(Match::Opaque { kind: OpaqueKind::Stateful, .. }))) {
         return Answer::Counts;
+    }
+    if first(|step| matches!(step, Step::Effect(Effect::Offload(_)))) {
+        return Answer::Offloads;
     }
     if first(|step| matches!(step, Step::Effect(Effect::Harmless(_) | Effect::Log { .. } | Effect::Count))) {
         return Answer::NoEffect;

@@ -5,9 +5,9 @@ use crate::analysis::trace::TraceVerdict::{Accept, Drop, Unknown};
 use crate::analysis::trace::{Trace, TraceOptions, TraceVerdict, trace};
 use crate::host::{Host, Interface, InterfaceAddress};
 use crate::packet::{ConntrackView, CtDirection, CtState, CtStatus, Direction, Hook, Packet, Tuple};
-use crate::packet::{Family, Protocol};
+use crate::packet::{Family, Protocol, TcpFlags};
 use crate::ruleset::Policy::{self, Accept as AcceptPolicy};
-use crate::ruleset::{Effect, Field, Match, NatKind, Ruleset, Step, interface_number};
+use crate::ruleset::{Effect, Field, Flowtable, Match, NatKind, Ruleset, Step, interface_number};
 
 fn with_host(rules: &Ruleset, packet: &Packet) -> Trace {
     trace(rules, &bastion(), packet, &TraceOptions::default())
@@ -359,4 +359,88 @@ fn a_device_without_link_layer_hands_every_packet_to_the_host() {
         trace(&rules, &host, &Packet { dst: ip("224.0.0.5"), ..tcp_in(22) }, &TraceOptions::default()).verdict
     };
     assert_eq!((multicast("ether"), multicast("none"), multicast("ppp")), (Accept, Drop, Unknown));
+}
+
+/// A forward chain that drops all but `first`'s connections, which it puts into a flowtable on `device`.
+fn offloading(device: &str) -> Ruleset {
+    let mut table = table([base(
+        Hook::Forward,
+        0,
+        Policy::Drop,
+        [rule([dport(443), Step::Effect(Effect::Offload("ft".into()))]), rule([dport(443), accept()])],
+    )]);
+    table.flowtables.push(Flowtable { name: "ft".into(), devices: vec![device.into()] });
+    ruleset([table])
+}
+
+#[test]
+fn connections_in_a_flowtable_skip_the_rules() {
+    let later = Packet {
+        direction: Direction::Forward,
+        dst: ip("10.8.3.3"),
+        state: CtState::ESTABLISHED,
+        tcp_flags: TcpFlags::ACK,
+        ..tcp_in(22)
+    };
+    let rules = offloading("ens5");
+    let trace = with_host(&rules, &later);
+    assert_eq!((trace.verdict, &*trace.may), (Unknown, &[Accept, Drop][..]));
+    assert_eq!(trace.because[0].reason, "connections in flowtable inet t ft skip the rules");
+    on_bastion(&rules, &Packet { dport: Some(443), ..later.clone() }, Accept);
+    let udp = Packet { protocol: Protocol::UDP, tcp_flags: TcpFlags(0), ..later.clone() };
+    on_bastion(&rules, &udp, Unknown);
+    on_bastion(&rules, &Packet { iif: None, ..later.clone() }, Unknown);
+    // a drop before routing is no more certain
+    let mut early = rules.clone();
+    early.tables.push(table([refuse(Hook::Prerouting)]));
+    on_bastion(&early, &later, Unknown);
+    // nor where the listing does not have the flowtable, or its devices
+    let mut unlisted = rules.clone();
+    unlisted.tables[0].flowtables.clear();
+    on_bastion(&unlisted, &later, Unknown);
+    // a bridge, or a VLAN, over its device
+    on_bastion(&offloading("ens6"), &later, Drop);
+    let mut host = bastion();
+    let ens5 = host.interfaces.as_mut().and_then(|all| all.first_mut()).expect("ens5");
+    ens5.lower = Some("ens6".into());
+    let over = trace_on(&offloading("ens6"), &host, &later);
+    assert_eq!(over.verdict, Unknown, "{over:?}");
+}
+
+fn trace_on(rules: &Ruleset, host: &Host, packet: &Packet) -> Trace {
+    trace(rules, host, packet, &TraceOptions::default())
+}
+
+#[test]
+fn packets_that_cannot_be_in_a_flowtable_meet_the_rules() {
+    let rules = offloading("ens5");
+    let first = Packet { direction: Direction::Forward, dst: ip("10.8.3.3"), ..tcp_in(22) };
+    on_bastion(&rules, &first, Drop);
+    for state in [CtState::INVALID, CtState::UNTRACKED] {
+        on_bastion(&rules, &Packet { state, ..first.clone() }, Drop);
+    }
+    let sctp = Packet { protocol: Protocol::SCTP, state: CtState::ESTABLISHED, ..first.clone() };
+    on_bastion(&rules, &sctp, Drop);
+    // a rule for this host's own packets stays certain, unless its address may stand for another's
+    let mut local = rules.clone();
+    local.tables[0].chains.push(refuse(Hook::Input));
+    let own = Packet { state: CtState::ESTABLISHED, tcp_flags: TcpFlags::ACK, ..tcp_in(22) };
+    on_bastion(&local, &own, Drop);
+    local.tables[0].chains.push(nat_base(Hook::Postrouting, []));
+    on_bastion(&local, &own, Unknown);
+    let from_peer = Tuple { src: own.src, sport: own.sport, dst: own.dst, dport: own.dport };
+    let to_peer = Tuple { src: own.dst, sport: own.dport, dst: own.src, dport: own.sport };
+    let ct = ConntrackView {
+        status: Some(CtStatus(0x18e)),
+        direction: Some(CtDirection::Original),
+        original: Some(from_peer),
+        reply: Some(to_peer),
+        mark: Some(0),
+    };
+    on_bastion(&local, &Packet { ct, ..own.clone() }, Drop);
+    on_bastion(&local, &Packet { direction: Direction::Out, ..tcp_out(22) }, Accept);
+    // declared, and never added to
+    let mut unused = rules;
+    unused.tables[0].chains[0].rules.clear();
+    on_bastion(&unused, &Packet { direction: Direction::Forward, dst: ip("10.8.3.3"), ..own }, Drop);
 }

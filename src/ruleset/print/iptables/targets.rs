@@ -42,6 +42,7 @@ pub(super) fn effect(effect: &Effect) -> Option<String> {
             }
             with(text, options)
         }
+        Effect::Offload(_) => return None,
         Effect::UpdateSet { text, .. } | Effect::Harmless(text) | Effect::Opaque(text) => target_text(text)?,
     })
 }

@@ -181,6 +181,7 @@ fn empty(backend: Backend, family: Family, name: &str, source: &Name) -> Table {
         chains: Vec::new(),
         sets: Vec::new(),
         source: Arc::clone(source),
+        flowtables: Vec::new(),
         other: Vec::new(),
     }
 }

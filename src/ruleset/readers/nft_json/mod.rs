@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 use crate::diagnostic::{Level, Parsed};
 use crate::packet::{Family, Hook};
 use crate::ruleset::second_opinion::FLAG_UNKNOWN;
-use crate::ruleset::{Backend, BaseChain, Chain, ChainKind, Name, Policy, Table};
+use crate::ruleset::{Backend, BaseChain, Chain, ChainKind, Flowtable, Name, Policy, Table};
 use json::{Fields, Json, Key};
 use remarks::{Place, Remarks};
 
@@ -180,6 +180,7 @@ impl<'a> Reader<'a> {
             "chain" => self.chain(&fields),
             "rule" => self.rule(&fields),
             "set" | "map" => self.set(&fields, kind == "map"),
+            "flowtable" => self.flowtable(&fields),
             _ => self.other(kind, &fields, raw),
         }
     }
@@ -261,6 +262,7 @@ impl<'a> Reader<'a> {
             chains: Vec::new(),
             sets: Vec::new(),
             source: Arc::clone(&self.source),
+            flowtables: Vec::new(),
             other: Vec::new(),
         });
         self.table_index.insert((family, name.to_owned()), index);
@@ -346,19 +348,25 @@ impl<'a> Reader<'a> {
                 Policy::Accept
             }
         };
-        let devices = fields.json("dev");
-        let devices = devices.as_ref().and_then(Json::words).unwrap_or_default();
-        let devices = devices.into_iter().map(Into::into).collect();
+        let devices = devices(fields);
         Some(BaseChain { kind, hook, priority, policy, devices })
+    }
+
+    fn flowtable(&mut self, fields: &Fields<'_>) {
+        let Some(table) = self.owner(fields, "flowtable") else { return };
+        let flowtable =
+            Flowtable { name: fields.text("name").unwrap_or_default().as_ref().into(), devices: devices(fields) };
+        if let Some(table) = self.tables.get_mut(table) {
+            table.flowtables.push(flowtable);
+        }
     }
 
     /// Objects the model has no place for: kept as text.
     fn other(&mut self, kind: &str, fields: &Fields<'_>, raw: &RawValue) {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 11] = [
             "counter",
             "quota",
             "limit",
-            "flowtable",
             "ct helper",
             "ct timeout",
             "ct expectation",
@@ -484,4 +492,11 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Devices of a base chain or flowtable; none where the listing does not tell.
+fn devices(fields: &Fields<'_>) -> Vec<Box<str>> {
+    let devices = fields.json("dev");
+    let devices = devices.as_ref().and_then(Json::words).unwrap_or_default();
+    devices.into_iter().map(Into::into).collect()
 }

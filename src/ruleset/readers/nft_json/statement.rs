@@ -392,11 +392,12 @@ impl RuleReader {
                 Some(format!("dup to {to}{device}"))
             }
             "flow" => {
-                let table = text(body, "flowtable")?;
+                let flowtable = text(body, "flowtable")?;
                 self.notes.push(format!(
-                    "offloads connections to flowtable {table}: their later packets skip the forward chains"
+                    "offloads connections to flowtable {flowtable}: their later packets skip the forward chains"
                 ));
-                Some(format!("flow add {table}"))
+                self.push(Step::Effect(Effect::Offload(flowtable.trim_start_matches('@').into())));
+                return Ok(());
             }
             "reset" => {
                 let expr = self.expr(body)?;
