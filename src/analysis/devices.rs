@@ -35,22 +35,33 @@ pub struct Device {
     pub has_ipv4: Option<bool>,
     /// Groups it has joined.
     pub groups: Option<BTreeSet<IpAddr>>,
-    /// The VRF it is, or belongs to.
-    pub vrf: Option<Box<str>>,
-    /// The bridge it is a port of.
-    pub bridge: Option<Box<str>>,
+    /// What it hands its packets to before any rule of the IP hooks sees them.
+    pub master: Option<Master>,
+    /// Whether frames its ports pass on cross the IP hooks (br_netfilter), IPv4 and IPv6, of a bridge.
+    pub frames_cross: [Option<bool>; 2],
+}
+
+/// What takes a device's packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Master {
+    /// A bridge: packets to this host arrive by it.
+    Bridge(Box<str>),
+    /// A bond or team: all packets arrive by it.
+    Bond(Box<str>),
+    /// Something whose ways are not followed, in words.
+    Other(String),
 }
 
 /// Devices that stand on each other are followed so far.
-const MAX_LEVELS: usize = 8;
+pub const MAX_LEVELS: usize = 8;
 
-/// The device, what it stands on, and its ports, as interface numbers.
+/// The device, what it stands on, and its ports, as interface numbers, so many levels down.
 #[must_use]
-pub fn below(host: &Host, device: u128) -> Vec<u128> {
+pub fn below(host: &Host, device: u128, levels: usize) -> Vec<u128> {
     let number = |interface: &Interface| interface_number(interface.name.as_bytes());
     let named = |name: &Option<Box<str>>| name.as_deref().map(|name| interface_number(name.as_bytes()));
     let mut found = vec![device];
-    for _ in 0..MAX_LEVELS {
+    for _ in 0..levels {
         let before = found.len();
         for interface in host.interfaces.iter().flatten() {
             let own = number(interface);
@@ -99,6 +110,21 @@ impl Devices {
         Self { by_number, other: settings.device("") }
     }
 
+    /// Why packets may go ways that are not followed although nobody told their device: some device has such a master.
+    #[must_use]
+    pub fn any_not_followed(&self) -> Option<&str> {
+        let mut reasons: Vec<&str> = self
+            .by_number
+            .values()
+            .filter_map(|device| match &device.master {
+                Some(Master::Other(why)) => Some(why.as_str()),
+                _ => None,
+            })
+            .collect();
+        reasons.sort_unstable();
+        reasons.first().copied()
+    }
+
     /// The device with this [`interface_number`].
     #[must_use]
     pub fn get(&self, number: u128) -> &Device {
@@ -108,13 +134,32 @@ impl Devices {
 
 fn known(device: &mut Device, interface: &Interface, host: &Host) {
     device.has_ipv4 = Some(interface.addresses.iter().any(|own| own.address.is_ipv4()));
+    let own = &interface.name;
     let master = interface.master.as_deref().map(|name| (name, host.interface(name).map(|master| &*master.kind)));
-    device.vrf = match (&*interface.kind, master) {
-        ("vrf", _) => Some(interface.name.clone()),
-        (_, Some((name, Some("vrf")))) => Some(name.into()),
-        _ => None,
+    device.master = match (&*interface.kind, master) {
+        ("vrf", _) => Some(Master::Other(format!("{own} is a VRF: its routing and hooks are not followed"))),
+        (_, None) => None,
+        (_, Some((name, Some("vrf")))) => {
+            Some(Master::Other(format!("{own} belongs to VRF {name}: its routing and hooks are not followed")))
+        }
+        (_, Some((name, Some("bridge")))) => Some(Master::Bridge(name.into())),
+        (_, Some((name, Some("bond" | "team")))) => Some(Master::Bond(name.into())),
+        (_, Some((name, kind))) => {
+            let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("unknown");
+            Some(Master::Other(format!("{own} belongs to {name} of kind {kind}: its ways are not followed")))
+        }
     };
-    device.bridge = master.filter(|(_, kind)| *kind == Some("bridge")).map(|(name, _)| name.into());
+    let crosses = |family: usize, setting: &str| {
+        let own = interface.frames_cross.and_then(|both| both.get(family).copied());
+        let all = host.sysctls.as_ref().and_then(|all| all.get(setting)).map(|value| value != "0");
+        match (all, own) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        }
+    };
+    device.frames_cross =
+        [crosses(0, "net.bridge.bridge-nf-call-iptables"), crosses(1, "net.bridge.bridge-nf-call-ip6tables")];
 }
 
 /// The device a setting is about: `net.ipv4.conf.eth0/1.rp_filter`.

@@ -1,7 +1,7 @@
 //! Flowtables of nft: forwarded packets of a connection that a rule has put into one meet no rule of the IP hooks any more
 //! (net/netfilter/nf_flow_table_ip.c, nft_flow_offload.c).
 
-use super::devices::below;
+use super::devices::{MAX_LEVELS, below};
 use crate::host::{Host, Interface};
 use crate::packet::{CtState, Family, InterfacePattern, Protocol};
 use crate::ruleset::{Effect, Interval, Ruleset, Step, Table, interface_interval, interface_number};
@@ -79,7 +79,7 @@ fn interfaces(table: &Table, flowtable: &str, host: &Host) -> Option<Vec<Interva
     let named = |interface: &Interface| interface_number(interface.name.as_bytes());
     let above = all
         .iter()
-        .filter(|interface| &*interface.link_type == "ppp" || below(host, named(interface)).into_iter().any(meets));
+        .filter(|interface| &*interface.link_type == "ppp" || below(host, named(interface), MAX_LEVELS).into_iter().any(meets));
     let above: Vec<Interval> = above.map(|interface| Interval::single(named(interface))).collect();
     devices.extend(above);
     Some(joined(devices))

@@ -70,6 +70,7 @@ pub fn merge(known: &mut Vec<Interface>, more: Interface) {
         old.master = more.master;
     }
     old.lower = old.lower.take().or(more.lower);
+    old.frames_cross = old.frames_cross.or(more.frames_cross);
     super::bpf::merge(&mut old.programs, more.programs);
     for address in more.addresses {
         if !old.addresses.contains(&address) {
@@ -147,7 +148,9 @@ fn interface(element: &Object) -> Result<Interface, String> {
         addresses.extend(interface_address(info)?);
     }
     let has = |wanted: &str| flags(element, "flags").any(|flag| flag == wanted);
-    let kind = element.get("linkinfo").and_then(|info| info.get("info_kind")).and_then(Value::as_str);
+    let info = element.get("linkinfo");
+    let kind = info.and_then(|info| info.get("info_kind")).and_then(Value::as_str);
+    let option = |name: &str| Some(info?.get("info_data")?.get(name)?.as_u64()? != 0);
     Ok(Interface {
         index: number(element, "ifindex")?.unwrap_or(0),
         name: name.into(),
@@ -158,6 +161,7 @@ fn interface(element: &Object) -> Result<Interface, String> {
         master: text(element, "master").map(Into::into),
         // the other end of a pair is no device below
         lower: text(element, "link").filter(|_| !matches!(kind, Some("veth" | "netkit"))).map(Into::into),
+        frames_cross: option("nf_call_iptables").zip(option("nf_call_ip6tables")).map(<[bool; 2]>::from),
         programs: super::bpf::of_link(element, name),
         addresses,
     })

@@ -53,6 +53,8 @@ pub struct Interface {
     pub master: Option<Box<str>>,
     /// The device a VLAN, macvlan or the like stands on.
     pub lower: Option<Box<str>>,
+    /// Of a bridge: whether its own options send frames through the IP hooks (`nf_call_iptables`, `nf_call_ip6tables`).
+    pub frames_cross: Option<[bool; 2]>,
     /// XDP programs on it.
     pub programs: Vec<bpf::Program>,
     /// Addresses.

@@ -21,6 +21,10 @@ struct Scene {
     routing: [&'static str; 2],
     /// Settings by path below `net`, on top of the lab's; `*` as a device stands for all of them.
     settings: Vec<(String, &'static str)>,
+    /// Makes an Ethernet device `port0`, a port of the bridge `br0`, which has 10.99.0.1/24.
+    bridged: bool,
+    /// A table of nft on top.
+    nft: &'static str,
     shots: Vec<Shot>,
 }
 
@@ -33,12 +37,13 @@ struct Counts {
 }
 
 /// Refuses, where packets leave, port 101 on the first interface, 102 on the second and so on.
-fn by_interface() -> Firewall {
+fn by_interface(more: &str) -> Firewall {
     let mut nft = "table inet t {\nchain o { type filter hook postrouting priority 0;\n".to_owned();
     for (port, device) in (101..).zip(DEVICES) {
         nft += &format!("oifname {device} udp dport {port} drop\n");
     }
     nft += "}\n}\n";
+    nft += more;
     Firewall { nft, ..Firewall::default() }
 }
 
@@ -60,6 +65,9 @@ fn every_way(shot: &Shot) -> impl Iterator<Item = Shot> {
     (100..105).map(|port| with(shot.clone(), |packet| packet.dport = Some(port)))
 }
 
+const BRIDGE: &str = "link add br0 type bridge\nlink set port0 master br0\nlink set br0 up\naddr flush dev port0\n\
+    addr add 10.99.0.1/24 dev br0\n";
+
 fn settle(scene: &Scene) {
     for (family, lines) in [&[][..], &["-6"]].into_iter().zip(scene.routing) {
         if !lines.is_empty() {
@@ -77,8 +85,12 @@ fn settle(scene: &Scene) {
 /// Sends everything and compares. Certain answers must be right; `check` sees each answer.
 fn play(name: &str, scene: &Scene, mut check: impl FnMut(&Shot, TraceVerdict, &Judgement, &str)) -> Counts {
     let mut lab = Lab::build().expect("a lab");
+    if scene.bridged {
+        lab.attach_ethernet("port0", "10.99.1.1/32").expect("an Ethernet device");
+        tool("ip", &["-batch", "-"], BRIDGE).expect("a bridge");
+    }
     settle(scene);
-    by_interface().load().expect("rules load");
+    by_interface(scene.nft).load().expect("rules load");
     let listings = Listings::read(firewall::list().expect("a listing"));
     let judge = listings.judge();
     lab.open_eyes().expect("the probe loads");
@@ -110,7 +122,7 @@ fn play(name: &str, scene: &Scene, mut check: impl FnMut(&Shot, TraceVerdict, &J
         }
         check(shot, kernel, &judgement, &story());
     }
-    by_interface().unload().expect("rules unload");
+    by_interface(scene.nft).unload().expect("rules unload");
     assert!(
         wrong.is_empty(),
         "{name}: {} of {} wrong\n{:?}\n{}\n{}",
@@ -237,7 +249,7 @@ fn ipv4_sources_and_destinations_of_every_kind_under_every_setting() {
     for (number, settings) in settings.iter().enumerate() {
         let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
         let shots = grid(&SOURCES4, &DESTINATIONS4, &["ens5", "eth1", "cali0a1b2c3d4e5"]);
-        decided(&format!("IPv4 grid {number}"), &Scene { routing: [DEAD_END, ""], settings, shots });
+        decided(&format!("IPv4 grid {number}"), &Scene { routing: [DEAD_END, ""], settings, shots, ..Scene::default() });
     }
 }
 
@@ -249,7 +261,7 @@ fn ipv6_sources_and_destinations_of_every_kind_under_every_setting() {
     for (number, settings) in settings.iter().enumerate() {
         let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
         let shots = grid(&SOURCES6, &DESTINATIONS6, &["ens5", "eth1"]);
-        decided(&format!("IPv6 grid {number}"), &Scene { routing: ["", DEAD_END], settings, shots });
+        decided(&format!("IPv6 grid {number}"), &Scene { routing: ["", DEAD_END], settings, shots, ..Scene::default() });
     }
 }
 
@@ -321,7 +333,7 @@ fn policy_rules_and_tables_lead_arriving_packets() {
         let shots = shots.clone();
         decided(
             &format!("policy routing, rp_filter {rp_filter}"),
-            &Scene { routing: [RULES, RULES6], settings, shots },
+            &Scene { routing: [RULES, RULES6], settings, shots, ..Scene::default() },
         );
     }
 }
@@ -410,4 +422,31 @@ fn behind_a_program_outside_netfilter_nothing_is_certain() {
             assert!(program.is_none_or(|program| story.contains(program)), "{story}");
         }
     });
+}
+
+#[test]
+fn packets_of_a_bridge_port_arrive_by_the_bridge() {
+    const RULES: &str = "table inet b {\n\
+        chain p { type filter hook prerouting priority 0;\n\
+        iifname br0 udp dport 111 drop\niifname port0 udp dport 112 drop\n}\n\
+        chain i { type filter hook input priority 0;\n\
+        iifname br0 udp dport 113 drop\niifname port0 udp dport 114 drop\n}\n\
+        chain f { type filter hook forward priority 0;\n\
+        iifname br0 udp dport 115 drop\niifname port0 udp dport 116 drop\n}\n}\n";
+    let ports = |direction, dst| {
+        (110..117).map(move |port| {
+            let shot = udp(direction, "10.99.0.77", dst, port);
+            with(shot, |packet| packet.iif = Some("port0".into()))
+        })
+    };
+    for crosses in ["0", "1"] {
+        // without the module br_netfilter there is no such setting, and nothing crosses
+        let settings = match std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+            true => vec![setting("bridge/bridge-nf-call-iptables", crosses)],
+            false => Vec::new(),
+        };
+        let shots = ports(Direction::In, "10.99.0.1").chain(ports(Direction::Forward, "198.51.100.9")).collect();
+        let scene = Scene { bridged: true, nft: RULES, settings, shots, ..Scene::default() };
+        decided(&format!("bridge {crosses}"), &scene);
+    }
 }

@@ -1,10 +1,11 @@
 //! The packets' way through the hooks: device, tracking, routing, NAT, loopback.
 
+use super::HostFacts;
 use super::nat::{MAX_PERMUTED, orders};
 use super::walk::{Flow, Passed, Walk};
+use crate::analysis::devices::Devices;
 use crate::analysis::offload::{Offload, offloads};
 use crate::analysis::path::{self, CONNTRACK_PRIORITY, Group, Unit};
-use crate::host::Host;
 use crate::packet::{Family, Hook, InterfacePattern};
 use crate::ruleset::{Interval, Ruleset, interface_interval, interface_number};
 use crate::space::Dimension;
@@ -15,8 +16,10 @@ use crate::space::ranges::joined;
 /// The hooks as they are hung.
 pub(super) struct Hooks {
     stack: Vec<(Hook, Vec<Group>)>,
-    ingress: Vec<Group>,
-    egress: Vec<Group>,
+    pub(super) ingress: Vec<Group>,
+    pub(super) egress: Vec<Group>,
+    /// The host's devices and their masters.
+    pub(super) devices: Devices,
     bridged: bool,
     /// Flowtables that may hold connections of these packets.
     pub(super) offloads: Vec<Offload>,
@@ -27,12 +30,14 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn new(ruleset: &Ruleset, host: &Host, family: Family) -> Self {
+    pub(super) fn new(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Self {
+        let (host, family) = (facts.host(), facts.family());
         let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
         Self {
             stack: hooks.map(|hook| (hook, path::hook_groups(ruleset, family, hook))).to_vec(),
             ingress: path::device_groups(ruleset, Hook::Ingress),
             egress: path::device_groups(ruleset, Hook::Egress),
+            devices: Devices::new(host),
             bridged: !path::bridge_chains(ruleset).is_empty(),
             offloads: offloads(ruleset, host).into_iter().filter(|offload| offload.sees(family)).collect(),
             translates: path::nat_is_set_up(ruleset, family),
@@ -77,10 +82,13 @@ impl Drive<'_, '_> {
         let flows = self.walk.rewrite(flows, |header| header.oif = NONE);
         let flows = self.device(Hook::Ingress, flows)?;
         self.bridged(&flows)?;
+        let (flows, bridges) = self.taken(flows)?;
         let said: Vec<Binding> = flows.iter().map(|flow| self.walk.header(flow.header).ends.dst).collect();
         let said = said.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.hook(Hook::Prerouting, flows)?;
         let (to_host, through) = self.routed(flows, said, given, local);
+        let through = self.sent_by_master(through)?;
+        let through = self.unless_passed_on(through, &bridges)?;
         let mut left = self.hook(Hook::Input, to_host)?;
         let through = self.hook(Hook::Forward, through)?;
         let through = self.hook(Hook::Postrouting, through)?;
@@ -140,11 +148,13 @@ impl Drive<'_, '_> {
     pub(super) fn leaving(&mut self, flows: Vec<Flow>) -> Built<Vec<Flow>> {
         let sent: Vec<_> = flows.iter().map(|flow| self.walk.header(flow.header)).collect();
         let flows = self.walk.rewrite(flows, |header| header.iif = NONE);
+        let flows = self.sent_by_master(flows)?;
         let flows = self.hook(Hook::Output, flows)?;
         let flows = match sent.first() {
             Some(sent) => self.route_again(flows, sent)?,
             None => flows,
         };
+        let flows = self.sent_by_master(flows)?;
         let flows = self.multicast(flows)?;
         let flows = self.hook(Hook::Postrouting, flows)?;
         let flows = self.device(Hook::Egress, flows)?;
@@ -300,7 +310,7 @@ impl Drive<'_, '_> {
     }
 
     /// Chains on the packets' devices.
-    fn device(&mut self, hook: Hook, mut flows: Vec<Flow>) -> Built<Vec<Flow>> {
+    pub(super) fn device(&mut self, hook: Hook, mut flows: Vec<Flow>) -> Built<Vec<Flow>> {
         let hooks = self.hooks;
         let groups = if hook == Hook::Ingress { &hooks.ingress } else { &hooks.egress };
         let ruleset = self.walk.encoder.ruleset();

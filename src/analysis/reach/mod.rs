@@ -22,6 +22,7 @@ pub mod conversation;
 mod drive;
 mod facts;
 mod interfaces;
+mod masters;
 mod nat;
 mod notes;
 mod offload;
@@ -122,7 +123,7 @@ impl<'a> Engine<'a> {
         let names = settings.interfaces.clone().unwrap_or_else(|| interfaces(&[ruleset], facts.host()));
         let layout = Layout::new(facts.family(), settings.order, names);
         let encoder = Encoder::new(Bdd::new(settings.budget), layout, ruleset, facts);
-        Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.host(), facts.family()) }
+        Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
 
     /// The same for another ruleset, in the same diagram: sets of both can be compared. `interfaces` in the settings of the
@@ -131,7 +132,7 @@ impl<'a> Engine<'a> {
     pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b HostFacts<'b>) -> Engine<'b> {
         let layout = self.walk.encoder.layout.clone();
         let encoder = Encoder::new(self.walk.encoder.into_bdd(), layout, ruleset, facts);
-        Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts.host(), facts.family()) }
+        Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
 
     /// The diagram.

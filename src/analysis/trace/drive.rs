@@ -101,15 +101,23 @@ impl<'e> Walk<'e, '_> {
         self.offloaded(&states);
         let states = self.device(Hook::Ingress, states);
         let states = self.bridged(states);
+        let (states, bridge) = self.taken(states);
+        if let Some(bridge) = bridge.as_deref().filter(|bridge| self.stays_on(bridge)) {
+            return self.passed_on(bridge, states);
+        }
         let states = self.received(states);
         let states = self.hook(Hook::Prerouting, states);
         let (to_host, through) = self.route_arrived(states, local);
+        let through = self.sent_by_master(through);
+        let through = match bridge {
+            Some(bridge) => self.unless_passed_on(&bridge, through),
+            None => through,
+        };
         let mut left = if to_host.is_empty() { to_host } else { self.hook(Hook::Input, to_host) };
         if !through.is_empty() {
             let states = self.hook(Hook::Forward, through);
             let states = self.hook(Hook::Postrouting, states);
-            let states = self.device(Hook::Egress, states);
-            left.append(&mut self.programs_behind(states));
+            left.append(&mut self.sent(states));
         }
         left
     }
@@ -130,8 +138,10 @@ impl<'e> Walk<'e, '_> {
             state.flow.iif = NONE;
         }
         self.complete_oif(&mut states);
+        let states = self.sent_by_master(states);
         let states = self.hook(Hook::Output, states);
-        let mut states = self.route_again(states);
+        let states = self.route_again(states);
+        let mut states = self.sent_by_master(states);
         if self.packet.dst.is_multicast() {
             // the kernel hands multicast on with the outgoing device in both places
             for state in &mut states {
@@ -139,8 +149,7 @@ impl<'e> Walk<'e, '_> {
             }
         }
         let states = self.hook(Hook::Postrouting, states);
-        let states = self.device(Hook::Egress, states);
-        let states = self.programs_behind(states);
+        let states = self.sent(states);
         let (mut looped, mut left): (Vec<State>, Vec<State>) =
             states.into_iter().partition(|state| state.flow.oif == lo());
         if looped.is_empty() {
@@ -288,7 +297,7 @@ impl<'e> Walk<'e, '_> {
     }
 
     /// Chains on the packet's device.
-    fn device(&mut self, hook: Hook, states: Vec<State>) -> Vec<State> {
+    pub(super) fn device(&mut self, hook: Hook, states: Vec<State>) -> Vec<State> {
         let engine = self.engine;
         let groups = if hook == Hook::Ingress { &engine.ingress } else { &engine.egress };
         if groups.is_empty() || states.is_empty() {

@@ -18,6 +18,7 @@ mod fields;
 mod growth;
 mod index;
 mod ipset;
+mod masters;
 mod nat;
 mod offload;
 mod programs;

@@ -4,6 +4,7 @@ mod build;
 mod conditions;
 mod coverage;
 mod hostile;
+mod masters;
 mod path;
 mod verdicts;
 mod tracking;
