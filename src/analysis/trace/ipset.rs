@@ -44,7 +44,7 @@ impl<'e> Eval<'e, '_> {
             return Ok(false);
         }
         let mut keys = Keys::new();
-        let traits = Traits { lone_port: parts == "port", create };
+        let traits = Traits { create };
         for (part, direction) in parts.split(',').zip(directions) {
             if !self.dimension(part, *direction, &traits, &mut keys) {
                 return open(Reason::Shape);
@@ -104,11 +104,6 @@ impl<'e> Eval<'e, '_> {
                 let Some(mask) = traits.address_mask(view.packet.dst.is_ipv6()) else { return false };
                 keys.push(address.map(|address| address & mask));
             }
-            "port" if traits.lone_port => {
-                let known = matches!(view.packet.protocol, Protocol::TCP | Protocol::UDP);
-                let port = if source { flow.sport } else { flow.dport };
-                keys.push(if known { port } else { Value::Missing });
-            }
             "port" => {
                 keys.push(Value::Known(view.packet.protocol.0.into()));
                 keys.push(port_or_type(view.packet, if source { flow.sport } else { flow.dport }));
@@ -141,7 +136,6 @@ fn outdone(elements: &Elements, at: usize, key: &[Option<u128>]) -> bool {
 
 /// What the `create` line says about keys.
 struct Traits<'s> {
-    lone_port: bool,
     create: &'s str,
 }
 

@@ -189,6 +189,8 @@ impl Eval<'_, '_> {
             Field::CtDirection => {
                 header.direction.map_or(Binding::Unknown, |direction| Binding::Known(direction as u128))
             }
+            // of an ICMP error it is the protocol of the connection the error is about
+            Field::CtOrigProto if header.state == CtState::RELATED => Binding::Unknown,
             Field::CtOrigProto => header.protocol,
             Field::CtOrigSaddr4 | Field::CtOrigSaddr6 => src,
             Field::CtOrigDaddr4 | Field::CtOrigDaddr6 => dst,

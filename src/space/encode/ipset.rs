@@ -157,11 +157,6 @@ impl<'r> Eval<'_, 'r> {
                 let value = self.bound(address)?;
                 keys.push(if kept == mask(width) { value } else { value.masked(kept) });
             }
-            "port" if create.parts == "port" => {
-                let known = self.of_protocols(&[Protocol::TCP, Protocol::UDP])?;
-                let value = self.bound(port)?;
-                keys.push(value.only(&mut self.encoder.bdd, known)?);
-            }
             "port" => {
                 keys.push(self.bound(header.protocol)?);
                 keys.push(self.port_or_type(port)?);

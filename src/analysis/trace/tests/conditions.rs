@@ -188,10 +188,9 @@ fn interface_sets_and_port_bitmaps() {
     let set = ipset("s", "hash:net,iface", &[DataType::Ipv4Addr, DataType::Ifname], elements);
     expect(&with_ipset(set.clone(), in_ipset("s", &[Src, Src])), &tcp_in(22), Accept);
     expect(&with_ipset(set, in_ipset("s", &[Src, Dst])), &tcp_in(22), Drop);
-    let mut ports = Elements::new(1);
-    ports.push(&[Interval { low: 20, high: 25 }], None, None);
-    let mut set = ipset("s", "bitmap:port", &[DataType::InetService], ports);
-    set.family = None;
+    // as the reader has it: once for TCP, once for UDP
+    let listing = b"create s bitmap:port range 0-1024\nadd s 20-25\n";
+    let set = crate::ruleset::readers::ipset_save::read(&"ipset-save.txt".into(), listing).value.remove(0);
     let rules = with_ipset(set, in_ipset("s", &[Dst]));
     expect(&rules, &tcp_in(22), Accept);
     expect(&rules, &Packet { protocol: Protocol::SCTP, ..tcp_in(22) }, Drop);
