@@ -133,11 +133,21 @@ impl<'e> Walk<'e, '_> {
             Ok(None) => RouteKind::Unreachable,
             Err(why) => return Received { stops, goes: Goes::NotTold(why.clone()) },
         };
-        let found = found.ok().flatten();
-        let forwards = device.map_or(Some(true), |device| device.forwards4);
-        let off = |device: &Device| {
-            format!("{dst} is not this host, and forwarding is off (net.ipv4.conf.{}.forwarding=0)", device.name)
-        };
+        self.routed4(flow, (src, dst), device, stops, (kind, found.ok().flatten()))
+    }
+
+    /// Past `stops`, where a destination with this answer of routing leads.
+    fn routed4(
+        &self,
+        flow: &Flow,
+        (src, dst): (Ipv4Addr, Ipv4Addr),
+        device: Option<&Device>,
+        mut stops: Vec<Stop>,
+        (kind, found): (RouteKind, Option<Found<'e>>),
+    ) -> Received<'e> {
+        // a broadcast to everybody is never passed on
+        let everybody = dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified());
+        let passed_on = device.and_then(|device| device.bc_forwarding) == Some(true) && !everybody;
         match (kind, found) {
             (RouteKind::Local, _) => {
                 if let Some(device) = device.filter(|_| !flow.redirected) {
@@ -145,7 +155,7 @@ impl<'e> Walk<'e, '_> {
                 }
                 Received { stops, goes: Goes::Here }
             }
-            (RouteKind::Broadcast, _) if device.and_then(|device| device.bc_forwarding) != Some(true) || broadcast => {
+            (RouteKind::Broadcast, _) if !passed_on => {
                 if let Some(device) = device.filter(|_| !src.is_unspecified()) {
                     stops.extend(self.source(flow, src, None, device, None));
                 }
@@ -155,25 +165,14 @@ impl<'e> Walk<'e, '_> {
                 Received::stopped(Stop::drop(ends(dst.into(), RouteKind::Blackhole, found)))
             }
             (kind @ (RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw), found) => {
-                match (forwards, device) {
-                    (Some(false), Some(device)) => Received::stopped(Stop::drop(off(device))),
-                    (None, Some(device)) if !self.is_told_to_forward() => {
-                        let why =
-                            format!("{} (forwarding on {} is not known)", ends(dst.into(), kind, found), device.name);
-                        Received {
-                            stops: vec![Stop { sure: false, ..Stop::reject(why.clone()) }, Stop::drop(why)],
-                            goes: Goes::Nowhere,
-                        }
-                    }
-                    _ => Received::stopped(Stop::reject(ends(dst.into(), kind, found))),
-                }
+                self.no_way4(dst, device, &ends(dst.into(), kind, found))
             }
             // a broadcast that is passed on (bc_forwarding) does not ask whether forwarding is on
             (kind @ (RouteKind::Unicast | RouteKind::Broadcast), Some(found)) => {
                 if let Some(device) = device {
-                    match forwards {
+                    match device.forwards4 {
                         _ if kind == RouteKind::Broadcast => {}
-                        Some(false) => return Received::stopped(Stop::drop(off(device))),
+                        Some(false) => return Received::stopped(not_forwarding4(dst, device)),
                         None if !self.is_told_to_forward() => {
                             let why = format!(
                                 "whether {} forwards IPv4 is not known (net.ipv4.conf.{}.forwarding)",
@@ -191,6 +190,21 @@ impl<'e> Walk<'e, '_> {
             (kind, _) => {
                 Received::stopped(Stop::drop(format!("martian destination {dst}: routing has it as {kind:?}")))
             }
+        }
+    }
+
+    /// Without a route the sender is told only by a host that forwards.
+    fn no_way4(&self, dst: Ipv4Addr, device: Option<&Device>, why: &str) -> Received<'e> {
+        match device.map(|device| (device.forwards4, device)) {
+            Some((Some(false), device)) => Received::stopped(not_forwarding4(dst, device)),
+            Some((None, device)) if !self.is_told_to_forward() => {
+                let why = format!("{why} (forwarding on {} is not known)", device.name);
+                Received {
+                    stops: vec![Stop { sure: false, ..Stop::reject(why.clone()) }, Stop::drop(why)],
+                    goes: Goes::Nowhere,
+                }
+            }
+            _ => Received::stopped(Stop::reject(why.to_owned())),
         }
     }
 
@@ -392,6 +406,10 @@ impl<'e> Walk<'e, '_> {
         };
         Some(Stop::drop(why))
     }
+}
+
+fn not_forwarding4(dst: Ipv4Addr, device: &Device) -> Stop {
+    Stop::drop(format!("{dst} is not this host, and forwarding is off (net.ipv4.conf.{}.forwarding=0)", device.name))
 }
 
 /// Addresses that IPv4 takes from no device (RFC 1812, 5.3.7; `ip_route_input_slow`).
