@@ -68,3 +68,14 @@ fn a_bastion_of_felix_in_nftables_mode_beside_docker_and_a_host_firewall_is_judg
     let nft = CALICO.to_owned() + HOST;
     compare("bastion, felix nftables mode", &Firewall { xtables_nft, nft, ..Firewall::default() });
 }
+
+#[test]
+fn a_bastion_whose_tables_stand_in_all_three_forms_is_judged_as_the_kernel_judges_it() {
+    // Felix on the legacy tables, Docker's and the host's own rules through iptables-nft, a firewall of native nftables
+    let foreign =
+        |rules: &str| rules.lines().filter(|line| !line.contains("cali")).map(|line| format!("{line}\n")).collect();
+    let legacy = [IPV4.to_owned(), IPV6.to_owned()];
+    let xtables_nft = [foreign(IPV4), foreign(IPV6)];
+    let firewall = Firewall { ipsets: IPSETS.to_owned(), legacy, xtables_nft, nft: HOST.to_owned() };
+    compare("bastion, iptables-legacy with iptables-nft and nft", &firewall);
+}
