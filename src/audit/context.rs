@@ -7,7 +7,7 @@ use crate::calico::failsafe::{self, FailsafeReport};
 use crate::calico::integrity::{self, Integrity, plain_name};
 use crate::diagnostic::Level;
 use crate::packet::{Family, Hook};
-use crate::ruleset::{Backend, Chain, Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
+use crate::ruleset::{Backend, Chain, ChainKind, Effect, Rule, RuleRef, Ruleset, Step, Table, Verdict};
 use crate::snapshot::{FileState, Snapshot};
 
 /// Everything a check may look at.
@@ -104,6 +104,30 @@ impl<'a> Context<'a> {
             };
             listing(name) && (matches!(state, FileState::Unreadable(_)) || damaged())
         })
+    }
+}
+
+impl FelixHook<'_> {
+    /// Whether the jump is in table `filter`; in nftables mode Felix's one table has chains of all layers.
+    #[must_use]
+    pub fn is_filter(&self) -> bool {
+        &*self.table.name == "filter" || self.chain.name.starts_with("filter-")
+    }
+
+    /// Whether the jump is in a chain of NAT.
+    #[must_use]
+    pub fn is_nat(&self) -> bool {
+        self.chain.base.as_ref().is_some_and(|base| base.kind == ChainKind::Nat)
+    }
+
+    /// The command that lists the chain.
+    #[must_use]
+    pub fn list_command(&self) -> String {
+        let (table, chain) = (self.table, &self.chain.name);
+        match table.backend {
+            Backend::Nft => format!("nft -a list chain {} {} {chain}", table.family.nft_name(), table.name),
+            _ => format!("{} -t {} | grep -- '-A {chain}'", table.save_command(), table.name),
+        }
     }
 }
 

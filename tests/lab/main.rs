@@ -3,23 +3,23 @@
 //! `HEPGUARD_UPDATE=1 cargo test --test lab` writes them anew; without it, drift between the renderer and the embedded
 //! snapshots is a failure. One test loads them into a private network namespace with the real tools.
 
+mod nft_mode;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use hepguard::calico::hash::appends;
 use hepguard::calico::integrity::check;
-use hepguard::calico::names::{Action, Generation, PolicyName, meaning, nft_set_name, selector_set_name, set_name};
-use hepguard::calico::render::rule::{FelixRule, ProtocolName, hashes};
+use hepguard::calico::names::{Action, Generation, PolicyName, meaning, selector_set_name, set_name};
+use hepguard::calico::render::rule::ProtocolName;
 use hepguard::calico::render::{
     Entity, HostEndpoint, Input, Policy, PolicyRule, SaveOptions, Settings, TierPolicies, render, save_text,
 };
 use hepguard::calico::settings::ports::parse_list;
 use hepguard::files::FileState;
 use hepguard::packet::{Family, PortRange};
-use hepguard::ruleset::{Counters, RuleRef, Ruleset};
+use hepguard::ruleset::{Counters, RuleRef};
 
 const INBOUND: &str = "tcp:0.0.0.0/0:22,udp:0.0.0.0/0:68,udp:0.0.0.0/0:53,tcp:0.0.0.0/0:179,tcp:0.0.0.0/0:80";
 /// What the environment file says since the break; before it, the list began with [`SSH_OUT`].
@@ -296,8 +296,8 @@ fn rules_by_table(text: &str) -> BTreeMap<String, Vec<String>> {
     tables
 }
 
-/// The lab's snapshot as the program reads it.
-fn snapshot(world: World) -> hepguard::snapshot::Snapshot {
+/// The lab's files.
+fn files(world: World) -> hepguard::files::SnapshotFiles {
     let mut files = hepguard::files::SnapshotFiles::default();
     let mut folders = vec![world.folder()];
     while let Some(folder) = folders.pop() {
@@ -311,7 +311,12 @@ fn snapshot(world: World) -> hepguard::snapshot::Snapshot {
             files.files.insert(name, FileState::Present(fs::read(&path).expect("readable")));
         }
     }
-    hepguard::snapshot::read(files)
+    files
+}
+
+/// The lab's snapshot as the program reads it.
+fn snapshot(world: World) -> hepguard::snapshot::Snapshot {
+    hepguard::snapshot::read(files(world))
 }
 
 #[test]
@@ -361,70 +366,4 @@ fn the_lab_speaks_in_its_authors_words() {
             r#"{"kind":"policy","resource":"GlobalNetworkPolicy","policy":"default-deny","tier":"default","direction":"out"}"#
         ]
     );
-}
-
-/// What Felix sends to nft for the lab.
-fn nft_script(family: Family) -> String {
-    let (word, address) = if family == Family::Ipv4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
-    let mut text = format!("table {word} calico {{\n");
-    for (name, _, _) in sets(family) {
-        text.push_str(&format!("set {} {{ type {address}; flags interval; }}\n", nft_set_name(&name)));
-    }
-    let hooks = [("raw", -300), ("mangle", -150), ("nat", -100), ("filter", 0)];
-    for table in render(&input(World::Before), family).expect("the lab's policies are simple") {
-        let layer = table.name;
-        let priority = hooks.iter().find(|(name, _)| *name == layer).map_or(0, |(_, priority)| *priority);
-        let mut rules: BTreeMap<String, (String, Vec<FelixRule>)> = BTreeMap::new();
-        for (appended, (kernel, rule)) in
-            table.inserts.iter().map(|rule| (false, rule)).chain(table.appends.iter().map(|rule| (true, rule)))
-        {
-            let name = format!("{layer}-{kernel}");
-            let hashed = if appended { appends(&name) } else { name.clone() };
-            let key = if appended { format!("{name} appended") } else { name };
-            rules.entry(key).or_insert_with(|| (hashed, Vec::new())).1.push(rule.clone());
-        }
-        for (chain, list) in &table.chains {
-            let name = format!("{layer}-{chain}");
-            rules.insert(name.clone(), (name, list.clone()));
-        }
-        for (key, (hashed, list)) in rules {
-            let name = key.trim_end_matches(" appended");
-            text.push_str(&format!("chain {name} {{\n"));
-            if let Some(kernel) = name.strip_prefix(&format!("{layer}-")).filter(|kernel| !kernel.starts_with("cali-"))
-            {
-                let (kind, hook) = (if layer == "nat" { "nat" } else { "filter" }, kernel.to_ascii_lowercase());
-                text.push_str(&format!("type {kind} hook {hook} priority {priority}; policy accept;\n"));
-            }
-            let hashes = hashes(&hashed, list.iter().map(|rule| rule.nft_text(layer, family)));
-            for (rule, hash) in list.iter().zip(hashes) {
-                let comment = format!("cali:{hash}; {}", rule.comments.join(" "));
-                text.push_str(&format!("{} comment \"{}\"\n", rule.nft_text(layer, family), comment.trim_end()));
-            }
-            text.push_str("}\n");
-        }
-    }
-    text.push_str("}\n");
-    text
-}
-
-#[test]
-fn what_felix_sends_to_nft_is_proven_from_its_listing() {
-    if !can_use_namespaces() {
-        return;
-    }
-    for family in [Family::Ipv4, Family::Ipv6] {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("felix.nft"), nft_script(family)).expect("writable");
-        let run = Command::new("timeout")
-            .args(["60", "unshare", "-n", "sh", "-c", "nft -f felix.nft && nft -j list ruleset"])
-            .current_dir(folder.path())
-            .output()
-            .expect("unshare runs");
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        let read = hepguard::ruleset::readers::nft_json::read(&Arc::from("nft-ruleset.json"), &run.stdout);
-        let ruleset = Ruleset { tables: read.value, ipsets: Vec::new() };
-        let integrity = check(&ruleset);
-        assert_eq!(integrity.mismatches, Vec::new());
-        assert!(integrity.rules > 150 && integrity.verified == integrity.rules, "{} rules", integrity.rules);
-    }
 }

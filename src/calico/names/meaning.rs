@@ -492,7 +492,8 @@ fn failsafe(rule: &Rule, direction: Direction) -> Option<Meaning> {
         }
     }
     let (protocol, port) = (protocol?, port?);
-    let net: Option<Prefix> = net.and_then(|net| net.parse().ok());
+    // a net of every address, which nft prints and iptables does not, is no net
+    let net: Option<Prefix> = net.and_then(|net| net.parse().ok()).filter(|net: &Prefix| net.length() > 0);
     let entry = match net {
         Some(net) if net.is_ipv4() => format!("{protocol}:{net}:{port}"),
         Some(net) => format!("{protocol}:[{net}]:{port}"),

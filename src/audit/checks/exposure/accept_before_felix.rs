@@ -19,7 +19,7 @@
 use serde_json::json;
 
 use crate::audit::check::Check;
-use crate::audit::context::{Context, is_felix_chain, outcomes, place_text, rules};
+use crate::audit::context::{Context, FelixHook, is_felix_chain, outcomes, place_text, rules};
 use crate::audit::finding::{Finding, Severity};
 use crate::packet::{CtState, InterfacePattern};
 use crate::ruleset::{Expr, Field, Match, Operator, Rule, SetRef, Step, interface_interval};
@@ -36,7 +36,7 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for hook in context.felix_hooks().filter(|hook| &*hook.table.name == "filter") {
+    for hook in context.felix_hooks().filter(FelixHook::is_filter) {
         let ahead = hook.chain.rules.iter().enumerate().take(hook.place.rule);
         let accepting: Vec<(usize, &Rule)> = ahead
             .filter(|(_, rule)| !rule.target().is_some_and(is_felix_chain))
@@ -59,11 +59,10 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
         for (index, rule) in accepting.iter().take(5) {
             finding = finding.evidence(place_text(hook.table, hook.chain, *index), &*rule.text);
         }
-        let save = hook.table.save_command();
         findings.push(finding.fix(format!(
-            "look at `{save} -t filter | grep -- '-A {}'`; move rule {} behind the `cali-` jump or write it as Calico \
+            "look at `{}`; move rule {} behind the `cali-` jump or write it as Calico \
              policy; moving an accept for your own session is not safe over SSH unless policy admits it too",
-            hook.chain.name,
+            hook.list_command(),
             first + 1
         )));
     }

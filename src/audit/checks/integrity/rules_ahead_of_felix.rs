@@ -68,11 +68,10 @@ fn in_same_chain(check: &Check, hook: &FelixHook<'_>) -> Option<Finding> {
         "chain": &*hook.chain.name,
     });
     let mut finding = Finding::new(check, subject, title).fix(format!(
-        "find who writes rule {} of {} (`{} -t {}`) and move it behind the `cali-` jump; removing a drop is safe over SSH",
+        "find who writes rule {} of {} (`{}`) and move it behind the `cali-` jump; removing a drop is safe over SSH",
         first + 1,
         hook.chain.name,
-        hook.table.save_command(),
-        hook.table.name
+        hook.list_command()
     ));
     for (index, rule) in ahead.iter().take(5) {
         finding = finding.evidence(place_text(hook.table, hook.chain, *index), &*rule.text);
@@ -83,7 +82,7 @@ fn in_same_chain(check: &Check, hook: &FelixHook<'_>) -> Option<Finding> {
 /// Base chains of other tables on the same hook that run before the one with Felix's jump and can drop.
 fn earlier_chains(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let hooks: Vec<FelixHook<'_>> = context.felix_hooks().filter(|hook| &*hook.table.name != "nat").collect();
+    let hooks: Vec<FelixHook<'_>> = context.felix_hooks().filter(|hook| !hook.is_nat()).collect();
     for (t, table) in context.ruleset().tables.iter().enumerate() {
         if table.dormant || table.has_felix_chains() {
             continue;
