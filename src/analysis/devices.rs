@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::host::{Host, Interface};
+use crate::host::{Host, Interface, RouteKind, RoutingRule, RuleAction};
 use crate::ruleset::interface_number;
 
 /// A device and the settings that decide about its packets.
@@ -130,6 +130,25 @@ impl Devices {
     pub fn get(&self, number: u128) -> &Device {
         self.by_number.get(&number).unwrap_or(&self.other)
     }
+}
+
+/// Whether IPv4 routing knows more rules, or more local routes, than the kernel makes by itself.
+#[must_use]
+pub fn custom_routing4(host: &Host) -> bool {
+    let standard = |rule: &RoutingRule| {
+        let table = matches!(
+            (rule.priority, &rule.action),
+            (0, RuleAction::Table(255)) | (32766, RuleAction::Table(254)) | (32767, RuleAction::Table(253))
+        );
+        table && rule.source.is_none() && rule.destination.is_none() && rule.mark.is_none()
+    };
+    let own_rules = host.rules.iter().flatten().any(|rule| rule.ipv6 != Some(true) && !standard(rule));
+    let locals = host.routes.iter().flatten().filter(|route| route.kind == RouteKind::Local);
+    own_rules
+        || locals.filter(|route| route.destination.is_ipv4()).any(|route| {
+            let address = route.destination.address();
+            !(address.is_loopback() || route.destination.length() == 32 && host.has_address(address))
+        })
 }
 
 fn known(device: &mut Device, interface: &Interface, host: &Host) {

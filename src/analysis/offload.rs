@@ -77,9 +77,9 @@ fn interfaces(table: &Table, flowtable: &str, host: &Host) -> Option<Vec<Interva
     let meets = |number: u128| devices.iter().any(|device| device.contains(number));
     // PPP sessions over Ethernet are looked into; their device is not listed
     let named = |interface: &Interface| interface_number(interface.name.as_bytes());
-    let above = all
-        .iter()
-        .filter(|interface| &*interface.link_type == "ppp" || below(host, named(interface), MAX_LEVELS).into_iter().any(meets));
+    let above = all.iter().filter(|interface| {
+        &*interface.link_type == "ppp" || below(host, named(interface), MAX_LEVELS).into_iter().any(meets)
+    });
     let above: Vec<Interval> = above.map(|interface| Interval::single(named(interface))).collect();
     devices.extend(above);
     Some(joined(devices))

@@ -73,5 +73,6 @@ fn told(snapshot: &Snapshot, args: &ReachArgs, family: Family) -> Told {
         let wanted = Wanted { explain: false, ..wanted };
         worlds.push(World { name: "no-failsafe", answer: answer(&ruleset, wanted) });
     }
-    Told { family, question, from: args.from, worlds, blind: blind_spots(snapshot, family) }
+    let settings = snapshot.host.sysctls.is_some();
+    Told { family, question, from: args.from, worlds, settings, blind: blind_spots(snapshot, family) }
 }

@@ -29,6 +29,8 @@ pub struct Told {
     pub from: Option<Prefix>,
     /// The worlds, `now` first.
     pub worlds: Vec<World>,
+    /// Whether the kernel's settings (sysctl) were read.
+    pub settings: bool,
     /// Why the rules are not all known; empty when they are.
     pub blind: Vec<String>,
 }
@@ -58,12 +60,16 @@ impl Told {
         port.map_or_else(|| protocol.to_string(), |port| format!("{protocol}/{port}"))
     }
 
-    /// What the kernel refuses whatever the rules say, and the sets do not know.
-    fn not_judged(&self) -> &'static [&'static str] {
-        match self.family {
-            Family::Ipv4 => &["rp_filter", "martian addresses", "forwarding", "TTL"],
-            _ => &["martian addresses", "forwarding", "hop limit"],
+    /// What the kernel may refuse whatever the rules say, and the sets do not know.
+    fn not_judged(&self) -> Vec<&'static str> {
+        let mut all = match self.family {
+            Family::Ipv4 => vec!["forwarding", "TTL"],
+            _ => vec!["forwarding", "hop limit"],
+        };
+        if !self.settings && self.family == Family::Ipv4 {
+            all.push("rp_filter (sysctl.txt was not read: taken to be off)");
         }
+        all
     }
 
     fn direction(&self) -> &'static str {
@@ -85,7 +91,8 @@ struct Document<'t> {
     lists: Lists<'t>,
     parts: Vec<PartJson<'t>>,
     worlds: Vec<WorldJson<'t>>,
-    not_judged: &'static [&'static str],
+    aside: Vec<String>,
+    not_judged: Vec<&'static str>,
 }
 
 /// The three lists; `left_out` counts prefixes past the limit of a list.
@@ -124,6 +131,8 @@ struct CauseJson<'t> {
     packet: &'static str,
     admitted: bool,
     decided_by: Option<Place<'t>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<&'t str>,
     cidrs: Vec<String>,
 }
 
@@ -198,6 +207,7 @@ fn write<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Res
         lists: lists_of(now),
         parts: parts.iter().map(|part| part_json(meanings, part)).collect(),
         worlds: told.worlds.iter().map(|world| WorldJson { world: world.name, lists: lists_of(world) }).collect(),
+        aside: now.answer.as_ref().map(|answer| cidrs(&answer.aside)).unwrap_or_default(),
         not_judged: told.not_judged(),
     };
     serde_json::to_string(&document)
@@ -206,7 +216,8 @@ fn write<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Res
 fn part_json<'t, 'r: 't>(meanings: &Meanings<'r>, part: &'t Part) -> PartJson<'t> {
     let cause = |cause: &'t Cause| {
         let decided_by = cause.decision.and_then(|decision| place(meanings, decision.rule, true));
-        CauseJson { packet: cause.packet, admitted: cause.admitted, decided_by, cidrs: cidrs(&cause.peers) }
+        let kernel = cause.kernel.as_deref();
+        CauseJson { packet: cause.packet, admitted: cause.admitted, decided_by, kernel, cidrs: cidrs(&cause.peers) }
     };
     PartJson {
         interfaces: &part.interfaces,
@@ -262,8 +273,12 @@ pub fn text(ruleset: &Ruleset, told: &Told, style: Style, verbose: bool) -> Stri
             }
         }
     }
+    if now.aside.total > 0 {
+        let aside = shown.peers(&now.aside);
+        shown.out.push_str(&style.wrap("no peers, though lists run across them: ", &aside));
+    }
     let kernel = told.not_judged().join(", ");
-    shown.out.push_str(&style.wrap("judged by the rules; not judged: ", &format!("{kernel} (trace does)")));
+    shown.out.push_str(&style.wrap("judged by rules and source checks; not judged: ", &kernel));
     out
 }
 
@@ -338,9 +353,10 @@ impl Shown<'_, '_> {
     fn cause(&mut self, cause: &Cause) {
         let verb = if cause.admitted { "let through" } else { "stopped" };
         let ruleset = self.meanings.ruleset();
-        let by = match cause.decision {
-            None => "no rule stands in the way".to_owned(),
-            Some(decision) => {
+        let by = match (&cause.kernel, cause.decision) {
+            (Some(why), _) => format!("by the kernel, not the firewall: {why}"),
+            (None, None) => "no rule stands in the way".to_owned(),
+            (None, Some(decision)) => {
                 let at = words(ruleset, decision.rule);
                 let meant = told(self.meanings, decision.rule)
                     .or_else(|| ruleset.rule(decision.rule).map(short))

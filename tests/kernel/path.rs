@@ -249,7 +249,10 @@ fn ipv4_sources_and_destinations_of_every_kind_under_every_setting() {
     for (number, settings) in settings.iter().enumerate() {
         let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
         let shots = grid(&SOURCES4, &DESTINATIONS4, &["ens5", "eth1", "cali0a1b2c3d4e5"]);
-        decided(&format!("IPv4 grid {number}"), &Scene { routing: [DEAD_END, ""], settings, shots, ..Scene::default() });
+        decided(
+            &format!("IPv4 grid {number}"),
+            &Scene { routing: [DEAD_END, ""], settings, shots, ..Scene::default() },
+        );
     }
 }
 
@@ -261,7 +264,10 @@ fn ipv6_sources_and_destinations_of_every_kind_under_every_setting() {
     for (number, settings) in settings.iter().enumerate() {
         let settings = settings.iter().map(|(path, value)| setting(path, value)).collect();
         let shots = grid(&SOURCES6, &DESTINATIONS6, &["ens5", "eth1"]);
-        decided(&format!("IPv6 grid {number}"), &Scene { routing: ["", DEAD_END], settings, shots, ..Scene::default() });
+        decided(
+            &format!("IPv6 grid {number}"),
+            &Scene { routing: ["", DEAD_END], settings, shots, ..Scene::default() },
+        );
     }
 }
 

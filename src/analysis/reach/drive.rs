@@ -52,7 +52,7 @@ impl Hooks {
 
 const NONE: Binding = Binding::Known(0);
 
-fn lo() -> u128 {
+pub(super) fn lo() -> u128 {
     interface_number(b"lo")
 }
 
@@ -87,6 +87,8 @@ impl Drive<'_, '_> {
         let said = said.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.hook(Hook::Prerouting, flows)?;
         let (to_host, through) = self.routed(flows, said, given, local);
+        let to_host = self.sources(to_host, false)?;
+        let through = self.sources(through, true)?;
         let through = self.sent_by_master(through)?;
         let through = self.unless_passed_on(through, &bridges)?;
         let mut left = self.hook(Hook::Input, to_host)?;

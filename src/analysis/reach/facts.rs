@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::analysis::devices::{Device, Devices, custom_routing4};
 use crate::analysis::route::{RouteQuery, Routed, Router};
 use crate::host::{Host, RouteKind};
 use crate::packet::{Family, Hook, Prefix};
@@ -21,6 +22,30 @@ pub struct HostFacts<'a> {
     /// First addresses of the pieces, in order, from 0 on.
     cuts: Vec<u128>,
     known: RefCell<HashMap<FibQuestion, Rc<Vec<Piece>>>>,
+    devices: Devices,
+    custom_routing4: bool,
+    /// By the mark that counts, and whether the packet goes through this host.
+    ways_back: RefCell<AllWaysBack>,
+}
+
+/// Pieces of the address line with the way back to each.
+pub(super) type WaysBack = Vec<(Interval, Back)>;
+
+type AllWaysBack = HashMap<(Option<u32>, bool), Rc<WaysBack>>;
+
+/// Where an answer to a source would go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Back {
+    /// To one of these interfaces.
+    By(Vec<u128>),
+    /// To this host itself.
+    Local,
+    /// To everybody on a link.
+    Group,
+    /// Nowhere.
+    Nowhere,
+    /// The facts do not tell.
+    NotTold(String),
 }
 
 /// Ranges that lookups treat apart whatever the routes say.
@@ -58,7 +83,15 @@ impl<'a> HostFacts<'a> {
         cuts.retain(|cut| *cut <= mask(width));
         cuts.sort_unstable();
         cuts.dedup();
-        Self { router: Router::new(host), family, cuts, known: RefCell::default() }
+        Self {
+            router: Router::new(host),
+            family,
+            cuts,
+            known: RefCell::default(),
+            devices: Devices::new(host),
+            custom_routing4: custom_routing4(host),
+            ways_back: RefCell::default(),
+        }
     }
 
     /// The host.
@@ -93,6 +126,46 @@ impl<'a> HostFacts<'a> {
     pub fn devices(&self, iif: Option<u128>) -> Vec<(Interval, Option<u128>)> {
         let query = |destination| RouteQuery { iif, ..RouteQuery::from_here(destination) };
         self.pieces(|destination| self.router.lookup(&query(destination)).device_number())
+    }
+
+    /// Settings of a device.
+    pub(super) fn settings(&self, number: u128) -> &Device {
+        self.devices.get(number)
+    }
+
+    /// Whether sources are judged by routes even where nothing is filtered.
+    pub(super) fn custom_routing4(&self) -> bool {
+        self.custom_routing4
+    }
+
+    /// The way back to every source; `mark` counts, and the answer's interface when the packet went `through`.
+    pub(super) fn ways_back(&self, mark: Option<u32>, through: bool) -> Rc<WaysBack> {
+        if let Some(known) = self.ways_back.borrow().get(&(mark, through)) {
+            return Rc::clone(known);
+        }
+        let here = Some(interface_number(b"lo"));
+        let ask = |source| {
+            let iif = if through { None } else { here };
+            let query = RouteQuery { mark, iif, uid: Some(0), ..RouteQuery::from_here(source) };
+            match self.router.find(&query) {
+                Err(why) => Back::NotTold(why),
+                Ok(None) => Back::Nowhere,
+                Ok(Some(found)) => match found.kind {
+                    RouteKind::Unicast => {
+                        let devices = found.route.into_iter().flat_map(crate::host::Route::devices);
+                        Back::By(devices.map(|name| interface_number(name.as_bytes())).collect())
+                    }
+                    RouteKind::Local => Back::Local,
+                    RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw => {
+                        Back::Nowhere
+                    }
+                    _ => Back::Group,
+                },
+            }
+        };
+        let pieces = Rc::new(self.pieces(ask));
+        self.ways_back.borrow_mut().insert((mark, through), Rc::clone(&pieces));
+        pieces
     }
 
     /// Every address that routing takes for this host's own, or for a group.

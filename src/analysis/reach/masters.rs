@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn what_stays_on_a_bridge_is_lost() {
-        let host = host(&[("br0", "bridge", None), ("p1", "", Some("br0")), ("p2", "", Some("br0")), ("eth0", "", None)]);
+        let host =
+            host(&[("br0", "bridge", None), ("p1", "", Some("br0")), ("p2", "", Some("br0")), ("eth0", "", None)]);
         let through = |oif: &str| {
             let [iif, oif] = ["p1", oif].map(|name| Binding::Known(number(name)));
             verdicts(&host, &Ruleset::default(), Way::Forward, iif, oif)

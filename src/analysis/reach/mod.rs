@@ -11,8 +11,9 @@
 //! let verdicts = engine.walk(Way::In, Header::open(), Set::ALL)?;   // Set: any set of engine.bdd()
 //! ```
 //!
-//! **Rules only.** What the IP stack refuses by itself, whatever the rules say (`rp_filter`, martian addresses, a used up TTL,
-//! forwarding that is off), is the trace's to tell: a packet these sets let through may still meet it.
+//! **Not judged.** Of what the IP stack refuses by itself, sources are judged here (martians, `rp_filter`; where no settings
+//! were read, nothing is filtered). A used up TTL, forwarding that is off and groups that were not joined are the trace's to
+//! tell: a packet these sets let through may still meet them.
 //!
 //! **Unknown** is never a guess: a rule that cannot be decided sends packets both ways; deterministic properties keep one
 //! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
@@ -28,6 +29,7 @@ mod notes;
 mod offload;
 pub mod peers;
 mod reasons;
+mod sources;
 mod tracking;
 mod walk;
 
@@ -106,6 +108,8 @@ pub struct Account {
     pub admitted: Vec<(Option<Decision>, Set)>,
     /// Packets refused and by what.
     pub refused: Vec<(Decision, Set)>,
+    /// Packets the kernel itself refused, and why.
+    pub stopped: Vec<(String, Set)>,
     /// What could not be decided, in the order it was met.
     pub questions: Vec<Question>,
 }
@@ -214,7 +218,8 @@ impl<'a> Engine<'a> {
         let notes = self.walk.notes.take();
         let (left, _) = driven?;
         let Some(notes) = notes else { return Ok(Account::default()) };
-        let mut account = Account { refused: notes.refusals.clone(), ..Account::default() };
+        let mut account =
+            Account { refused: notes.refusals.clone(), stopped: notes.stopped.clone(), ..Account::default() };
         for flow in left {
             account.admitted.push((notes.of(flow.tag).decided.map(|(_, decision)| decision), flow.set));
         }

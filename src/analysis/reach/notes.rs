@@ -53,13 +53,22 @@ pub(super) struct Notes {
     numbers: HashMap<Tag, usize>,
     /// Packets each rule or policy refused.
     pub(super) refusals: Vec<(Decision, Set)>,
+    /// Packets the kernel itself refused and why.
+    pub(super) stopped: Vec<(String, Set)>,
     /// Open questions in the order they were met.
     pub(super) questions: Vec<Asked>,
 }
 
 impl Notes {
     pub(super) fn new(hidden: Group) -> Self {
-        Self { hidden, tags: Vec::new(), numbers: HashMap::new(), refusals: Vec::new(), questions: Vec::new() }
+        Self {
+            hidden,
+            tags: Vec::new(),
+            numbers: HashMap::new(),
+            refusals: Vec::new(),
+            stopped: Vec::new(),
+            questions: Vec::new(),
+        }
     }
 
     /// The number of a tag.
@@ -120,6 +129,13 @@ impl Notes {
     pub(super) fn refused(&mut self, by: Decision, set: Set) {
         if !set.is_empty() {
             self.refusals.push((by, set));
+        }
+    }
+
+    /// The kernel itself refused these packets.
+    pub(super) fn refused_by_kernel(&mut self, why: &str, set: Set) {
+        if !set.is_empty() {
+            self.stopped.push((why.to_owned(), set));
         }
     }
 

@@ -52,8 +52,10 @@ pub struct Cause {
     pub packet: &'static str,
     /// Whether it was let through.
     pub admitted: bool,
-    /// What decided; `None` when no chain saw the packet.
+    /// What decided; `None` when no chain saw the packet, or the kernel itself refused it.
     pub decision: Option<Decision>,
+    /// Why the kernel itself refused it.
+    pub kernel: Option<String>,
     /// For these peers.
     pub peers: Listing<Prefix>,
 }
@@ -74,6 +76,8 @@ pub struct Answer {
     pub all: Part,
     /// Interfaces and addresses that behave alike, the part with most of them first; just one when all do.
     pub parts: Vec<Part>,
+    /// Addresses no link has a peer at (own, loopback, groups, broadcast): the lists run across them.
+    pub aside: Listing<Prefix>,
 }
 
 /// Answers a question about a ruleset on a host; where one order of variables is too large, the other is tried.
@@ -156,7 +160,8 @@ impl Engine<'_> {
                 parts.push(Part { interfaces, addresses, ..part.clone() });
             }
         }
-        Ok(Answer { all, parts })
+        let aside = self.listed(talk.peer, aside, asked, Set::NONE)?;
+        Ok(Answer { all, parts, aside })
     }
 
     fn part(&mut self, talk: &Conversation, (allowed, refused): Behaviour, (asked, aside): (Set, Set)) -> Built<Part> {
@@ -285,36 +290,39 @@ impl Engine<'_> {
     /// What lets the packets of a conversation through, and what stops them.
     fn causes(&mut self, talk: &Conversation, place: &Place, asked: Set, aside: Set) -> Built<Vec<Cause>> {
         let peers = self.bdd().minus(asked, aside)?;
-        let mut sets: Vec<(&'static str, bool, Option<Decision>, Set)> = Vec::new();
+        let mut sets: Vec<(&'static str, Decided, Set)> = Vec::new();
         let hidden = self.hidden(&[talk.peer]);
         for leg in &talk.legs {
             let set = self.bdd().and(leg.set, place.set)?;
             let set = self.bdd().and(set, peers)?;
             let account = self.follow(leg.way, leg.header.clone(), set, hidden)?;
-            let refused = account.refused.into_iter().map(|(decision, set)| (false, Some(decision), set));
-            let admitted = account.admitted.into_iter().map(|(decision, set)| (true, decision, set));
-            for (pass, decision, set) in admitted.chain(refused) {
+            let refused = account.refused.into_iter().map(|(decision, set)| ((false, Some(decision), None), set));
+            let admitted = account.admitted.into_iter().map(|(decision, set)| ((true, decision, None), set));
+            let stopped = account.stopped.into_iter().map(|(why, set)| ((false, None, Some(why)), set));
+            for (decided, set) in admitted.chain(refused).chain(stopped) {
                 let set = self.bdd().exists(set, hidden)?;
                 // what decided about earlier packets need not be said again of later ones
                 let later = !["first packet", "answer"].contains(&leg.name);
-                let known =
-                    sets.iter_mut().find(|one| (one.1, one.2) == (pass, decision) && (later || one.0 == leg.name));
+                let known = sets.iter_mut().find(|one| one.1 == decided && (later || one.0 == leg.name));
                 match known {
-                    Some((_, _, _, known)) => *known = self.bdd().or(*known, set)?,
-                    None => sets.push((leg.name, pass, decision, set)),
+                    Some((_, _, known)) => *known = self.bdd().or(*known, set)?,
+                    None => sets.push((leg.name, decided, set)),
                 }
             }
         }
         let mut causes = Vec::new();
-        for (packet, admitted, decision, set) in sets {
+        for (packet, (admitted, decision, kernel), set) in sets {
             let peers = self.listed(talk.peer, set, Set::ALL, aside)?;
             if !peers.items.is_empty() {
-                causes.push(Cause { packet, admitted, decision, peers });
+                causes.push(Cause { packet, admitted, decision, kernel, peers });
             }
         }
         Ok(causes)
     }
 }
+
+/// Whether a packet passed, what decided, and why the kernel itself refused it.
+type Decided = (bool, Option<Decision>, Option<String>);
 
 /// An interface and an address of this host.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use super::facts::HostFacts;
 use super::notes::{Decision, Notes, Tag};
 use super::reasons;
+use super::sources::{Asked, Rulings};
 use crate::analysis::path::BaseRef;
 use crate::packet::Hook;
 use crate::ruleset::{
@@ -82,6 +83,8 @@ pub(super) struct Walk<'a> {
     headers: Vec<Header>,
     header_numbers: HashMap<Header, usize>,
     summaries: HashMap<(usize, usize, Hook, usize), Rc<Passed>>,
+    /// What the kernel says of sources.
+    pub(super) sources: HashMap<Asked, Rc<Rulings>>,
     /// Chains being walked: a jump to one of them goes in a circle.
     open: HashSet<(usize, usize)>,
     /// What decides, where somebody asked.
@@ -102,6 +105,7 @@ impl<'a> Walk<'a> {
             headers: Vec::new(),
             header_numbers: HashMap::new(),
             summaries: HashMap::new(),
+            sources: HashMap::new(),
             open: HashSet::new(),
             notes: None,
             rules_left: MAX_RULES,

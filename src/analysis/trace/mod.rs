@@ -41,11 +41,11 @@ use std::sync::{Arc, OnceLock};
 pub use blind::blind_spots;
 pub use record::{RuleOutcome, StepKind, TraceStep};
 
-use super::devices::Devices;
+use super::devices::{Devices, custom_routing4};
 use super::offload::{Offload, offloads};
 use super::path::{self, BaseRef, Group};
 use super::route::Router;
-use crate::host::{Host, RouteKind, RuleAction};
+use crate::host::Host;
 use crate::packet::{CtState, CtStatus, Family, Hook, Packet};
 use crate::ruleset::{Elements, Name, RuleRef, Ruleset, Set, SetRef};
 use index::SetIndex;
@@ -358,22 +358,4 @@ impl<'a> Prepared<'a> {
 
 fn identity(elements: &Elements) -> usize {
     std::ptr::from_ref(elements).addr()
-}
-
-/// Whether IPv4 routing knows more rules, or more local routes, than the kernel makes by itself.
-fn custom_routing4(host: &Host) -> bool {
-    let standard = |rule: &crate::host::RoutingRule| {
-        let table = matches!(
-            (rule.priority, &rule.action),
-            (0, RuleAction::Table(255)) | (32766, RuleAction::Table(254)) | (32767, RuleAction::Table(253))
-        );
-        table && rule.source.is_none() && rule.destination.is_none() && rule.mark.is_none()
-    };
-    let own_rules = host.rules.iter().flatten().any(|rule| rule.ipv6 != Some(true) && !standard(rule));
-    let locals = host.routes.iter().flatten().filter(|route| route.kind == RouteKind::Local);
-    own_rules
-        || locals.filter(|route| route.destination.is_ipv4()).any(|route| {
-            let address = route.destination.address();
-            !(address.is_loopback() || route.destination.length() == 32 && host.has_address(address))
-        })
 }

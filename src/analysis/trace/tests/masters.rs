@@ -18,7 +18,9 @@ fn host(devices: &[(&str, &str, Option<&str>)]) -> Host {
     all.extend(devices.iter().map(|(name, kind, master)| device(name, kind, *master)));
     let settings = host.sysctls.get_or_insert_default();
     for (name, ..) in devices {
-        for (setting, value) in [("rp_filter", "0"), ("accept_local", "1"), ("forwarding", "1"), ("route_localnet", "0")] {
+        for (setting, value) in
+            [("rp_filter", "0"), ("accept_local", "1"), ("forwarding", "1"), ("route_localnet", "0")]
+        {
             settings.insert(format!("net.ipv4.conf.{name}.{setting}"), value.to_owned());
         }
     }
