@@ -12,7 +12,7 @@ use crate::ruleset::{RuleRef, Ruleset};
 use crate::space::TooLarge;
 use crate::space::describe::Listing;
 
-/// The schema of [`line`], as shipped.
+/// The schema of [`line()`], as shipped.
 pub const SCHEMA: &str = include_str!("schemas/reach.v1.json");
 
 /// Prefixes of one list in a text; `-v` shows all.

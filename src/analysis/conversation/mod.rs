@@ -2,7 +2,7 @@
 //!
 //! The first packet is given. The others follow from it and from what the rules did to it: the answer comes from where the
 //! first packet went, translated addresses included, and goes to where it seemed to come from; connection tracking knows
-//! each packet by the entry the first one left behind ([`entry`]); marks saved in that entry are read by later packets.
+//! each packet by the entry the first one left behind (`entry.rs`); marks saved in that entry are read by later packets.
 //!
 //! What comes from outside arrives by the interface its counterpart left by; what this host sends takes its routes. A
 //! packet that can pass in several ways (open questions, chains whose order is not known) makes several situations, which

@@ -82,7 +82,7 @@ impl Drive<'_, '_> {
                 left.push(flow);
                 continue;
             }
-            let excused = !through && (header.redirected || is_of_socket(&header));
+            let excused = !through && is_of_socket(&header);
             let asked = Asked { source: header.ends.src, iif: header.iif, through, excused };
             let rulings = match self.walk.sources.get(&asked) {
                 Some(known) => Rc::clone(known),

@@ -102,6 +102,11 @@ impl<'e> Walk<'e, '_> {
         match (self.address(flow.src), self.address(flow.dst)) {
             (Some(IpAddr::V4(src)), Some(IpAddr::V4(dst))) => self.arrival4(flow, src, dst, device),
             (Some(IpAddr::V6(src)), Some(IpAddr::V6(dst))) => self.arrival6(flow, src, dst, device),
+            // redirected to one of several addresses: to this host, and its source is looked at all the same
+            (Some(IpAddr::V4(src)), None) if flow.redirected => {
+                let stop = device.and_then(|device| self.source(flow, src, None, device, None));
+                Received { stops: stop.into_iter().collect(), goes: Goes::Here }
+            }
             _ => Received { stops: Vec::new(), goes: Goes::NotTold("the packet's addresses are not known".to_owned()) },
         }
     }
@@ -150,7 +155,7 @@ impl<'e> Walk<'e, '_> {
         let passed_on = device.and_then(|device| device.bc_forwarding) == Some(true) && !everybody;
         match (kind, found) {
             (RouteKind::Local, _) => {
-                if let Some(device) = device.filter(|_| !flow.redirected) {
+                if let Some(device) = device {
                     stops.extend(self.source(flow, src, Some(dst), device, None));
                 }
                 Received { stops, goes: Goes::Here }
