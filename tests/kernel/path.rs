@@ -273,7 +273,8 @@ fn ipv6_sources_and_destinations_of_every_kind_under_every_setting() {
 
 #[test]
 fn sources_of_redirected_packets_are_looked_at_too() {
-    const REDIRECT: &str = "table ip r {\nchain p { type nat hook prerouting priority -100;\nudp dport 100 redirect to :5353\n}\n}\n";
+    const REDIRECT: &str =
+        "table ip r {\nchain p { type nat hook prerouting priority -100;\nudp dport 100 redirect to :5353\n}\n}\n";
     for rp_filter in ["0", "1", "2"] {
         let settings = vec![setting("ipv4/conf/all/rp_filter", rp_filter), setting("ipv4/conf/*/accept_local", "0")];
         let shots = grid(&SOURCES4, &["10.0.1.10", "192.168.7.10", "198.51.100.9"], &["ens5", "eth1"]);
