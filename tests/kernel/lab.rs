@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use hepguard::packet::{Direction, Packet, Protocol};
 use nix::net::if_::if_nametoindex;
@@ -133,6 +134,22 @@ struct Fate {
     refusal: Option<Refusal>,
 }
 
+/// The kernel enters the routes of new IPv6 addresses a little later; a busy one, after the rules are listed.
+fn await_addresses6() -> Result<(), String> {
+    let until = Instant::now() + Duration::from_secs(20);
+    let own = ADDRESSES6.lines().filter_map(|line| line.strip_prefix("addr add ")?.split('/').next());
+    loop {
+        let table = tool("ip", &["-6", "route", "show", "table", "local"], "")?;
+        let table = String::from_utf8_lossy(&table);
+        let missing = own.clone().find(|own| !table.lines().any(|line| line.starts_with(&format!("local {own} "))));
+        match missing {
+            None => return Ok(()),
+            Some(own) if Instant::now() > until => return Err(format!("{own} never became an address: {table}")),
+            Some(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
 impl Lab {
     /// Builds the host in the calling thread's namespace.
     pub(crate) fn build() -> Result<Self, String> {
@@ -146,6 +163,7 @@ impl Lab {
         }
         tool("ip", &["-batch", "-"], ADDRESSES)?;
         tool("ip", &["-6", "-batch", "-"], ADDRESSES6)?;
+        await_addresses6()?;
         let (log, netlink) = (Log::open()?, Netlink::open()?);
         let mut lab = Self { indices, devices, senders: BTreeMap::new(), log, netlink, tag: 0 };
         lab.settle()?;
