@@ -374,6 +374,22 @@ fn suppressed(rule: &RoutingRule, found: &Found<'_>) -> bool {
     !is_end(found.kind) && rule.suppress_prefix_length.is_some_and(|longest| length <= longest)
 }
 
+/// The kernel's number of a route's type, `RTN_*` (rtnetlink(7)); `throw` is no answer.
+#[must_use]
+pub fn route_type(kind: RouteKind) -> Option<u8> {
+    Some(match kind {
+        RouteKind::Unicast => 1,
+        RouteKind::Local => 2,
+        RouteKind::Broadcast => 3,
+        RouteKind::Anycast => 4,
+        RouteKind::Multicast => 5,
+        RouteKind::Blackhole => 6,
+        RouteKind::Unreachable => 7,
+        RouteKind::Prohibit => 8,
+        RouteKind::Throw => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

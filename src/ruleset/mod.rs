@@ -32,7 +32,7 @@ pub use expr::{
 pub use expr::{asks_counters, asks_exceptions, interface_interval, interface_number};
 pub use nft_words::place::{Part, Place, place_of};
 pub use query::without_comments;
-pub use set::{Data, ElementExtra, Elements, Interval, Set, SetKind};
+pub use set::{CreateOptions, Data, ElementExtra, Elements, Interval, Set, SetKind};
 
 use crate::packet::{Family, Hook};
 

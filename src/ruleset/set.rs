@@ -212,3 +212,36 @@ pub struct Set {
     /// Line of its declaration, 1-based; 0 when the source has no lines.
     pub line: u32,
 }
+
+/// What the `create` line of an ipset says about keys (ipset(8)).
+#[derive(Clone, Copy, Debug)]
+pub struct CreateOptions<'s>(pub &'s str);
+
+impl<'s> CreateOptions<'s> {
+    fn option(self, name: &str) -> Option<&'s str> {
+        let mut words = self.0.split_ascii_whitespace();
+        words.by_ref().find(|word| *word == name)?;
+        words.next()
+    }
+
+    /// A numeric option, decimal or hexadecimal; `None` when it cannot be read.
+    #[must_use]
+    pub fn number(self, name: &str, default: u128) -> Option<u128> {
+        let Some(text) = self.option(name) else { return Some(default) };
+        match text.strip_prefix("0x") {
+            Some(hex) => u128::from_str_radix(hex, 16).ok(),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// What `netmask` leaves of an address of `width` bits; `None` when a mask cannot be read.
+    #[must_use]
+    pub fn address_mask(self, width: u32) -> Option<u128> {
+        if self.option("bitmask").is_some() {
+            return None;
+        }
+        let length = u32::try_from(self.number("netmask", width.into())?).ok()?.min(width);
+        let ones = |bits: u32| u128::MAX.checked_shr(128 - bits).unwrap_or(0);
+        Some(ones(width) & !ones(width - length))
+    }
+}

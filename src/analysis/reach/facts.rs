@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::analysis::devices::{Device, Devices, custom_routing4};
-use crate::analysis::route::{RouteQuery, Routed, Router};
+use crate::analysis::route::{RouteQuery, Routed, Router, route_type};
 use crate::host::{Host, RouteKind};
 use crate::packet::{Family, Hook, Prefix};
 use crate::ruleset::{FibResult, Interval, interface_number};
@@ -199,7 +199,7 @@ impl<'a> HostFacts<'a> {
         };
         let device = device.filter(|device| *device != 0);
         if fib.result == FibResult::Type {
-            return self.router.address_type(wanted, device).and_then(route_type);
+            return self.router.address_type(wanted, device).and_then(route_type).map(u128::from);
         }
         let lo = interface_number(b"lo");
         // on loopback the answer is the interface itself; at input older kernels look the route up all the same
@@ -256,19 +256,4 @@ impl Facts for HostFacts<'_> {
             _ => None,
         }
     }
-}
-
-/// `RTN_*`.
-fn route_type(kind: RouteKind) -> Option<u128> {
-    Some(match kind {
-        RouteKind::Unicast => 1,
-        RouteKind::Local => 2,
-        RouteKind::Broadcast => 3,
-        RouteKind::Anycast => 4,
-        RouteKind::Multicast => 5,
-        RouteKind::Blackhole => 6,
-        RouteKind::Unreachable => 7,
-        RouteKind::Prohibit => 8,
-        RouteKind::Throw => return None,
-    })
 }

@@ -2,7 +2,7 @@
 
 use super::state::{Ct, State, Value, address};
 use super::{Engine, Hidden};
-use crate::analysis::route::RouteQuery;
+use crate::analysis::route::{RouteQuery, Routed, route_type};
 use crate::host::RouteKind;
 use crate::packet::{CtDirection, CtState, Direction, Family, Hook, Packet, Protocol, Tuple, address_bits};
 use crate::ruleset::{Backend, FibField, FibResult, Field, interface_number};
@@ -329,13 +329,13 @@ impl View<'_, '_> {
         };
         let routed = self.engine.router.lookup(&query);
         let found = match routed {
-            crate::analysis::route::Routed::Route { kind: RouteKind::Unicast, .. } => match routed.device_number() {
+            Routed::Route { kind: RouteKind::Unicast, .. } => match routed.device_number() {
                 Some(found) => device.is_none_or(|device| device == found).then_some(found),
                 None => return Value::Unknown(0),
             },
             // a local address answers nothing in IPv4; in IPv6 it depends on the kernel
-            crate::analysis::route::Routed::Route { .. } if self.v6() => return Value::Unknown(0),
-            crate::analysis::route::Routed::Unknown => return Value::Unknown(0),
+            Routed::Route { .. } if self.v6() => return Value::Unknown(0),
+            Routed::Unknown => return Value::Unknown(0),
             _ => None,
         };
         match fib.result {
@@ -347,19 +347,4 @@ impl View<'_, '_> {
 
 fn reply(tuple: Option<Tuple>, part: impl Fn(Tuple) -> Option<u128>) -> Value {
     Value::from_option(tuple.and_then(part))
-}
-
-/// `RTN_*`.
-fn route_type(kind: RouteKind) -> Option<u8> {
-    Some(match kind {
-        RouteKind::Unicast => 1,
-        RouteKind::Local => 2,
-        RouteKind::Broadcast => 3,
-        RouteKind::Anycast => 4,
-        RouteKind::Multicast => 5,
-        RouteKind::Blackhole => 6,
-        RouteKind::Unreachable => 7,
-        RouteKind::Prohibit => 8,
-        RouteKind::Throw => return None,
-    })
 }

@@ -4,7 +4,9 @@ use super::eval::{Eval, Keys, Reason};
 use super::index::Found;
 use super::state::Value;
 use crate::packet::{Family, Protocol};
-use crate::ruleset::{Elements, Field, Interval, Name, Set, SetDirection, SetKind, asks_counters, asks_exceptions};
+use crate::ruleset::{
+    CreateOptions, Elements, Field, Interval, Name, Set, SetDirection, SetKind, asks_counters, asks_exceptions,
+};
 
 /// list:set holds sets that are no lists; deeper nesting is not a kernel's.
 pub(super) const MAX_LISTS: u32 = 2;
@@ -44,9 +46,9 @@ impl<'e> Eval<'e, '_> {
             return Ok(false);
         }
         let mut keys = Keys::new();
-        let traits = Traits { create };
+        let create = CreateOptions(create);
         for (part, direction) in parts.split(',').zip(directions) {
-            if !self.dimension(part, *direction, &traits, &mut keys) {
+            if !self.dimension(part, *direction, create, &mut keys) {
                 return open(Reason::Shape);
             }
         }
@@ -94,14 +96,16 @@ impl<'e> Eval<'e, '_> {
     }
 
     /// Adds what `part` (`ip`, `net`, `port`, …) takes from the packet; `false` when hepguard does not know the part.
-    fn dimension(&mut self, part: &str, direction: SetDirection, traits: &Traits<'_>, keys: &mut Keys) -> bool {
+    fn dimension(&mut self, part: &str, direction: SetDirection, create: CreateOptions<'_>, keys: &mut Keys) -> bool {
         let view = self.view;
         let flow = &view.state.flow;
         let source = direction == SetDirection::Src;
         match part {
             "ip" | "net" => {
                 let address = if source { flow.src } else { flow.dst };
-                let Some(mask) = traits.address_mask(view.packet.dst.is_ipv6()) else { return false };
+                let Some(mask) = create.address_mask(if view.packet.dst.is_ipv6() { 128 } else { 32 }) else {
+                    return false;
+                };
                 keys.push(address.map(|address| address & mask));
             }
             "port" => {
@@ -113,7 +117,7 @@ impl<'e> Eval<'e, '_> {
                 keys.push(if interface == Value::Known(0) { Value::Missing } else { interface });
             }
             "mark" => {
-                let Some(mask) = traits.number("markmask", 0xffff_ffff) else { return false };
+                let Some(mask) = create.number("markmask", 0xffff_ffff) else { return false };
                 keys.push(flow.mark.map(|mark| mark & mask));
             }
             "mac" => {
@@ -132,39 +136,6 @@ fn outdone(elements: &Elements, at: usize, key: &[Option<u128>]) -> bool {
     let (Some(found), Some(Some(value))) = (elements.key(at).and_then(first), key.first()) else { return false };
     let narrower = |other: Interval| other.contains(*value) && other.high - other.low < found.high - found.low;
     elements.keys().filter_map(first).any(narrower)
-}
-
-/// What the `create` line says about keys.
-struct Traits<'s> {
-    create: &'s str,
-}
-
-impl Traits<'_> {
-    fn option(&self, name: &str) -> Option<&str> {
-        let mut words = self.create.split_ascii_whitespace();
-        words.by_ref().find(|word| *word == name)?;
-        words.next()
-    }
-
-    /// A numeric option, decimal or hexadecimal; `None` when it cannot be read.
-    fn number(&self, name: &str, default: u128) -> Option<u128> {
-        let Some(text) = self.option(name) else { return Some(default) };
-        match text.strip_prefix("0x") {
-            Some(hex) => u128::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        }
-    }
-
-    /// What `netmask` leaves of an address; `None` when a mask cannot be read.
-    fn address_mask(&self, v6: bool) -> Option<u128> {
-        if self.option("bitmask").is_some() {
-            return None;
-        }
-        let width: u128 = if v6 { 128 } else { 32 };
-        let length = self.number("netmask", width)?.min(width);
-        let free = u32::try_from(width - length).ok()?;
-        Some(u128::MAX.checked_shl(free).unwrap_or(0))
-    }
 }
 
 /// The port; ICMP's type and code take its place, other protocols have 0.

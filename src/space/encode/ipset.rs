@@ -7,7 +7,8 @@ use super::value::{Number, Truth, Value};
 use super::{Encoder, Eval};
 use crate::packet::{Family, Protocol};
 use crate::ruleset::{
-    Elements, Field, Interval, Name, Set as NamedSet, SetDirection, SetKind, asks_counters, asks_exceptions,
+    CreateOptions, Elements, Field, Interval, Name, Set as NamedSet, SetDirection, SetKind, asks_counters,
+    asks_exceptions,
 };
 use crate::space::bdd::{Built, Set};
 use crate::space::header::Binding;
@@ -15,38 +16,6 @@ use crate::space::ranges::mask;
 
 /// list:set holds sets that are no lists; deeper nesting is not a kernel's.
 const MAX_LISTS: u32 = 2;
-
-/// What the `create` line says about keys.
-struct Create<'s> {
-    parts: &'s str,
-    options: &'s str,
-}
-
-impl Create<'_> {
-    fn option(&self, name: &str) -> Option<&str> {
-        let mut words = self.options.split_ascii_whitespace();
-        words.by_ref().find(|word| *word == name)?;
-        words.next()
-    }
-
-    /// A numeric option, decimal or hexadecimal; `None` when it cannot be read.
-    fn number(&self, name: &str, default: u128) -> Option<u128> {
-        let Some(text) = self.option(name) else { return Some(default) };
-        match text.strip_prefix("0x") {
-            Some(hex) => u128::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        }
-    }
-
-    /// What `netmask` leaves of an address; `None` when a mask cannot be read.
-    fn address_mask(&self, width: u32) -> Option<u128> {
-        if self.option("bitmask").is_some() {
-            return None;
-        }
-        let length = u32::try_from(self.number("netmask", width.into())?).ok()?.min(width);
-        Some(mask(width) & !mask(width - length))
-    }
-}
 
 impl<'r> Eval<'_, 'r> {
     /// Whether packets are in the ipset; `options` ask for counters of the entry, which nobody knows.
@@ -77,10 +46,10 @@ impl<'r> Eval<'_, 'r> {
         if parts.split(',').count() > directions.len() || other_family || (only_ipv4 && family != Family::Ipv4) {
             return Ok(Truth::NO);
         }
-        let create = Create { parts, options: create };
+        let create = CreateOptions(create);
         let mut keys = Vec::new();
         for (part, direction) in parts.split(',').zip(directions) {
-            if !self.dimension(part, *direction, &create, &mut keys)? {
+            if !self.dimension(part, *direction, create, &mut keys)? {
                 return Ok(Truth::OPEN);
             }
         }
@@ -88,8 +57,8 @@ impl<'r> Eval<'_, 'r> {
         if keys.len() != set.elements.dimensions() {
             return Truth::OPEN.and(&mut self.encoder.bdd, Truth::exactly(!missing));
         }
-        let exceptions = create.parts.contains("net") && asks_exceptions(options);
-        let mut inside = self.members(set, &create, &keys, exceptions)?;
+        let exceptions = parts.contains("net") && asks_exceptions(options);
+        let mut inside = self.members(set, parts, &keys, exceptions)?;
         if asks_counters(options) {
             inside.certain = Set::NONE;
         }
@@ -123,10 +92,10 @@ impl<'r> Eval<'_, 'r> {
     }
 
     /// Whether `keys` are in the set, or, when asked so, whether an exception takes them out of it.
-    fn members(&mut self, set: &'r NamedSet, create: &Create<'_>, keys: &[Value], exceptions: bool) -> Built<Truth> {
+    fn members(&mut self, set: &'r NamedSet, parts: &str, keys: &[Value], exceptions: bool) -> Built<Truth> {
         let elements = &set.elements;
         let excepted = (0..elements.len()).any(|at| elements.extra(at).is_some_and(|extra| extra.nomatch));
-        let covering = if create.parts == "net,iface" { 1 } else { keys.len() };
+        let covering = if parts == "net,iface" { 1 } else { keys.len() };
         if exceptions {
             return self.encoder.layered(elements, keys, covering, true);
         }
@@ -141,7 +110,7 @@ impl<'r> Eval<'_, 'r> {
         &mut self,
         part: &str,
         direction: SetDirection,
-        create: &Create<'_>,
+        create: CreateOptions<'_>,
         keys: &mut Vec<Value>,
     ) -> Built<bool> {
         let header = self.header;
