@@ -6,4 +6,7 @@ pub mod hash;
 pub mod integrity;
 pub mod names;
 pub mod render;
+pub mod resources;
+pub mod selector;
 pub mod spelling;
+mod yaml;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::params::param;
 use super::ports::parse_net;
 use super::value::Kind;
-use super::yaml::{self, Node, Value};
 use super::{Assignment, Broken, Loaded, Outcome, Place, Remark, Source};
+use crate::calico::yaml::{self, Node, Value};
 use crate::diagnostic::{Diagnostic, Level, MAX_DIAGNOSTICS};
 
 /// What the exported resources say.
@@ -91,7 +91,7 @@ fn collect(
         "FelixConfiguration" => {
             *given = true;
             let annotations = metadata.and_then(|m| m.get("annotations")).map(Node::entries).unwrap_or_default();
-            let spec = root.get("spec").cloned().unwrap_or(Node { line: root.line, value: Value::Null });
+            let spec = root.get("spec").cloned().unwrap_or(Node::null(root.line));
             let resource = Resource {
                 name: field("name"),
                 created: field("creationTimestamp"),
@@ -101,7 +101,7 @@ fn collect(
                     .collect(),
                 selector: spec.get("nodeSelector").and_then(Node::text).map(str::to_owned),
                 place: Place { file: Arc::clone(file), line: root.line.saturating_add(offset) },
-                spec: moved(spec, offset),
+                spec: spec.moved(offset),
             };
             resources.insert(resource.name.clone(), resource);
         }
@@ -114,20 +114,17 @@ fn collect(
     }
 }
 
-/// `node` with the lines of its whole file.
-fn moved(mut node: Node, offset: u32) -> Node {
-    node.line = node.line.saturating_add(offset);
-    node.value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(|item| moved(item, offset)).collect()),
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, line, value)| (key, line.saturating_add(offset), moved(value, offset)))
-                .collect(),
-        ),
-        scalar => scalar,
-    };
-    node
+/// The raw settings of one FelixConfiguration, whichever hosts it is for. Lines are those of `root`.
+pub(in crate::calico) fn one(root: &Node, file: &Arc<str>) -> Loaded {
+    let mut resources = BTreeMap::new();
+    collect(root, file, 0, 0, &mut false, &mut resources, &mut BTreeMap::new());
+    let mut loaded = Loaded::default();
+    for resource in resources.into_values() {
+        let per_host = resource.name.starts_with("node.");
+        loaded
+            .extend(assignments(&resource, if per_host { Source::DatastorePerHost } else { Source::DatastoreGlobal }));
+    }
+    loaded
 }
 
 /// Which resources apply to the host.

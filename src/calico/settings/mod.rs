@@ -13,7 +13,6 @@ pub mod process;
 pub mod sources;
 pub mod unit;
 pub mod value;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
