@@ -146,6 +146,12 @@ pub fn sha224_base64(text: &str) -> String {
     base64(&digest)
 }
 
+/// URL-safe base64 without padding of SHA3-224 of `text`: the raw material of the names of policy groups.
+#[must_use]
+pub fn sha3_224_base64(text: &str) -> String {
+    base64(&super::keccak::sha3_224(text.as_bytes()))
+}
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 fn base64(bytes: &[u8]) -> String {
@@ -183,6 +189,20 @@ mod tests {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
         assert_eq!(base64(&[0xfb, 0xff]), "-_8");
+    }
+
+    #[test]
+    fn sha3_is_fips_202() {
+        let mut texts =
+            vec![("", "a04DQjZn27c7bhVFTw6xq9RZf5obB44_W1prxw"), ("abc", "5kKCTD-M8krQkjTufTx2b8mjpRaNDJStc7Rv3w")];
+        // around one block of 144 bytes
+        let long = "x".repeat(145);
+        texts.push((&long[..143], "voqz7S4Bum3U5dAVWipR4fCescSk6pWzyNkP1g"));
+        texts.push((&long[..144], "dLIGksxp2FvEG19sRohRXpf91zKOwthUx32tjQ"));
+        texts.push((&long, "d5OecZ-0yMsDX_b6PunT9pgjbyifslrhL_7TPQ"));
+        for (text, hash) in texts {
+            assert_eq!(sha3_224_base64(text), hash, "{} bytes", text.len());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod failsafe;
 pub mod settings;
 pub mod hash;
 pub mod integrity;
+mod keccak;
 pub mod names;
 pub mod render;
 pub mod resources;

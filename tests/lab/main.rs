@@ -44,7 +44,7 @@ impl World {
 
 fn policy(tier: &str, name: &str, ingress: Vec<PolicyRule>, egress: Vec<PolicyRule>) -> Policy {
     let name = PolicyName { kind: "GlobalNetworkPolicy".to_owned(), namespace: None, name: name.to_owned() };
-    Policy { name, tier: tier.to_owned(), ingress, egress }
+    Policy { name, tier: tier.to_owned(), selector: None, staged: false, ingress, egress }
 }
 
 fn rule(action: Action, protocol: Option<&str>, selector: Option<&str>, ports: &[u16]) -> PolicyRule {

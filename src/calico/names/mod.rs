@@ -5,7 +5,7 @@ mod units;
 
 pub use meaning::{Action, Direction, Meaning, Meanings, meaning};
 
-use super::hash::{sha224_base64, sha256_base64};
+use super::hash::{sha3_224_base64, sha224_base64, sha256_base64};
 use crate::packet::Family;
 
 /// Longest chain name in iptables mode, in bytes.
@@ -23,14 +23,47 @@ pub const MAX_NFLOG_PREFIX: usize = 63;
 /// How policies are named in chains and log prefixes; changes with Felix's version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Generation {
-    /// Up to 3.28: the backend name alone, `default.allow-ssh`; no drop mark.
-    UpTo328,
-    /// 3.29: `<tier>/<name>`, names cut to 28 bytes in nft mode as well; no drop mark.
+    /// Up to 3.27: the backend name alone, `default.allow-ssh`; no groups of policies, no drop mark.
+    UpTo327,
+    /// 3.28: the same names; policies with one selector are grouped.
+    V328,
+    /// 3.29: tiers; `<tier>/<name>`, policy names cut to 28 bytes in nft mode as well; no drop mark.
     V329,
     /// 3.30 and 3.31: `<tier>/<name>`; drop mark.
     V330,
     /// From 3.32 on: `<kind>/[<namespace>/]<name>`.
     From332,
+}
+
+impl Generation {
+    /// Every family, newest first.
+    pub const ALL: [Self; 5] = [Self::From332, Self::V330, Self::V329, Self::V328, Self::UpTo327];
+
+    /// The family of a version such as `v3.29.1`, `3.33.0-0.dev`. Versions before 3 are of the first.
+    #[must_use]
+    pub fn of_version(version: &str) -> Option<Self> {
+        let mut parts = version.trim().trim_start_matches('v').split(['.', '-', '+']);
+        let (major, minor): (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(match (major, minor) {
+            (..3, _) | (3, ..=27) => Self::UpTo327,
+            (3, 28) => Self::V328,
+            (3, 29) => Self::V329,
+            (3, 30 | 31) => Self::V330,
+            _ => Self::From332,
+        })
+    }
+
+    /// The versions, for people.
+    #[must_use]
+    pub fn versions(self) -> &'static str {
+        match self {
+            Self::UpTo327 => "up to 3.27",
+            Self::V328 => "3.28",
+            Self::V329 => "3.29",
+            Self::V330 => "3.30 or 3.31",
+            Self::From332 => "3.32 or newer",
+        }
+    }
 }
 
 /// A policy, as its author names it.
@@ -61,18 +94,30 @@ pub fn short_kind(kind: &str) -> &str {
 }
 
 impl PolicyName {
+    /// Name behind its namespace.
+    #[must_use]
+    pub fn full(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Felix's identifier of the policy.
     #[must_use]
     pub fn id(&self, generation: Generation, tier: &str) -> String {
-        let full = match &self.namespace {
-            Some(namespace) => format!("{namespace}/{}", self.name),
-            None => self.name.clone(),
-        };
+        let full = self.full();
         match generation {
-            Generation::UpTo328 => full,
+            Generation::UpTo327 | Generation::V328 => full,
             Generation::V329 | Generation::V330 => format!("{tier}/{full}"),
             Generation::From332 => format!("{}/{full}", short_kind(&self.kind)),
         }
+    }
+
+    /// What log prefixes say of it: up to 3.31 its name without the tier.
+    #[must_use]
+    pub fn log_id(&self, generation: Generation, tier: &str) -> String {
+        if generation == Generation::From332 { self.id(generation, tier) } else { self.full() }
     }
 
     /// The comment on the first rule of the policy's chain.
@@ -80,10 +125,7 @@ impl PolicyName {
     pub fn comment(&self, generation: Generation, ingress: bool) -> String {
         let kind = if generation == Generation::From332 { self.kind.as_str() } else { "Policy" };
         let direction = if ingress { "ingress" } else { "egress" };
-        match &self.namespace {
-            Some(namespace) => format!("{kind} {namespace}/{} {direction}", self.name),
-            None => format!("{kind} {} {direction}", self.name),
-        }
+        format!("{kind} {} {direction}", self.full())
     }
 }
 
@@ -103,7 +145,66 @@ pub fn chain_name(prefix: &str, id: &str, max: usize) -> String {
 /// The name of the IP set that holds what a selector selects, from the selector's canonical text.
 #[must_use]
 pub fn selector_set_name(canonical: &str, family: Family) -> String {
-    set_name(&format!("s:{}", sha224_base64(&format!("s:{canonical}"))), family)
+    set_name(&selector_set_id(canonical), family)
+}
+
+/// Felix's identifier of the set of what a selector selects.
+#[must_use]
+pub fn selector_set_id(canonical: &str) -> String {
+    unique_id("s", canonical)
+}
+
+/// Felix's identifier of the set of addresses and ports that endpoints call `port`. `protocol` is the rule's, in lower case;
+/// without one any. Only TCP, UDP and SCTP have ports: any other protocol is taken for TCP.
+#[must_use]
+pub fn named_port_set_id(canonical: &str, protocol: Option<&str>, port: &str) -> String {
+    let protocol = match protocol {
+        None => "any",
+        Some("udp" | "17") => "udp",
+        Some("sctp" | "132") => "sctp",
+        Some(_) => "tcp",
+    };
+    unique_id("n", &format!("{},{protocol},{port}", selector_set_id(canonical)))
+}
+
+/// Felix's identifier of a service's set: of its addresses and ports (destinations), or of its addresses alone (sources).
+#[must_use]
+pub fn service_set_id(namespace: &str, name: &str, with_ports: bool) -> String {
+    unique_id(if with_ports { "svc" } else { "svcnoport" }, &format!("{namespace}/{name}"))
+}
+
+fn unique_id(prefix: &str, content: &str) -> String {
+    format!("{prefix}:{}", sha224_base64(&format!("{prefix}:{content}")))
+}
+
+/// The name of the chain of a group of policies: those that follow each other in a tier and have one selector, as written.
+/// `members` are Felix's names of all of them, staged ones included.
+#[must_use]
+pub fn group_chain(
+    generation: Generation,
+    tier: &str,
+    selector: &str,
+    direction: Direction,
+    members: &[&PolicyName],
+) -> String {
+    let mut lines = Vec::new();
+    if generation < Generation::From332 {
+        lines.push(tier.to_owned());
+    }
+    lines.push(selector.to_owned());
+    lines.push(if direction == Direction::In { "inbound" } else { "outbound" }.to_owned());
+    lines.push(members.len().to_string());
+    lines.extend(members.iter().map(|member| match generation {
+        Generation::From332 => {
+            let namespace = member.namespace.as_deref().unwrap_or_default();
+            format!("{{Name: {}, Namespace: {namespace}, Kind: {}}}", member.name, member.kind)
+        }
+        _ => member.full(),
+    }));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let prefix = if direction == Direction::In { "cali-gi-" } else { "cali-go-" };
+    let hash = sha3_224_base64(&text);
+    format!("{prefix}{}", hash.get(..MAX_IPTABLES_CHAIN - prefix.len()).unwrap_or(&hash))
 }
 
 /// The name of the IP set with this id (`this-host`, `s:…`), in iptables mode.
@@ -268,7 +369,7 @@ mod tests {
     #[test]
     fn ids_and_comments_of_each_generation() {
         let policy = gnp("default.allow-ssh");
-        assert_eq!(policy.id(Generation::UpTo328, "default"), "default.allow-ssh");
+        assert_eq!(policy.id(Generation::V328, "default"), "default.allow-ssh");
         assert_eq!(policy.id(Generation::V330, "default"), "default/default.allow-ssh");
         assert_eq!(policy.comment(Generation::V330, true), "Policy default.allow-ssh ingress");
         let np =
@@ -283,6 +384,35 @@ mod tests {
         assert_eq!(selector_set_name("role == \"bastion\"", Family::Ipv4), "cali40s:M6pEbt8MIjuTGua4u9Rnchx");
         assert_eq!(nft_set_name("cali40s:5y5I"), "cali40s-5y5I");
         assert_eq!(set_name("this-host", Family::Ipv6), "cali60this-host");
+    }
+
+    #[test]
+    fn a_real_listing_names_the_policy_and_the_selector_of_its_lab() {
+        // Calico Enterprise of 2022: `/` behind the tier, as in 3.29 to 3.31
+        let policy = PolicyName {
+            kind: "NetworkPolicy".to_owned(),
+            namespace: Some("hipstershop".to_owned()),
+            name: "app-hipstershop.checkoutservice".to_owned(),
+        };
+        let id = policy.id(Generation::V330, "app-hipstershop");
+        assert_eq!(chain_name("cali-pi-", &id, MAX_IPTABLES_CHAIN), "cali-pi-_sQdl6e7ekf9DS2UYNem");
+        assert_eq!(policy.log_id(Generation::V330, "app-hipstershop"), "hipstershop/app-hipstershop.checkoutservice");
+        let selector = "(projectcalico.org/namespace == \"hipstershop\" && app == \"frontend\")";
+        assert_eq!(selector_set_name(selector, Family::Ipv4), "cali40s:_DJYf5MR3V3B4fL2YDPlFn7");
+    }
+
+    #[test]
+    fn version_families() {
+        for (version, generation) in [
+            ("v3.26.4", Generation::UpTo327),
+            ("3.28.0", Generation::V328),
+            ("v3.29.1-8-gabc", Generation::V329),
+            ("v3.31.7", Generation::V330),
+            ("v3.34.0-0.dev", Generation::From332),
+        ] {
+            assert_eq!(Generation::of_version(version), Some(generation), "{version}");
+        }
+        assert_eq!(Generation::of_version("unknown"), None);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::policy::policy_chain;
+use super::group::{Group, groups};
+use super::policy::{policy_chain, profile_chain};
 use super::rule::{Criterion, FelixRule, RuleAction};
-use super::{HostEndpoint, Input, RenderedTable, TierPolicies};
-use crate::calico::names::{Direction, MAX_IPTABLES_CHAIN, WILDCARD_ENDPOINT, chain_name, nflog_prefix};
+use super::{HostEndpoint, Input, RenderedTable, Settings, TierPolicies};
+use crate::calico::names::{Direction, Generation, WILDCARD_ENDPOINT, chain_name, nflog_prefix};
 
 /// What an endpoint's chain is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,10 +61,10 @@ pub(super) fn add(table: &mut RenderedTable, input: &Input) {
         let members: Vec<&HostEndpoint> =
             input.endpoints.iter().filter(|endpoint| takes_part(endpoint, variety)).collect();
         for endpoint in &members {
-            let name = endpoint_chain(variety.prefix, endpoint);
+            let name = endpoint_chain(variety.prefix, endpoint.interface.as_deref(), &input.settings);
             table.chains.insert(name, endpoint_rules(endpoint, variety, input));
         }
-        add_dispatch(table, variety, &members, &input.settings.workload_prefixes);
+        add_dispatch(table, variety, &members, &input.settings);
     }
 }
 
@@ -92,31 +93,33 @@ fn takes_part(endpoint: &HostEndpoint, variety: &Variety) -> bool {
     }
 }
 
-fn endpoint_chain(prefix: &str, endpoint: &HostEndpoint) -> String {
-    chain_name(prefix, endpoint.interface.as_deref().unwrap_or(WILDCARD_ENDPOINT), MAX_IPTABLES_CHAIN)
+/// Name of an endpoint's chain; `prefix` is `cali-fh-` or one of its kin, `None` the wildcard endpoint.
+#[must_use]
+pub fn endpoint_chain(prefix: &str, interface: Option<&str>, settings: &Settings) -> String {
+    chain_name(prefix, interface.unwrap_or(WILDCARD_ENDPOINT), settings.longest_chain())
 }
 
 /// The tree that finds an endpoint's chain: names that share a letter behind the common prefix share a child chain.
-fn add_dispatch(table: &mut RenderedTable, variety: &Variety, members: &[&HostEndpoint], workload_prefixes: &[String]) {
+fn add_dispatch(table: &mut RenderedTable, variety: &Variety, members: &[&HostEndpoint], settings: &Settings) {
     let matches = |name: String| match variety.direction {
         Direction::In => Criterion::InInterface(name),
         Direction::Out => Criterion::OutInterface(name),
     };
     let mut end = Vec::new();
-    if let Some(wildcard) = members.iter().find(|endpoint| endpoint.interface.is_none()) {
+    if members.iter().any(|endpoint| endpoint.interface.is_none()) {
         if table.name == "mangle" && variety.direction == Direction::Out {
-            end.extend(workload_prefixes.iter().map(|prefix| {
+            end.extend(settings.workload_prefixes.iter().map(|prefix| {
                 FelixRule::new(vec![matches(format!("{prefix}*"))], RuleAction::Return)
                     .comment("Skip egress WHEP policy for traffic to local workload")
             }));
         }
-        end.push(FelixRule::always(RuleAction::Goto(endpoint_chain(variety.prefix, wildcard))));
+        end.push(FelixRule::always(RuleAction::Goto(endpoint_chain(variety.prefix, None, settings))));
     }
     let mut names: Vec<&str> = members.iter().filter_map(|endpoint| endpoint.interface.as_deref()).collect();
     names.sort_unstable();
     names.dedup();
     let leaf = |name: &str| {
-        let target = chain_name(variety.prefix, name, MAX_IPTABLES_CHAIN);
+        let target = endpoint_chain(variety.prefix, Some(name), settings);
         FelixRule::new(vec![matches(name.to_owned())], RuleAction::Goto(target))
     };
     let common = common_prefix(&names);
@@ -171,11 +174,15 @@ fn endpoint_rules(endpoint: &HostEndpoint, variety: &Variety, input: &Input) -> 
         let list = if variety.direction == Direction::In { "cali-failsafe-in" } else { "cali-failsafe-out" };
         rules.push(FelixRule::always(RuleAction::Jump(list.to_owned())));
     }
-    rules.push(FelixRule::always(RuleAction::ClearMark(marks.accept | marks.pass)));
+    let pass = if settings.generation == Generation::UpTo327 { 0 } else { marks.pass };
+    rules.push(FelixRule::always(RuleAction::ClearMark(marks.accept | pass)));
     for tier in tiers {
         add_tier(&mut rules, tier, variety, input);
     }
-    if tiers.is_empty() && variety.kind == Kind::Forward {
+    // before tiers, each direction was looked at by itself
+    let by_direction = settings.generation <= Generation::V328;
+    let none = |tier: &TierPolicies| by_direction && of_direction(tier, variety).is_empty();
+    if tiers.iter().all(none) && variety.kind == Kind::Forward {
         rules.push(FelixRule::always(RuleAction::SetMark(marks.accept)).comment("Allow forwarded traffic by default"));
         rules.push(FelixRule::always(RuleAction::Return).comment("Return for accepted forward traffic"));
     }
@@ -185,8 +192,12 @@ fn endpoint_rules(endpoint: &HostEndpoint, variety: &Variety, input: &Input) -> 
     rules
 }
 
-fn nflog(direction: Direction, prefix: &str) -> RuleAction {
-    RuleAction::Nflog { group: nflog_group(direction), prefix: nflog_prefix(prefix) }
+fn nflog(settings: &Settings, direction: Direction, prefix: &str) -> RuleAction {
+    settings.nflog(nflog_group(direction), nflog_prefix(prefix))
+}
+
+fn of_direction<'t>(tier: &'t TierPolicies, variety: &Variety) -> &'t [usize] {
+    if variety.direction == Direction::In { &tier.ingress } else { &tier.egress }
 }
 
 /// Listener group of a direction.
@@ -208,14 +219,19 @@ pub(super) fn letter(direction: Direction) -> char {
 fn add_tier(rules: &mut Vec<FelixRule>, tier: &TierPolicies, variety: &Variety, input: &Input) {
     let settings = &input.settings;
     let marks = settings.marks;
-    let policies = if variety.direction == Direction::In { &tier.ingress } else { &tier.egress };
+    let policies = of_direction(tier, variety);
     if policies.is_empty() {
         return;
     }
+    let start = match settings.generation {
+        Generation::UpTo327 => Some("Start of policies".to_owned()),
+        Generation::V328 => None,
+        _ => Some(format!("Start of tier {}", tier.tier)),
+    };
+    rules.extend(start.map(|text| FelixRule::always(RuleAction::ClearMark(marks.pass)).comment(text)));
     let undecided = || vec![Criterion::MarkClear(marks.pass)];
-    rules.push(FelixRule::always(RuleAction::ClearMark(marks.pass)).comment(format!("Start of tier {}", tier.tier)));
-    for policy in policies.iter().filter_map(|index| input.policies.get(*index)) {
-        let chain = policy_chain(policy, variety.direction, settings.generation);
+    let groups = groups(&tier.tier, policies, variety.direction, input);
+    for chain in groups.iter().flat_map(|group| called(group, variety.direction, settings)) {
         rules.push(FelixRule::new(undecided(), RuleAction::Jump(chain)));
         let accepted = || vec![Criterion::MarkSet(marks.accept)];
         if variety.kind == Kind::Untracked {
@@ -226,28 +242,40 @@ fn add_tier(rules: &mut Vec<FelixRule>, tier: &TierPolicies, variety: &Variety, 
     if !matches!(variety.kind, Kind::Normal | Kind::Forward) {
         return;
     }
-    let direction = letter(variety.direction);
-    let ending = if tier.default_pass { 'P' } else { 'D' };
+    let denies = !tier.default_pass && groups.iter().any(|group| group.enforced().next().is_some());
     if settings.flow_logs {
+        let (ending, direction) = (if denies { 'D' } else { 'P' }, letter(variety.direction));
         let prefix = format!("{ending}P{direction}|{}", tier.tier);
-        rules.push(FelixRule::new(undecided(), nflog(variety.direction, &prefix)));
+        rules.push(FelixRule::new(undecided(), nflog(settings, variety.direction, &prefix)));
     }
-    if !tier.default_pass {
-        let text = format!("End of tier {}. {} if no policies passed packet", tier.tier, settings.deny.word());
-        rules.push(FelixRule::new(undecided(), settings.deny.rule()).comment(text));
+    if denies {
+        let end = format!("{} if no policies passed packet", settings.deny.word());
+        let end = match settings.generation {
+            Generation::V330 | Generation::From332 => format!("End of tier {}. {end}", tier.tier),
+            _ => end,
+        };
+        rules.push(FelixRule::new(undecided(), settings.deny.rule()).comment(end));
+    }
+}
+
+/// The chains that an endpoint's chain calls for a group: the group's own, or those of its few members.
+fn called(group: &Group<'_>, direction: Direction, settings: &Settings) -> Vec<String> {
+    match &group.chain {
+        Some(chain) => vec![chain.clone()],
+        None => group.enforced().map(|policy| policy_chain(policy, direction, settings)).collect(),
     }
 }
 
 fn add_profiles(rules: &mut Vec<FelixRule>, endpoint: &HostEndpoint, variety: &Variety, input: &Input) {
     let settings = &input.settings;
-    let prefix = if variety.direction == Direction::In { "cali-pri-" } else { "cali-pro-" };
     for profile in &endpoint.profiles {
-        rules.push(FelixRule::always(RuleAction::Jump(chain_name(prefix, profile, MAX_IPTABLES_CHAIN))));
+        rules.push(FelixRule::always(RuleAction::Jump(profile_chain(profile, variety.direction, settings))));
         let accepted = vec![Criterion::MarkSet(settings.marks.accept)];
         rules.push(FelixRule::new(accepted, RuleAction::Return).comment("Return if profile accepted"));
     }
     if settings.flow_logs {
-        rules.push(FelixRule::always(nflog(variety.direction, &format!("DR{}", letter(variety.direction)))));
+        let prefix = format!("DR{}", letter(variety.direction));
+        rules.push(FelixRule::always(nflog(settings, variety.direction, &prefix)));
     }
     let text = format!("{} if no profiles matched", settings.deny.word());
     rules.push(FelixRule::always(settings.deny.rule()).comment(text));

@@ -32,22 +32,23 @@ pub(super) fn add(table: &mut RenderedTable, settings: &Settings, family: Family
     }
     for (chain, peer, entries, replies) in lists {
         let mut rules: Vec<FelixRule> =
-            entries.iter().filter_map(|entry| rule(entry, Side::Destination, peer, family)).collect();
+            entries.iter().filter_map(|entry| rule(entry, Side::Destination, peer, settings, family)).collect();
         if table.name == "raw" {
-            rules.extend(replies.iter().filter_map(|entry| rule(entry, Side::Source, peer, family)));
+            rules.extend(replies.iter().filter_map(|entry| rule(entry, Side::Source, peer, settings, family)));
         }
         table.chains.insert(chain.to_owned(), rules);
     }
 }
 
-fn rule(entry: &Entry, port_side: Side, peer: Side, family: Family) -> Option<FelixRule> {
-    if !entry.applies_to(family) {
+fn rule(entry: &Entry, port_side: Side, peer: Side, settings: &Settings, family: Family) -> Option<FelixRule> {
+    let applies = entry.applies_to(family);
+    if !applies && !settings.failsafe_leaks {
         return None;
     }
     let mut criteria = vec![
         Criterion::Protocol { protocol: ProtocolName::Name(entry.protocol.to_string()), negate: false },
         Criterion::Ports { side: port_side, ports: vec![PortRange::single(entry.port)], negate: false },
     ];
-    criteria.extend(entry.net.map(|net| Criterion::Net { side: peer, net, negate: false }));
+    criteria.extend(entry.net.filter(|_| applies).map(|net| Criterion::Net { side: peer, net, negate: false }));
     Some(FelixRule::new(criteria, RuleAction::Accept))
 }

@@ -1,21 +1,29 @@
 //! What Felix writes for given settings, host endpoints and policies: its chains, rule for rule and hash for hash.
 //!
-//! Covered: the static chains of a host without workloads of its own, failsafe lists, dispatch, host endpoints, profiles and
-//! policies. Policy rules that need several match blocks (more than 15 port slots, several nets on a side) are refused by
-//! name, see [`Unrendered`].
+//! Covered: the static chains of a host without workloads of its own, failsafe lists, dispatch, host endpoints, groups of
+//! policies, profiles and policies with every condition that Felix puts into rules, in iptables mode and in nft mode, for each
+//! family of versions ([`Generation`]). Felix's mistakes are rendered too: what counts is what the kernel gets.
 
+mod blocks;
 mod endpoint;
+mod group;
 mod failsafe;
 mod policy;
 pub mod rule;
 mod save;
 mod statics;
 #[cfg(test)]
+mod block_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use super::names::{Generation, PolicyName};
+pub use blocks::unenforced_blocks;
+pub use endpoint::endpoint_chain;
+pub use policy::{policy_chain, profile_chain};
+
+use super::names::{Generation, MAX_IPTABLES_CHAIN, MAX_NFT_CHAIN, PolicyName};
 use super::settings::ports::Entry;
 use crate::packet::{Family, PortRange, Prefix};
 use rule::{FelixRule, ProtocolName, RuleAction};
@@ -97,13 +105,29 @@ impl DenyAction {
     }
 }
 
+/// What Felix writes into.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dataplane {
+    /// The tables of iptables, of either backend.
+    Iptables,
+    /// Its own table of nf_tables, `calico`.
+    Nft,
+}
+
+/// Names that versions give the set of all pools, newest first.
+const POOLS_SETS: [&str; 2] = ["network-ip-pools", "all-ipam-pools"];
+
 /// Felix's settings, as far as they shape rules.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Version family.
     pub generation: Generation,
+    /// What it writes into.
+    pub dataplane: Dataplane,
     /// Whether mangle marks packets with a DSCP value for traffic leaving the cluster (from 3.31 on).
     pub egress_dscp: bool,
+    /// Identifier of the set of all pools that rule asks: `all-ipam-pools` up to 3.32.
+    pub pools_set: &'static str,
     /// Mark bits.
     pub marks: Marks,
     /// Filter allow action.
@@ -128,8 +152,14 @@ pub struct Settings {
     pub failsafe_in: Vec<Entry>,
     /// `FailsafeOutboundHostPorts`.
     pub failsafe_out: Vec<Entry>,
-    /// `LogPrefix`.
+    /// Up to 3.27, some releases: an entry of a failsafe list with a net opens the port to everybody in the other family.
+    pub failsafe_leaks: bool,
+    /// `LogPrefix`; from 3.32 on with placeholders.
     pub log_prefix: String,
+    /// `LogActionRateLimit` and its burst; from 3.32 on.
+    pub log_limit: Option<(String, u16)>,
+    /// Flow logs say their size as iptables did before 1.6 (`--nflog-range`).
+    pub nflog_range: bool,
 }
 
 impl Settings {
@@ -139,7 +169,9 @@ impl Settings {
         let (marks, drop) = if generation >= Generation::V330 { (3, Some(0x40000)) } else { (2, None) };
         Self {
             generation,
+            dataplane: Dataplane::Iptables,
             egress_dscp: generation >= Generation::From332,
+            pools_set: POOLS_SETS[0],
             marks: Marks {
                 accept: 0x10000,
                 pass: 0x20000,
@@ -158,8 +190,29 @@ impl Settings {
             vxlan_port: None,
             failsafe_in: failsafe::default_inbound(),
             failsafe_out: failsafe::default_outbound(),
+            failsafe_leaks: false,
             log_prefix: "calico-packet".to_owned(),
+            log_limit: None,
+            nflog_range: false,
         }
+    }
+
+    fn is_nft(&self) -> bool {
+        self.dataplane == Dataplane::Nft
+    }
+
+    /// Longest name of an endpoint's chain, before nft mode's layer.
+    fn longest_chain(&self) -> usize {
+        if self.is_nft() { MAX_NFT_CHAIN } else { MAX_IPTABLES_CHAIN }
+    }
+
+    /// Longest name of a policy's or profile's chain: 3.29 kept them short in nft mode, too.
+    fn longest_policy_chain(&self) -> usize {
+        if self.generation <= Generation::V329 { MAX_IPTABLES_CHAIN } else { self.longest_chain() }
+    }
+
+    fn nflog(&self, group: u16, prefix: String) -> RuleAction {
+        RuleAction::Nflog { group, prefix, range: self.nflog_range }
     }
 }
 
@@ -168,21 +221,39 @@ impl Settings {
 pub struct PolicyRule {
     /// What it does.
     pub action: super::names::Action,
+    /// Only this family.
+    pub ip_version: Option<Family>,
     /// Protocol.
     pub protocol: Option<ProtocolName>,
+    /// Any other protocol.
+    pub not_protocol: Option<ProtocolName>,
     /// ICMP type and code.
     pub icmp: Option<(u8, Option<u8>)>,
+    /// Any other ICMP type or code.
+    pub not_icmp: Option<(u8, Option<u8>)>,
     /// Sender.
     pub source: Entity,
     /// Receiver.
     pub destination: Entity,
+    /// `metadata.annotations`: comments on every rule. Felix writes several in no certain order.
+    pub annotations: Vec<(String, String)>,
 }
 
 impl PolicyRule {
     /// A rule without conditions.
     #[must_use]
     pub fn any(action: super::names::Action) -> Self {
-        Self { action, protocol: None, icmp: None, source: Entity::default(), destination: Entity::default() }
+        Self {
+            action,
+            ip_version: None,
+            protocol: None,
+            not_protocol: None,
+            icmp: None,
+            not_icmp: None,
+            source: Entity::default(),
+            destination: Entity::default(),
+            annotations: Vec::new(),
+        }
     }
 }
 
@@ -191,10 +262,24 @@ impl PolicyRule {
 pub struct Entity {
     /// Nets, any of them.
     pub nets: Vec<Prefix>,
-    /// Canonical text of the selector.
+    /// Nets, none of them.
+    pub not_nets: Vec<Prefix>,
+    /// Canonical text of the selector, with what namespace and service accounts add to it.
     pub selector: Option<String>,
-    /// Ports, any of them.
+    /// Canonical text of the selector that must not select.
+    pub not_selector: Option<String>,
+    /// Ports, any of them or of the named ones.
     pub ports: Vec<PortRange>,
+    /// Names that endpoints give ports.
+    pub named_ports: Vec<String>,
+    /// Ports, none of them.
+    pub not_ports: Vec<PortRange>,
+    /// Names of ports, none of them.
+    pub not_named_ports: Vec<String>,
+    /// Namespace and name of a service.
+    pub service: Option<(String, String)>,
+    /// Identifiers of other sets that must hold the address.
+    pub other_sets: Vec<String>,
 }
 
 /// A policy as far as one host endpoint is concerned.
@@ -204,6 +289,10 @@ pub struct Policy {
     pub name: PolicyName,
     /// Its tier.
     pub tier: String,
+    /// Its selector as written: policies that follow each other with the same are a group. `None` is in no group.
+    pub selector: Option<String>,
+    /// Staged: it counts in its group's name, and nothing else of it is written.
+    pub staged: bool,
     /// Ingress rules, in order.
     pub ingress: Vec<PolicyRule>,
     /// Egress rules, in order.
@@ -264,7 +353,7 @@ pub struct Input {
     pub profiles: Vec<Profile>,
 }
 
-/// A policy rule that cannot be rendered yet.
+/// A policy rule that Felix cannot render.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unrendered {
     /// The policy or profile.
@@ -299,7 +388,7 @@ pub struct RenderedTable {
 /// The tables Felix fills in one family.
 ///
 /// # Errors
-/// The first policy rule that needs what is not covered.
+/// The first policy rule at which Felix would stop.
 pub fn render(input: &Input, family: Family) -> Result<Vec<RenderedTable>, Unrendered> {
     let mut tables = vec![
         statics::raw(&input.settings),
@@ -310,6 +399,7 @@ pub fn render(input: &Input, family: Family) -> Result<Vec<RenderedTable>, Unren
     for table in &mut tables {
         failsafe::add(table, &input.settings, family);
         endpoint::add(table, input);
+        group::add(table, input);
         policy::add(table, input, family)?;
         remove_unreferenced(table);
     }
@@ -360,9 +450,11 @@ fn known_settings() -> Vec<Settings> {
             (AllowAction::Accept, DenyAction::Reject),
             (AllowAction::Return, DenyAction::Reject),
         ] {
-            for endpoint_to_host in [RuleAction::Drop, RuleAction::Accept, RuleAction::Return] {
+            let to_host = [RuleAction::Drop, RuleAction::Accept, RuleAction::Return];
+            for (endpoint_to_host, pools_set) in to_host.into_iter().zip(POOLS_SETS.into_iter().cycle()) {
                 all.push(Settings {
                     egress_dscp: true,
+                    pools_set,
                     filter_allow: allow,
                     mangle_allow: allow,
                     deny,

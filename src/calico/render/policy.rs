@@ -1,52 +1,57 @@
 //! Policies and profiles: one chain a direction, a few dataplane rules for each rule.
 
+use super::blocks::{Conditions, conditions};
 use super::endpoint::{letter, nflog_group};
-use super::rule::{Criterion, FelixRule, RuleAction, Side};
-use super::{Entity, Input, Policy, PolicyRule, RenderedTable, Settings, Unrendered};
-use crate::calico::names::{
-    Action, Direction, Generation, MAX_IPTABLES_CHAIN, chain_name, nflog_prefix, selector_set_name,
-};
-use crate::calico::render::rule::ProtocolName;
-use crate::packet::{Family, PortRange};
+use super::rule::{Criterion, FelixRule, RuleAction};
+use super::{Input, Policy, PolicyRule, RenderedTable, Settings, Unrendered};
+use crate::calico::names::{Action, Direction, Generation, chain_name, nflog_prefix, short_kind};
+use crate::packet::Family;
 
-/// Name of a policy's chain in iptables mode.
-pub(super) fn policy_chain(policy: &Policy, direction: Direction, generation: Generation) -> String {
+/// Name of a policy's chain.
+#[must_use]
+pub fn policy_chain(policy: &Policy, direction: Direction, settings: &Settings) -> String {
     let prefix = if direction == Direction::In { "cali-pi-" } else { "cali-po-" };
-    chain_name(prefix, &policy.name.id(generation, &policy.tier), MAX_IPTABLES_CHAIN)
+    chain_name(prefix, &policy.name.id(settings.generation, &policy.tier), settings.longest_policy_chain())
+}
+
+/// Name of a profile's chain.
+#[must_use]
+pub fn profile_chain(profile: &str, direction: Direction, settings: &Settings) -> String {
+    let prefix = if direction == Direction::In { "cali-pri-" } else { "cali-pro-" };
+    chain_name(prefix, profile, settings.longest_policy_chain())
 }
 
 /// Adds every policy's and profile's chains; those that nothing jumps to are removed later.
 pub(super) fn add(table: &mut RenderedTable, input: &Input, family: Family) -> Result<(), Unrendered> {
     let settings = &input.settings;
     let untracked = table.name == "raw";
-    for policy in &input.policies {
+    for policy in input.policies.iter().filter(|policy| !policy.staged) {
         for (direction, rules) in [(Direction::In, &policy.ingress), (Direction::Out, &policy.egress)] {
-            let id = policy.name.id(settings.generation, &policy.tier);
             let owner = Owner {
                 name: &policy.name.name,
                 log: format!("P{}", letter(direction)),
-                id,
+                id: policy.name.log_id(settings.generation, &policy.tier),
+                log_prefix: log_prefix(settings, Some(policy), &policy.name.name),
                 comment: policy.name.comment(settings.generation, direction == Direction::In),
                 direction,
                 untracked,
             };
-            let chain = policy_chain(policy, direction, settings.generation);
+            let chain = policy_chain(policy, direction, settings);
             table.chains.insert(chain, owner.rules(rules, settings, family)?);
         }
     }
     for profile in &input.profiles {
-        let directions =
-            [(Direction::In, "cali-pri-", &profile.ingress), (Direction::Out, "cali-pro-", &profile.egress)];
-        for (direction, prefix, rules) in directions {
+        for (direction, rules) in [(Direction::In, &profile.ingress), (Direction::Out, &profile.egress)] {
             let owner = Owner {
                 name: &profile.name,
                 log: format!("R{}", letter(direction)),
                 id: profile.name.clone(),
+                log_prefix: log_prefix(settings, None, &profile.name),
                 comment: format!("Profile {} {}", profile.name, direction.calico()),
                 direction,
                 untracked,
             };
-            let chain = chain_name(prefix, &profile.name, MAX_IPTABLES_CHAIN);
+            let chain = profile_chain(&profile.name, direction, settings);
             table.chains.insert(chain, owner.rules(rules, settings, family)?);
         }
     }
@@ -58,6 +63,8 @@ struct Owner<'a> {
     /// Owner and direction letters of log prefixes.
     log: String,
     id: String,
+    /// Of `Log` rules.
+    log_prefix: String,
     comment: String,
     direction: Direction,
     untracked: bool,
@@ -72,9 +79,18 @@ impl Owner<'_> {
     ) -> Result<Vec<FelixRule>, Unrendered> {
         let mut rules = Vec::new();
         for (index, rule) in policy_rules.iter().enumerate() {
-            let unrendered = |needs| Unrendered { owner: self.name.to_owned(), rule: index, needs };
-            if let Some(criteria) = criteria(rule, family).map_err(unrendered)? {
-                self.add_rule(&mut rules, rule.action, index, criteria, settings);
+            let Some(Conditions { blocks, criteria }) = conditions(rule, settings.marks, family) else { continue };
+            let first = rules.len();
+            rules.extend(blocks);
+            self.add_rule(&mut rules, rule.action, index, criteria, settings);
+            for new in rules.iter_mut().skip(first) {
+                for (key, value) in &rule.annotations {
+                    *new = std::mem::take(new).comment(format!("{key}={value}"));
+                }
+                if settings.is_nft() && !new.can_be_sent() {
+                    let needs = "a protocol with ports: Felix in nftables mode stops at it";
+                    return Err(Unrendered { owner: self.name.to_owned(), rule: index, needs });
+                }
             }
         }
         // a return at the end of a chain does nothing
@@ -101,7 +117,11 @@ impl Owner<'_> {
         let marks = settings.marks;
         let (mark, end, letter) = match action {
             Action::Log => {
-                rules.push(FelixRule::new(criteria, RuleAction::Log { prefix: settings.log_prefix.clone() }));
+                // the limit stands first, so packets that the rule is not about use it up too
+                let limit = settings.log_limit.clone().filter(|_| settings.generation == Generation::From332);
+                let limit = limit.map(|(rate, burst)| Criterion::Limit { rate, burst });
+                let all = limit.into_iter().chain(criteria).collect();
+                rules.push(FelixRule::new(all, RuleAction::Log { prefix: self.log_prefix.clone() }));
                 return;
             }
             Action::Allow => (Some(marks.accept), RuleAction::Return, 'A'),
@@ -116,60 +136,42 @@ impl Owner<'_> {
         if settings.flow_logs && !self.untracked {
             let prefix = nflog_prefix(&format!("{letter}{}{index}|{}", self.log, self.id));
             let group = nflog_group(self.direction);
-            rules.push(FelixRule::new(condition.clone(), RuleAction::Nflog { group, prefix }));
+            rules.push(FelixRule::new(condition.clone(), settings.nflog(group, prefix)));
         }
         rules.push(FelixRule::new(condition, end));
     }
 }
 
-/// The conditions of a rule in one family, in Felix's order. `Ok(None)` when the rule is not about this family.
-fn criteria(rule: &PolicyRule, family: Family) -> Result<Option<Vec<Criterion>>, &'static str> {
-    let ipv6 = family == Family::Ipv6;
-    if let Some(protocol) = &rule.protocol {
-        let (icmp, icmp6) = match protocol {
-            ProtocolName::Name(name) => (name == "icmp", name == "icmpv6"),
-            ProtocolName::Number(_) => (false, false),
+/// The prefix of `Log` rules; from 3.32 on with the tier (`%t`), kind (`%k`) and name (`%n`, `%p`) of who logs.
+fn log_prefix(settings: &Settings, policy: Option<&Policy>, profile: &str) -> String {
+    let prefix = if settings.log_prefix.is_empty() { "calico-packet" } else { &settings.log_prefix };
+    if settings.generation < Generation::From332 || !prefix.contains('%') {
+        return prefix.to_owned();
+    }
+    let (tier, kind, name, full) = match policy {
+        Some(policy) => {
+            (policy.tier.as_str(), short_kind(&policy.name.kind), policy.name.name.clone(), policy.name.full())
+        }
+        None => ("", "pro", profile.to_owned(), profile.to_owned()),
+    };
+    let mut out = String::with_capacity(prefix.len());
+    let mut rest = prefix;
+    while let Some(at) = rest.find('%') {
+        out.push_str(rest.get(..at).unwrap_or_default());
+        let word = match rest.get(at..at + 2) {
+            Some("%t") => tier,
+            Some("%k") => kind,
+            Some("%n") => name.as_str(),
+            Some("%p") => full.as_str(),
+            _ => {
+                out.push('%');
+                rest = rest.get(at + 1..).unwrap_or_default();
+                continue;
+            }
         };
-        if (icmp && ipv6) || (icmp6 && !ipv6) {
-            return Ok(None);
-        }
+        out.push_str(word);
+        rest = rest.get(at + 2..).unwrap_or_default();
     }
-    let mut criteria = Vec::new();
-    criteria.extend(rule.protocol.clone().map(|protocol| Criterion::Protocol { protocol, negate: false }));
-    for (side, entity) in [(Side::Source, &rule.source), (Side::Destination, &rule.destination)] {
-        if !add_entity(&mut criteria, side, entity, family)? {
-            return Ok(None);
-        }
-    }
-    criteria.extend(rule.icmp.map(|(kind, code)| Criterion::Icmp { version: family, kind, code, negate: false }));
-    Ok(Some(criteria))
-}
-
-/// Whether the rule is about this family at all.
-fn add_entity(
-    criteria: &mut Vec<Criterion>,
-    side: Side,
-    entity: &Entity,
-    family: Family,
-) -> Result<bool, &'static str> {
-    let nets: Vec<_> = entity.nets.iter().copied().filter(|net| net.is_ipv4() == (family == Family::Ipv4)).collect();
-    match nets.as_slice() {
-        [] if !entity.nets.is_empty() => return Ok(false),
-        [] => {}
-        [net] => criteria.push(Criterion::Net { side, net: *net, negate: false }),
-        _ => return Err("several match blocks: more than one net"),
-    }
-    criteria.extend(entity.selector.iter().map(|selector| Criterion::Set {
-        side,
-        set: selector_set_name(selector, family),
-        negate: false,
-    }));
-    let slots: usize = entity.ports.iter().map(|port: &PortRange| if port.low == port.high { 1 } else { 2 }).sum();
-    if slots > 15 {
-        return Err("several match blocks: more than 15 ports");
-    }
-    if slots > 0 {
-        criteria.push(Criterion::Ports { side, ports: entity.ports.clone(), negate: false });
-    }
-    Ok(true)
+    out.push_str(rest);
+    out
 }

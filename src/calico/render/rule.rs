@@ -42,6 +42,8 @@ pub enum Criterion {
     Net { side: Side, net: Prefix, negate: bool },
     /// An address in an IP set; the name is iptables mode's.
     Set { side: Side, set: String, negate: bool },
+    /// An address, protocol and port in an IP set; the name is iptables mode's.
+    PortSet { side: Side, set: String, negate: bool },
     /// Ports, at most 15 slots.
     Ports { side: Side, ports: Vec<PortRange>, negate: bool },
     /// One destination port, matched by the protocol's own module.
@@ -52,6 +54,8 @@ pub enum Criterion {
     MarkSet(u32),
     /// All these mark bits are clear.
     MarkClear(u32),
+    /// One of these mark bits is set.
+    MarkNotClear(u32),
     /// Conntrack states, as iptables writes them.
     State(&'static str),
     /// The connection's destination is translated, or not.
@@ -82,11 +86,18 @@ pub enum RuleAction {
     SetMark(u32),
     /// Clear these bits.
     ClearMark(u32),
+    /// Give the bits of `mask` the values in `mark`.
+    SetMaskedMark {
+        mark: u32,
+        mask: u32,
+    },
     NoTrack,
     /// Copy 80 bytes of the packet to a listener.
     Nflog {
         group: u16,
         prefix: String,
+        /// iptables' older option, which does not cut the packet but what the listener is told.
+        range: bool,
     },
     /// Write a kernel log line; `: ` is added to the prefix.
     Log {
@@ -172,15 +183,30 @@ impl FelixRule {
         }
     }
 
+    /// Whether nft mode can say it: ports need a protocol that has some.
+    pub(super) fn can_be_sent(&self) -> bool {
+        let ports =
+            |criterion: &Criterion| matches!(criterion, Criterion::Ports { .. } | Criterion::DestinationPort(_));
+        let transports = ["tcp", "udp", "sctp"];
+        !self.criteria.iter().any(ports) || self.protocol().is_some_and(|name| transports.contains(&name.as_str()))
+    }
+
     /// Name of the protocol with ports it matches, `tcp` when it says none.
-    fn transport(&self) -> String {
-        let named = self.criteria.iter().find_map(|criterion| match criterion {
+    pub(super) fn transport(&self) -> String {
+        self.protocol().unwrap_or_else(|| "tcp".to_owned())
+    }
+
+    fn protocol(&self) -> Option<String> {
+        self.criteria.iter().find_map(|criterion| match criterion {
             Criterion::Protocol { protocol: ProtocolName::Name(name), negate: false } => Some(name.clone()),
-            Criterion::Protocol { protocol: ProtocolName::Number(17), negate: false } => Some("udp".to_owned()),
-            Criterion::Protocol { protocol: ProtocolName::Number(132), negate: false } => Some("sctp".to_owned()),
+            Criterion::Protocol { protocol: ProtocolName::Number(number), negate: false } => match number {
+                6 => Some("tcp".to_owned()),
+                17 => Some("udp".to_owned()),
+                132 => Some("sctp".to_owned()),
+                _ => None,
+            },
             _ => None,
-        });
-        named.unwrap_or_else(|| "tcp".to_owned())
+        })
     }
 }
 
@@ -230,6 +256,7 @@ fn iptables_criterion(criterion: &Criterion) -> String {
         Criterion::DestinationPort(port) => format!("--dport {port}"),
         Criterion::MarkSet(bits) => format!("-m mark --mark {bits:#x}/{bits:#x}"),
         Criterion::MarkClear(bits) => format!("-m mark --mark 0/{bits:#x}"),
+        Criterion::MarkNotClear(bits) => format!("-m mark ! --mark 0/{bits:#x}"),
         Criterion::InInterface(name) => format!("--in-interface {}", iptables_interface(name)),
         Criterion::OutInterface(name) => format!("--out-interface {}", iptables_interface(name)),
         Criterion::ReversePathFails => "-m rpfilter --invert --validmark".to_owned(),
@@ -248,6 +275,10 @@ fn common_block(criterion: &Criterion) -> String {
         Criterion::Set { side, set, negate } => {
             let side = if *side == Side::Source { "src" } else { "dst" };
             format!("-m set {}", not(*negate, &format!("--match-set {set} {side}")))
+        }
+        Criterion::PortSet { side, set, negate } => {
+            let sides = if *side == Side::Source { "src,src" } else { "dst,dst" };
+            format!("-m set {}", not(*negate, &format!("--match-set {set} {sides}")))
         }
         Criterion::State(states) => format!("-m conntrack --ctstate {states}"),
         Criterion::Dnat { negate } => format!("-m conntrack {}", not(*negate, "--ctstate DNAT")),
@@ -273,9 +304,12 @@ fn iptables_action(action: &RuleAction) -> String {
         RuleAction::Goto(chain) => format!("--goto {chain}"),
         RuleAction::SetMark(bits) => format!("--jump MARK --set-mark {bits:#x}/{bits:#x}"),
         RuleAction::ClearMark(bits) => format!("--jump MARK --set-mark 0/{bits:#x}"),
+        // Go's %#x writes zero as 0x0
+        RuleAction::SetMaskedMark { mark, mask } => format!("--jump MARK --set-mark {mark:#x}/{mask:#x}"),
         RuleAction::NoTrack => "--jump NOTRACK".to_owned(),
-        RuleAction::Nflog { group, prefix } => {
-            format!("--jump NFLOG --nflog-group {group} --nflog-prefix {prefix} --nflog-size 80")
+        RuleAction::Nflog { group, prefix, range } => {
+            let size = if *range { "--nflog-range" } else { "--nflog-size" };
+            format!("--jump NFLOG --nflog-group {group} --nflog-prefix {prefix} {size} 80")
         }
         RuleAction::Log { prefix } => format!("--jump LOG --log-prefix \"{prefix}: \" --log-level 5"),
     }
@@ -291,6 +325,11 @@ fn nft_criterion(criterion: &Criterion, transport: &str, family: Family) -> Stri
         Criterion::Set { side, set, negate } => {
             format!("{ip} {} {}@{}", address(*side), ne(*negate), nft_set_name(set))
         }
+        Criterion::PortSet { side, set, negate } => {
+            let port = if *side == Side::Source { "sport" } else { "dport" };
+            let set = nft_set_name(set);
+            format!("{ip} {} . meta l4proto . th {port} {}@{set}", address(*side), ne(*negate))
+        }
         Criterion::Ports { side, ports, negate } => {
             let port = if *side == Side::Source { "sport" } else { "dport" };
             format!("{transport} {port} {}{{ {} }}", ne(*negate), port_list(ports, '-', ", "))
@@ -303,6 +342,7 @@ fn nft_criterion(criterion: &Criterion, transport: &str, family: Family) -> Stri
         }
         Criterion::MarkSet(bits) => format!("meta mark & {bits:#x} == {bits:#x}"),
         Criterion::MarkClear(bits) => format!("meta mark & {bits:#x} == 0"),
+        Criterion::MarkNotClear(bits) => format!("meta mark & {bits:#x} != 0"),
         Criterion::State(states) => format!("ct state {}", states.to_ascii_lowercase()),
         Criterion::Dnat { negate } => format!("ct status {}dnat", ne(*negate)),
         Criterion::InInterface(name) => format!("iifname {name}"),
@@ -323,8 +363,9 @@ fn nft_action(action: &RuleAction, layer: &str) -> String {
         RuleAction::Goto(chain) => format!("goto {layer}-{chain}"),
         RuleAction::SetMark(bits) => format!("meta mark set mark or {bits:#x}"),
         RuleAction::ClearMark(bits) => format!("meta mark set mark & {:#x}", !bits),
+        RuleAction::SetMaskedMark { mark, mask } => format!("meta mark set mark & {:#x} ^ {mark:#x}", !mask),
         RuleAction::NoTrack => "notrack".to_owned(),
-        RuleAction::Nflog { group, prefix } => format!("log prefix \"{prefix}\" snaplen 80 group {group}"),
+        RuleAction::Nflog { group, prefix, .. } => format!("log prefix \"{prefix}\" snaplen 80 group {group}"),
         RuleAction::Log { prefix } => format!("log prefix \"{prefix}: \" level info"),
     }
 }
@@ -359,6 +400,7 @@ fn save_criterion(criterion: &Criterion, header: &mut [String; 5], blocks: &mut 
         Criterion::DestinationPort(port) => blocks.push(format!("-m {transport} --dport {port}")),
         Criterion::MarkSet(bits) => blocks.push(format!("-m mark --mark {bits:#x}/{bits:#x}")),
         Criterion::MarkClear(bits) => blocks.push(format!("-m mark --mark 0x0/{bits:#x}")),
+        Criterion::MarkNotClear(bits) => blocks.push(format!("-m mark ! --mark 0x0/{bits:#x}")),
         Criterion::ReversePathFails => blocks.push("-m rpfilter --validmark --invert".to_owned()),
         Criterion::Limit { rate, burst } => {
             let rate = rate.replace("second", "sec").replace("minute", "min");
@@ -375,10 +417,12 @@ fn save_action(action: &RuleAction, family: Family) -> String {
         RuleAction::Reject => "-j REJECT --reject-with icmp-port-unreachable".to_owned(),
         RuleAction::SetMark(bits) => format!("-j MARK --set-xmark {bits:#x}/{bits:#x}"),
         RuleAction::ClearMark(bits) => format!("-j MARK --set-xmark 0x0/{bits:#x}"),
-        RuleAction::Nflog { group, prefix } => {
+        RuleAction::SetMaskedMark { mark, mask } => format!("-j MARK --set-xmark {mark:#x}/{mask:#x}"),
+        RuleAction::Nflog { group, prefix, range } => {
+            let size = if *range { "--nflog-range" } else { "--nflog-size" };
             let quoted = prefix.chars().any(|c| !(c.is_ascii_alphanumeric() || "_-".contains(c)));
             let prefix = if quoted { format!("\"{prefix}\"") } else { prefix.clone() };
-            format!("-j NFLOG --nflog-prefix {prefix} --nflog-group {group} --nflog-size 80")
+            format!("-j NFLOG --nflog-prefix {prefix} --nflog-group {group} {size} 80")
         }
         RuleAction::Log { prefix } => {
             format!("-j LOG --log-prefix \"{}\" --log-level 5", cut(&format!("{prefix}: "), 29))

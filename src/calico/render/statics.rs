@@ -89,7 +89,7 @@ pub(super) fn mangle(settings: &Settings, family: Family) -> RenderedTable {
     if settings.egress_dscp {
         let criteria = vec![
             set(Side::Source, "dscp-src-net", family, false),
-            set(Side::Destination, "network-ip-pools", family, true),
+            set(Side::Destination, settings.pools_set, family, true),
             set(Side::Destination, "this-host", family, true),
         ];
         postrouting

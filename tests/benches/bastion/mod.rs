@@ -85,6 +85,8 @@ fn policy(number: u16) -> Policy {
     Policy {
         name: PolicyName { kind: "GlobalNetworkPolicy".to_owned(), namespace: None, name },
         tier: "security".to_owned(),
+        selector: None,
+        staged: false,
         ingress: (0..RULES_EACH).map(|rule| policy_rule(number, rule, true)).collect(),
         egress: (0..RULES_EACH).map(|rule| policy_rule(number, rule, false)).collect(),
     }
