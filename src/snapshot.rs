@@ -16,7 +16,7 @@ use crate::host::{self, Host};
 use crate::packet::Family;
 use crate::ruleset::kernel::KernelTables;
 use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
-use crate::ruleset::{Backend, Effect, Name, Rule, Ruleset, Step, Table, merge, second_opinion};
+use crate::ruleset::{Backend, Effect, Name, Rule, Ruleset, Step, Table, joined, merge, second_opinion};
 use meta::Meta;
 
 /// What the files say.
@@ -171,6 +171,8 @@ impl Reading<'_> {
         let mut of_nf_tables = merged.value;
         let source: Arc<str> = Arc::from(self.files.label("nft-ruleset.json"));
         self.diagnostics.extend(second_opinion::apply(&mut of_nf_tables, kernel.as_ref(), &source));
+        // tables of unknown variant
+        joined::settle(&mut tables, None);
         tables.extend(of_nf_tables);
         if self.files.bytes("nft-ruleset.txt").is_some() && self.files.bytes("nft-ruleset.json").is_none() {
             let message = "a listing for people, not read; add the output of 'nft -j list ruleset' as nft-ruleset.json";

@@ -49,6 +49,23 @@ pub struct KernelChain {
     pub rules: usize,
     /// Where it hangs; `None` for chains that are only jumped to.
     pub base: Option<KernelHook>,
+    /// What its rules ask to be unequal, rule by rule and in the rules' order; `None` when that was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unequal: Option<Vec<KernelUnequal>>,
+}
+
+/// Bytes of the packet that a rule compares with one value, and that must be unequal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KernelUnequal {
+    /// Number of the rule in its chain, from 1.
+    pub rule: usize,
+    /// The header: `link`, `network`, `transport` or `inner`.
+    pub header: String,
+    /// First byte behind the start of the header.
+    pub offset: u32,
+    /// Number of bytes.
+    pub length: u32,
 }
 
 /// How a base chain hangs in the stack.

@@ -14,6 +14,7 @@
 #[cfg(test)]
 pub(crate) mod coverage;
 pub mod expr;
+pub mod joined;
 pub mod kernel;
 pub mod merge;
 pub(crate) mod nft_words;

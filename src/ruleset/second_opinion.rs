@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::joined;
 use super::kernel::{KernelChain, KernelSet, KernelTable, KernelTables};
 use super::merge::UNLISTED;
 use super::{Backend, BaseChain, Chain, Effect, Match, Name, OpaqueKind, Rule, Set, SetKind, Step, Table, Verdict};
@@ -35,6 +36,8 @@ impl Table {
 /// Puts the tables of nf_tables right, as far as `kernel` knows; `listing` is what nft's listing is called.
 pub fn apply(tables: &mut Vec<Table>, kernel: Option<&KernelTables>, listing: &Arc<str>) -> Vec<Diagnostic> {
     let mut remarks = Remarks::new(listing);
+    // first, while rules stand where the kernel counted them
+    joined::settle(tables, kernel);
     // who found it said it
     let told: HashSet<String> = tables.iter().flat_map(Table::disagreements).map(str::to_owned).collect();
     if let Some(kernel) = kernel {
@@ -234,7 +237,7 @@ mod tests {
     }
 
     fn told(change: impl FnOnce(&mut KernelTable)) -> KernelTables {
-        let chain = KernelChain { name: "in".to_owned(), rules: 1, base: Some(hook()) };
+        let chain = KernelChain { name: "in".to_owned(), rules: 1, base: Some(hook()), ..KernelChain::default() };
         let mut table = KernelTable { family: "ip".to_owned(), name: "t".to_owned(), ..KernelTable::default() };
         table.chains.push(chain);
         change(&mut table);
@@ -278,9 +281,19 @@ mod tests {
     #[test]
     fn tables_and_chains_a_listing_omits_are_put_where_they_hang() {
         let kernel = told(|table| {
-            table.chains.push(KernelChain { name: "omitted".to_owned(), rules: 3, base: Some(hook()) });
+            table.chains.push(KernelChain {
+                name: "omitted".to_owned(),
+                rules: 3,
+                base: Some(hook()),
+                ..KernelChain::default()
+            });
             let policy = KernelHook { drops: true, ..hook() };
-            table.chains.push(KernelChain { name: "empty".to_owned(), rules: 0, base: Some(policy) });
+            table.chains.push(KernelChain {
+                name: "empty".to_owned(),
+                rules: 0,
+                base: Some(policy),
+                ..KernelChain::default()
+            });
         });
         let (tables, remarks) = apply_to(listed(""), &kernel);
         assert!(!is_blind(&tables[0], "in") && is_blind(&tables[0], "omitted"));

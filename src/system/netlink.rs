@@ -1,5 +1,5 @@
 //! nf_tables through netlink (`linux/netfilter/nf_tables.h`, `nfnetlink.h`): tables, chains, numbers of rules and
-//! elements. Only questions are asked; each needs CAP_NET_ADMIN.
+//! elements, and what rules compare where listings do not tell. Only questions are asked; each needs CAP_NET_ADMIN.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::ruleset::kernel::{KernelChain, KernelHook, KernelSet, KernelTable, KernelTables, SCHEMA};
+use crate::ruleset::kernel::{KernelChain, KernelHook, KernelSet, KernelTable, KernelTables, KernelUnequal, SCHEMA};
 
 /// `NFNL_SUBSYS_NFTABLES` and its questions.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -92,7 +92,7 @@ fn all() -> io::Result<Vec<KernelTable>> {
         tables.push(KernelTable { family: family_name(family), name, dormant, ..KernelTable::default() });
         true
     })?;
-    let mut rules = rule_counts(&mut netlink)?;
+    let mut rules = rules(&mut netlink)?;
     netlink.dump(GET_CHAIN, 0, &[], &mut |family, attributes| {
         // `jump { … }`: listings show such chains inside their rule
         if attributes.number(10).unwrap_or(0) & BINDING != 0 {
@@ -101,9 +101,9 @@ fn all() -> io::Result<Vec<KernelTable>> {
         let (table, name) = (attributes.text(1), attributes.text(3));
         let base = attributes.find(4).map(|hook| hook_of(family, Attributes(hook), attributes));
         let Some(at) = index.get(&(family, table.clone())) else { return true };
-        let rules = rules.remove(&(family, table, name.clone())).unwrap_or(0);
+        let (rules, unequal) = rules.remove(&(family, table, name.clone())).unwrap_or_default();
         if let Some(table) = tables.get_mut(*at) {
-            table.chains.push(KernelChain { name, rules, base });
+            table.chains.push(KernelChain { name, rules, base, unequal: Some(unequal) });
         }
         true
     })?;
@@ -129,28 +129,75 @@ fn all() -> io::Result<Vec<KernelTable>> {
     Ok(tables)
 }
 
-fn rule_counts(netlink: &mut Netlink) -> io::Result<HashMap<(u8, String, String), usize>> {
-    let mut counts: HashMap<(u8, String, String), usize> = HashMap::new();
+/// The rules of a chain: their number, and what they ask to be unequal.
+type Rules = (usize, Vec<KernelUnequal>);
+
+/// What chains hold, by family, table and name.
+fn rules(netlink: &mut Netlink) -> io::Result<HashMap<(u8, String, String), Rules>> {
+    let mut all: HashMap<(u8, String, String), Rules> = HashMap::new();
     // rules of one chain come together
-    let mut run: ((u8, Vec<u8>, Vec<u8>), usize) = Default::default();
-    let mut end = |(family, table, chain): (u8, Vec<u8>, Vec<u8>), count: usize| {
+    let mut run: ((u8, Vec<u8>, Vec<u8>), Rules) = Default::default();
+    let mut end = |(family, table, chain): (u8, Vec<u8>, Vec<u8>), (count, unequal): Rules| {
         if count > 0 {
-            *counts.entry((family, text(&table), text(&chain))).or_default() += count;
+            let (before, known) = all.entry((family, text(&table), text(&chain))).or_default();
+            known.extend(unequal.into_iter().map(|one| KernelUnequal { rule: *before + one.rule, ..one }));
+            *before += count;
         }
     };
     netlink.dump(GET_RULE, 0, &[], &mut |family, attributes| {
         let (table, chain) = (attributes.find(1).unwrap_or_default(), attributes.find(2).unwrap_or_default());
-        let ((of, in_table, in_chain), count) = &mut run;
-        if *of == family && in_table.as_slice() == table && in_chain.as_slice() == chain {
-            *count += 1;
-        } else {
-            let (before, count) = std::mem::replace(&mut run, ((family, table.to_vec(), chain.to_vec()), 1));
-            end(before, count);
+        let ((of, in_table, in_chain), _) = &run;
+        if *of != family || in_table.as_slice() != table || in_chain.as_slice() != chain {
+            let fresh = ((family, table.to_vec(), chain.to_vec()), Rules::default());
+            let (before, rules) = std::mem::replace(&mut run, fresh);
+            end(before, rules);
         }
+        let (count, unequal) = &mut run.1;
+        *count += 1;
+        unequal_loads(*count, Attributes(attributes.find(4).unwrap_or_default()), unequal);
         true
     })?;
     end(run.0, run.1);
-    Ok(counts)
+    Ok(all)
+}
+
+/// Notes which bytes of the packet the expressions of rule `rule` compare, as they are, with a value they must not equal.
+fn unequal_loads(rule: usize, expressions: Attributes<'_>, found: &mut Vec<KernelUnequal>) {
+    /// `NFT_CMP_NEQ`.
+    const NOT_EQUAL: u32 = 1;
+    let mut loaded: Option<(u32, KernelUnequal)> = None;
+    for (_, expression) in expressions {
+        let expression = Attributes(expression);
+        let data = Attributes(expression.find(2).unwrap_or_default());
+        let before = loaded.take();
+        match (expression.text(1).as_str(), before) {
+            // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN
+            ("payload", _) => {
+                let numbers = (data.number(1), data.number(2), data.number(3), data.number(4));
+                let (Some(register), Some(base), Some(offset), Some(length)) = numbers else { continue };
+                let header = header_name(base).to_owned();
+                loaded = Some((register, KernelUnequal { rule, header, offset, length }));
+            }
+            // NFTA_CMP_SREG, _OP
+            ("cmp", Some((register, load)))
+                if data.number(1) == Some(register) && data.number(2) == Some(NOT_EQUAL) =>
+            {
+                found.push(load);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Headers (`NFT_PAYLOAD_*_HEADER`) by nft's names.
+fn header_name(number: u32) -> &'static str {
+    match number {
+        0 => "link",
+        1 => "network",
+        2 => "transport",
+        3 => "inner",
+        _ => "",
+    }
 }
 
 /// Elements of a set, counted up to one more than [`MOST_COUNTED`].

@@ -2,7 +2,7 @@
 //! must say the same.
 
 use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject, Unknown};
-use hepguard::files::FileState;
+use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::{Direction, Packet, Protocol};
 
 use crate::firewall::{self, Firewall};
@@ -24,16 +24,21 @@ pub(crate) struct Answer {
 
 /// Sends `shots` one after the other.
 pub(crate) fn ask(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
-    ask_in(Lab::build().expect("a lab"), firewall, shots, &|listing| listing)
+    ask_in(Lab::build().expect("a lab"), firewall, shots, &|_| {})
 }
 
-/// Like [`ask`], with a lab of one's own, and nft's listing told otherwise.
-fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot], told: &dyn Fn(String) -> String) -> Vec<Answer> {
+/// Like [`ask`], where the kernel's own words of its tables are at hand, too.
+pub(crate) fn ask_with_kernel(firewall: &Firewall, shots: &[Shot]) -> Vec<Answer> {
+    ask_in(Lab::build().expect("a lab"), firewall, shots, &|files| {
+        firewall::add_kernel(files).expect("the kernel tells");
+    })
+}
+
+/// Like [`ask`], with a lab of one's own, and the listings told otherwise.
+fn ask_in(mut lab: Lab, firewall: &Firewall, shots: &[Shot], told: &dyn Fn(&mut SnapshotFiles)) -> Vec<Answer> {
     firewall.load().expect("the rules load");
     let mut files = firewall::list().expect("the rules are listed");
-    if let Some(FileState::Present(listing)) = files.files.get_mut("nft-ruleset.json") {
-        *listing = told(String::from_utf8_lossy(listing).into_owned()).into_bytes();
-    }
+    told(&mut files);
     let listings = Listings::read(files);
     let judge = listings.judge();
     lab.open_eyes().expect("the probe loads");
@@ -74,7 +79,12 @@ pub(crate) fn agree_with(
 ) {
     in_namespace(name, || {
         let (shots, expected): (Vec<Shot>, Vec<TraceVerdict>) = shots.into_iter().unzip();
-        for (answer, expected) in ask_in(lab(), firewall, &shots, &told).iter().zip(expected) {
+        let tell = |files: &mut SnapshotFiles| {
+            if let Some(FileState::Present(listing)) = files.files.get_mut("nft-ruleset.json") {
+                *listing = told(String::from_utf8_lossy(listing).into_owned()).into_bytes();
+            }
+        };
+        for (answer, expected) in ask_in(lab(), firewall, &shots, &tell).iter().zip(expected) {
             let kernel = match answer.outcome {
                 Outcome::Passed(_) => Accept,
                 Outcome::Stopped(None) => Drop,

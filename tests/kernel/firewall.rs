@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hepguard::files::{FileState, SnapshotFiles};
+use hepguard::system::{Real, System as _};
 
 use crate::harness::tool;
 use crate::nflog::PROBE_TABLE;
@@ -90,6 +91,11 @@ impl Firewall {
                 keep(&format!("{nft}.txt"), tool(nft, &["-c"], "")?);
             }
         }
+        // as live collection has it, and as a hand-made snapshot lacks it
+        let is_even = (self.nft.len() + self.xtables_nft[0].len()).is_multiple_of(2);
+        if is_even && (of_iptables_nft || !self.nft.is_empty()) {
+            add_kernel(&mut files)?;
+        }
         Ok(files)
     }
 
@@ -154,6 +160,15 @@ fn without_probe(listing: &[u8]) -> Result<Vec<u8>, String> {
     let of_probe = |content: &serde_json::Value| content["table"] == PROBE_TABLE || content["name"] == PROBE_TABLE;
     objects.retain(|object| !object.as_object().is_some_and(|object| object.values().any(of_probe)));
     serde_json::to_vec(&listing).map_err(|error| error.to_string())
+}
+
+/// Adds what the kernel itself says of nf_tables, as if the probe's table were not there.
+pub(crate) fn add_kernel(files: &mut SnapshotFiles) -> Result<(), String> {
+    let mut kernel = Real.nf_tables().map_err(|error| format!("netlink: {error}"))?;
+    kernel.tables.retain(|table| table.name != PROBE_TABLE);
+    let text = serde_json::to_vec(&kernel).map_err(|error| error.to_string())?;
+    files.files.insert("nft-kernel.json".to_owned(), FileState::Present(text));
+    Ok(())
 }
 
 /// Lists the namespace's firewall and network as a snapshot's raw files.

@@ -18,6 +18,7 @@ mod firewall;
 mod found_cases;
 mod generate;
 mod harness;
+mod joined_cases;
 mod judge;
 mod lab;
 mod netlink;

@@ -12,7 +12,7 @@ fn kernel(generation: u32, names: &[&str]) -> KernelTables {
     let tables = names.iter().map(|name| KernelTable {
         family: "ip".to_owned(),
         name: (*name).to_owned(),
-        chains: vec![KernelChain { name: "c".to_owned(), rules: 1, base: None }],
+        chains: vec![KernelChain { name: "c".to_owned(), rules: 1, ..KernelChain::default() }],
         ..KernelTable::default()
     });
     KernelTables { generation, tables: tables.collect(), ..KernelTables::default() }
