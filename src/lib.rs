@@ -18,6 +18,7 @@ pub mod packet;
 pub mod ruleset;
 pub mod host;
 pub mod calico;
+pub mod config;
 pub mod logs;
 pub mod space;
 pub mod snapshot;

@@ -10,6 +10,7 @@ pub mod secrets;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::config::Protect;
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{Doubt, FileState, SnapshotFiles};
 use crate::host::{self, Host};
@@ -32,10 +33,12 @@ pub struct Snapshot {
     pub host: Host,
     /// Remarks of all readers, in file order.
     pub diagnostics: Vec<Diagnostic>,
+    /// Flows that the configuration protects; no part of the folder.
+    pub protect: Vec<Protect>,
 }
 
 /// Files of a snapshot folder that have one fixed name.
-pub const FILE_NAMES: [&str; 22] = [
+pub const FILE_NAMES: [&str; 28] = [
     "meta.json",
     "iptables-save.txt",
     "ip6tables-save.txt",
@@ -58,6 +61,12 @@ pub const FILE_NAMES: [&str; 22] = [
     "tc.txt",
     "resolv.conf",
     "sysctl.txt",
+    "caller.txt",
+    "dmi.txt",
+    "iscsi.txt",
+    "mounts.txt",
+    "time-sources.txt",
+    "who.txt",
 ];
 
 /// Listings of iptables' save tools, by file name.
@@ -71,7 +80,7 @@ const SAVES: [(&str, Backend, Family); 6] = [
 ];
 
 /// Folders of a snapshot folder; any file in them belongs to it.
-pub const FOLDERS: [&str; 4] = ["felix/", "calico/", "persisted/", "leases/"];
+pub const FOLDERS: [&str; 6] = ["felix/", "calico/", "persisted/", "leases/", "etc/", "units/"];
 
 /// Whether a snapshot may hold a file of this name.
 #[must_use]
@@ -88,7 +97,7 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let host = reading.host();
     reading.ignored();
     let diagnostics = reading.diagnostics;
-    Snapshot { meta, ruleset, host, diagnostics, files }
+    Snapshot { meta, ruleset, host, diagnostics, files, protect: Vec::new() }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {

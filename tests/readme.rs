@@ -60,9 +60,10 @@ fn the_outputs_shown_are_real() {
     let before = format!("{lab}/before");
     let syslog = format!("{lab}/syslog");
     let ssh_in = ["trace", "--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-i", "ens5"];
-    let calls: [(&str, Vec<&str>); 6] = [
+    let calls: [(&str, Vec<&str>); 7] = [
         ("audit", vec!["audit", "--snapshot", &before]),
         ("failsafe", vec!["failsafe", "--snapshot", &before]),
+        ("flows", vec!["flows", "--snapshot", &before]),
         ("trace", vec!["trace", "out", "tcp", "10.0.1.10:51522", "10.0.1.30:22", "-o", "ens5", "--snapshot", &before]),
         ("trace --conversation", [&ssh_in[..], &["--snapshot", &before]].concat()),
         ("reach", vec!["reach", "out", "tcp/22", "--snapshot", &before]),

@@ -6,6 +6,7 @@ pub mod flows;
 pub mod offload;
 pub mod path;
 pub mod reach;
+pub mod reboot;
 pub mod route;
 pub mod trace;
 pub mod worlds;

@@ -1,11 +1,17 @@
-//! The same firewall in another world: what if the failsafes were not there.
+//! The same firewall in another world: what if the failsafes were not there, or Felix restarted.
 //!
 //! A world is a ruleset like any other, so every question can be asked of it.
 
+use std::sync::Arc;
+
+use crate::calico::failsafe::kernel::{self, Layer};
+use crate::calico::failsafe::{Direction as ListDirection, FailsafeReport};
 use crate::calico::integrity::plain_name;
 use crate::calico::names::{ChainRole, chain_role};
+use crate::calico::settings::Entry;
 use crate::packet::Family;
-use crate::ruleset::{Expr, Field, Interval, Match, Ruleset, SetRef, Step};
+use crate::ruleset::readers::iptables_save;
+use crate::ruleset::{Backend, Expr, Field, Interval, Match, Rule, Ruleset, SetRef, Step, Table};
 
 /// Whether a chain holds failsafe rules, by the name Felix gives it in iptables tables or in its nft table.
 #[must_use]
@@ -23,6 +29,62 @@ pub fn without_failsafes(ruleset: &Ruleset) -> Ruleset {
         }
     }
     world
+}
+
+/// The firewall after Felix has restarted with the failsafe lists now on disk; `None` where that changes nothing, or what it
+/// changes is not known. Entries that come are put behind those that stay.
+#[must_use]
+pub fn after_felix_restart(ruleset: &Ruleset, failsafe: &FailsafeReport) -> Option<Ruleset> {
+    let mut world: Option<Ruleset> = None;
+    for direction in ListDirection::ALL {
+        let chains = kernel::chains(ruleset, direction);
+        for change in &failsafe.direction(direction).next_restart {
+            if change.frozen.is_some() || change.is_none() {
+                continue;
+            }
+            for chain in chains.iter().filter(|chain| chain.family == change.family && !chain.withheld) {
+                let world = world.get_or_insert_with(|| ruleset.clone());
+                let gone: Vec<usize> = chain
+                    .entries
+                    .iter()
+                    .filter(|entry| change.removes.contains(&entry.entry))
+                    .map(|entry| entry.rule)
+                    .collect();
+                let of_chain = |table: &&mut Table| {
+                    table.backend == chain.backend && table.family == chain.family && *table.source == *chain.place.file
+                };
+                for table in world.tables.iter_mut().filter(of_chain) {
+                    let layer = Layer::of_table(&table.name, &chain.chain);
+                    let Some(live) = table.chains.iter_mut().find(|live| live.name == chain.chain) else { continue };
+                    if layer != Some(chain.table) {
+                        continue;
+                    }
+                    let mut number = 0;
+                    live.rules.retain(|_| {
+                        number += 1;
+                        !gone.contains(&number)
+                    });
+                    live.rules
+                        .extend(change.adds.iter().filter_map(|entry| accepting(*entry, chain.family, direction)));
+                }
+            }
+        }
+    }
+    world
+}
+
+/// The rule of an entry, as a save listing would have it.
+fn accepting(entry: Entry, family: Family, direction: ListDirection) -> Option<Rule> {
+    let side = if direction == ListDirection::In { "-s" } else { "-d" };
+    let net = entry.net.filter(|net| net.length() > 0).map(|net| format!("{side} {net} ")).unwrap_or_default();
+    let (protocol, port) = (entry.protocol, entry.port);
+    let text = format!("*filter\n:c - [0:0]\n-A c {net}-p {protocol} -m multiport --dports {port} -j ACCEPT\nCOMMIT\n");
+    let source: Arc<str> = Arc::from("the next restart of Felix");
+    let read = iptables_save::read(&source, text.as_bytes(), Backend::Iptables, family);
+    let chains = read.value.into_iter().flat_map(|table| table.chains);
+    let mut rule = chains.flat_map(|chain| chain.rules).next()?;
+    rule.line = 0;
+    Some(rule)
 }
 
 /// Peers that rules and sets speak of, with the port where a rule names one: the places where a policy may differ from what

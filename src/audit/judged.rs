@@ -6,16 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::{Value, json};
 
 use crate::analysis::conversation::{Conversation, Exchange, Outcome, Ways, converse};
-use crate::analysis::flows::{EPHEMERAL, Flow, Links, inventory, somebody};
-use crate::analysis::trace::{Engine, TraceOptions};
-use crate::analysis::worlds;
+use crate::analysis::flows::{EPHEMERAL, Flow, FlowKind, Links, inventory, somebody};
+use crate::analysis::trace::{Engine, TraceOptions, TraceVerdict};
+use crate::analysis::{reboot, worlds};
 use crate::audit::context::place_text;
 use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
 use crate::calico::names::Meanings;
 use crate::calico::settings::Entry;
-use crate::packet::{Direction, Family, Packet, Protocol};
-use crate::ruleset::{RuleRef, without_comments};
+use crate::host::Host;
+use crate::packet::{CtState, Direction, Family, Packet, Protocol, TcpFlags};
+use crate::ruleset::{RuleRef, Ruleset, without_comments};
 use crate::snapshot::Snapshot;
 
 /// Why a packet was judged.
@@ -34,10 +35,18 @@ pub struct Judged {
     pub reason: Reason,
     /// The packet.
     pub packet: Packet,
+    /// Of a session that lives: whether its packets pass now; `None` for other flows, and where that is not certain.
+    pub established: Option<bool>,
     /// The conversation it opens, as a new connection now.
     pub now: Conversation,
     /// With policy alone; `None` when there are no failsafe chains, so nothing could differ.
     pub no_failsafe: Option<Conversation>,
+    /// After a restart of Felix with the failsafe lists on disk; `None` where that changes nothing.
+    pub felix_restart: Option<Answer>,
+    /// As the host boots, before Felix is in sync; `None` where what boot loads is not known.
+    pub before_felix: Option<Answer>,
+    /// After a boot, with Felix in sync.
+    pub reboot: Option<Answer>,
     /// The failsafe entry it uses, when its port is on the list in the kernel.
     pub entry: Option<Entry>,
     /// That entry goes at the next restart of Felix.
@@ -112,6 +121,9 @@ pub fn witness(packet: &Packet) -> Value {
             object.insert(key.to_owned(), field);
         }
     };
+    put("icmp_type", packet.icmp.map(|(kind, _)| Value::from(kind)));
+    put("icmp_code", packet.icmp.map(|(_, code)| code).filter(|code| *code > 0).map(Value::from));
+    put("uid", packet.uid.map(Value::from));
     put("sport", packet.sport.map(Value::from));
     put("dport", packet.dport.map(Value::from));
     put("iif", packet.iif.as_deref().map(Value::from));
@@ -124,53 +136,120 @@ fn answered(conversation: &Conversation) -> Option<&Exchange> {
     conversation.decisive().filter(|_| conversation.broken_at().is_some_and(|number| number > 1))
 }
 
-/// Judges the inventory, and the entries that the next restart of Felix takes away.
+/// Judges the inventory but for the failsafe entries, and the entries that the next restart of Felix takes away.
 #[must_use]
 pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
-    let ruleset = &snapshot.ruleset;
-    let mut questions: Vec<(Reason, Packet)> = inventory(snapshot)
-        .flows
-        .into_iter()
-        .map(|flow| {
-            let packet = flow.packet.clone();
-            (Reason::Flow(Box::new(flow)), packet)
-        })
-        .collect();
+    let flows = inventory(snapshot).flows.into_iter().filter(|flow| flow.kind != FlowKind::Failsafe);
+    let mut questions: Vec<(Reason, Packet)> = flows.map(question).collect();
     questions.extend(removed_entries(snapshot, failsafe));
-    if questions.is_empty() || ruleset.tables.is_empty() {
+    // a host of which no rules are known has nothing to judge by
+    if snapshot.ruleset.tables.is_empty() { Vec::new() } else { judge_all(snapshot, failsafe, questions) }
+}
+
+/// Judges flows, by no rules where there are none.
+#[must_use]
+pub fn judge_flows(snapshot: &Snapshot, failsafe: &FailsafeReport, flows: Vec<Flow>) -> Vec<Judged> {
+    judge_all(snapshot, failsafe, flows.into_iter().map(question).collect())
+}
+
+fn question(flow: Flow) -> (Reason, Packet) {
+    let packet = flow.packet.clone();
+    (Reason::Flow(Box::new(flow)), packet)
+}
+
+/// One world to ask.
+struct Asked<'w> {
+    engine: Engine<'w>,
+    meanings: Meanings<'w>,
+}
+
+/// A conversation, and where it is decided with the rule's text.
+pub type Answer = (Conversation, Option<(String, String)>);
+
+impl<'w> Asked<'w> {
+    fn beside(engine: &Engine<'_>, world: &'w Ruleset, host: &'w Host) -> Self {
+        Self { engine: engine.beside(world, host), meanings: Meanings::new(world) }
+    }
+
+    /// Holds the conversation; what it costs goes from `left`.
+    fn hold(&self, packet: &Packet, left: &mut u32) -> Answer {
+        let usual = TraceOptions::default();
+        let share = (*left).clamp(LEAST_RULES, usual.max_rules);
+        let held = converse(&self.engine, packet, &Ways::default(), &TraceOptions { max_rules: share, ..usual });
+        let seen = held.exchanges.iter().fold(0, |seen: u32, one| seen.saturating_add(one.trace.rules_seen));
+        *left = left.saturating_sub(seen);
+        let place = held.decisive().and_then(|packet| packet.trace.decided_by);
+        let words = place.map(|place| in_words(&self.meanings, place));
+        (held, words)
+    }
+
+    /// Whether the packets of a session that lives still pass, both ways; `None` where that cannot be decided.
+    fn established(&self, packet: &Packet) -> Option<bool> {
+        let mut forth = packet.clone();
+        forth.state = CtState::ESTABLISHED;
+        if forth.protocol == Protocol::TCP {
+            forth.tcp_flags = TcpFlags::ACK;
+        }
+        let mut back = forth.clone();
+        back.direction = if forth.direction == Direction::Out { Direction::In } else { Direction::Out };
+        (back.src, back.dst, back.sport, back.dport) = (forth.dst, forth.src, forth.dport, forth.sport);
+        (back.iif, back.oif) = (forth.oif.clone(), forth.iif.clone());
+        let mut passes = true;
+        for packet in [&forth, &back] {
+            let trace = self.engine.trace(packet, &TraceOptions::default());
+            match (trace.certain, trace.verdict) {
+                (true, TraceVerdict::Accept) => {}
+                (true, _) => passes = false,
+                (false, _) => return None,
+            }
+        }
+        Some(passes)
+    }
+}
+
+fn judge_all(snapshot: &Snapshot, failsafe: &FailsafeReport, questions: Vec<(Reason, Packet)>) -> Vec<Judged> {
+    let ruleset = &snapshot.ruleset;
+    if questions.is_empty() {
         return Vec::new();
     }
-    let has_failsafes = ruleset
-        .tables
-        .iter()
-        .flat_map(|table| &table.chains)
-        .any(|chain| worlds::is_failsafe_chain(&chain.name) && !chain.rules.is_empty());
+    let mut chains = ruleset.tables.iter().flat_map(|table| &table.chains);
+    let has_failsafes = chains.any(|chain| worlds::is_failsafe_chain(&chain.name) && !chain.rules.is_empty());
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
+    let restarted = worlds::after_felix_restart(ruleset, failsafe);
+    let boot = reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
-    let policy_engine = policy_alone.as_ref().map(|world| engine.beside(world, &snapshot.host));
-    let meanings = Meanings::new(ruleset);
-    let policy_meanings = policy_alone.as_ref().map(Meanings::new);
+    let beside = |world| Asked::beside(&engine, world, &snapshot.host);
+    let policy = policy_alone.as_ref().map(beside);
+    let restart = restarted.as_ref().map(beside);
+    let (open, booted) = (boot.before_felix.as_ref().map(beside), boot.after_felix.as_ref().map(beside));
+    let now = beside(ruleset);
     let mut left = MAX_RULES;
-    let mut hold = |engine: &Engine<'_>, packet: &Packet| {
-        let usual = TraceOptions::default();
-        let share = left.clamp(LEAST_RULES, usual.max_rules);
-        let held = converse(engine, packet, &Ways::default(), &TraceOptions { max_rules: share, ..usual });
-        let seen = held.exchanges.iter().fold(0, |seen: u32, one| seen.saturating_add(one.trace.rules_seen));
-        left = left.saturating_sub(seen);
-        held
-    };
     let judge_one = |(reason, packet): (Reason, Packet)| {
-        let now = hold(&engine, &packet);
-        let no_failsafe = policy_engine.as_ref().map(|engine| hold(engine, &packet));
+        let mut ask = |world: &Option<Asked<'_>>| world.as_ref().map(|world| world.hold(&packet, &mut left));
+        let no_failsafe = ask(&policy);
+        let felix_restart = ask(&restart);
+        let before_felix = ask(&open);
+        let reboot = ask(&booted);
+        let live = matches!(&reason, Reason::Flow(flow) if flow.live);
+        let established = live.then(|| now.established(&packet)).flatten();
+        let (held, decided) = now.hold(&packet, &mut left);
         let entry = listed(failsafe, &packet);
         let removed_at_restart = entry.is_some_and(|entry| is_removed(failsafe, &packet, &entry));
-        let place = |held: &Conversation| held.decisive().and_then(|packet| packet.trace.decided_by);
-        let decided = place(&now).map(|place| in_words(&meanings, place));
-        let no_failsafe_decided = policy_meanings
-            .as_ref()
-            .zip(no_failsafe.as_ref().and_then(place))
-            .map(|(meanings, place)| in_words(meanings, place));
-        Judged { reason, packet, now, no_failsafe, entry, removed_at_restart, no_failsafe_decided, decided }
+        let (no_failsafe, no_failsafe_decided) = no_failsafe.unzip();
+        Judged {
+            reason,
+            packet,
+            established,
+            now: held,
+            no_failsafe,
+            felix_restart,
+            before_felix,
+            reboot,
+            entry,
+            removed_at_restart,
+            no_failsafe_decided: no_failsafe_decided.flatten(),
+            decided,
+        }
     };
     questions.into_iter().map(judge_one).collect()
 }

@@ -10,6 +10,7 @@ pub mod checks;
 pub mod context;
 pub mod dataplane;
 pub mod finding;
+pub mod flows;
 pub mod judged;
 pub mod registry;
 

@@ -26,6 +26,9 @@ pub struct Common {
     /// Read this snapshot folder, or one file of it, instead of the live host
     #[arg(long, global = true, value_name = "DIR|FILE")]
     pub snapshot: Option<std::path::PathBuf>,
+    /// Read this configuration [default: /etc/hepguard/hepguard.toml, on the live host]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
     /// How to write the answer; which formats exist depends on the command
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub format: String,
@@ -84,6 +87,9 @@ pub enum Command {
     Audit(AuditArgs),
     /// The failsafe lists four ways: on disk, in the running Felix, in the datastore, in the kernel; what differs
     Failsafe(FailsafeArgs),
+    /// The inventory of flows that must work, each with its evidence and its verdict in every world
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows(FlowsArgs),
     /// Query deny lines: who was denied what, by which policy
     Denies(Box<DeniesArgs>),
     /// The lab bastion, embedded: denies and audits, one step before its lockout and after; no root needed
@@ -124,6 +130,27 @@ pub struct SnapshotArgs {
 /// `hepguard failsafe`
 #[derive(Debug, Clone, Args)]
 pub struct FailsafeArgs {}
+
+const FLOWS_EXAMPLES: &str = "\
+Examples:
+  hepguard flows
+  hepguard flows --snapshot before/ --format json
+  hepguard flows --export must-work.toml    # then: hepguard flows --import must-work.toml";
+
+/// `hepguard flows`
+///
+/// Sessions, sshd's ports, resolvers, leases, time sources, the datastore, routing peers, mounts, log collectors, failsafe
+/// entries, and what the configuration protects. Each is judged as a whole conversation: now, as a new connection, without
+/// failsafes, after a restart of Felix, after a boot. Formats: text, json.
+#[derive(Debug, Clone, Args)]
+pub struct FlowsArgs {
+    /// Write the flows as `[[protect]]` entries into this new file
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<std::path::PathBuf>,
+    /// Protect the `[[protect]]` entries of this file, too; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub import: Vec<std::path::PathBuf>,
+}
 
 /// `hepguard denies`
 ///

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
+pub mod flows;
 pub mod load;
 pub mod reach;
 pub mod snapshot;
@@ -56,6 +57,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
     match &cli.command {
         Command::Audit(args) => audit::run(&cli.common, args, out),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
+        Command::Flows(args) => flows::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),

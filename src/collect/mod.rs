@@ -11,6 +11,7 @@ mod firewall;
 mod ipset_counts;
 mod network;
 mod nft;
+mod services;
 mod stored;
 pub mod saved;
 
@@ -38,6 +39,7 @@ pub fn live(system: &dyn System) -> SnapshotFiles {
     live.network();
     live.felix();
     live.stored();
+    live.services();
     let meta = live.meta();
     let mut found = live.found;
     meta.store(&mut found);

@@ -61,21 +61,21 @@ impl Live<'_> {
             }
         }
         for (folder, ending, name) in RULE_FOLDERS {
-            self.take_folder(folder, ending, &format!("persisted/{name}"));
+            self.take_folder(folder, ending, &format!("persisted/{name}"), as_is);
         }
         for (folder, ending) in LEASES {
-            self.take_folder(folder, ending, "leases");
+            self.take_folder(folder, ending, "leases", as_is);
         }
         let resolver = self.resolver();
         self.put("resolv.conf", resolver);
     }
 
-    fn take_folder(&mut self, folder: &str, ending: &str, name: &str) {
+    pub(super) fn take_folder(&mut self, folder: &str, ending: &str, name: &str, clean: fn(&[u8]) -> Vec<u8>) {
         for path in self.system.list(Path::new(folder)).unwrap_or_default().into_iter().take(MAX_FILES) {
             let fits = ending.is_empty() || path.extension().is_some_and(|extension| extension == ending);
             let Some(file) = path.file_name().filter(|_| fits) else { continue };
             let name = format!("{name}/{}", file.to_string_lossy());
-            let state = self.file(&path, as_is);
+            let state = self.file(&path, clean);
             self.put(name, state);
         }
     }

@@ -183,6 +183,7 @@ fn interface_address(info: &Object) -> Result<Option<InterfaceAddress>, String> 
         broadcast: text(info, "broadcast").and_then(|text| text.parse().ok()),
         scope: text(info, "scope").unwrap_or_default().into(),
         dynamic: info.get("dynamic").and_then(Value::as_bool).unwrap_or(false),
+        valid: number(info, "valid_life_time").unwrap_or(None).filter(|seconds| *seconds < u32::MAX),
     }))
 }
 
@@ -232,6 +233,7 @@ fn route(element: &Object, tables: &mut TableNumbers) -> Result<Route, String> {
             None | Some("all" | "default") => None,
             Some(text) => Some(text.parse().map_err(|error| format!("in \"from\": {error}"))?),
         },
+        origin: text(element, "protocol").unwrap_or_default().into(),
     })
 }
 

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod conntrack;
 pub mod ip;
+pub mod services;
 pub mod sockets;
 pub mod sysctl;
 
@@ -74,6 +75,8 @@ pub struct InterfaceAddress {
     pub scope: Box<str>,
     /// Came from DHCP or a router advertisement, with a life time.
     pub dynamic: bool,
+    /// Seconds for which it stays valid from when it was listed; `None` for ever, or not told.
+    pub valid: Option<u32>,
 }
 
 /// Kind of a route (`RTN_*`).
@@ -122,6 +125,8 @@ pub struct Route {
     pub tos: Option<u8>,
     /// Only packets from there, IPv6.
     pub from: Option<Prefix>,
+    /// Who put it there (`dhcp`, `ra`, `bird`, `kernel`, …); empty when the listing does not tell.
+    pub origin: Box<str>,
 }
 
 impl Route {
@@ -139,6 +144,7 @@ impl Route {
             more_devices: Vec::new(),
             tos: None,
             from: None,
+            origin: "".into(),
         }
     }
 

@@ -81,7 +81,7 @@ pub fn one(finding: &Finding, style: Style) -> String {
 }
 
 /// The `trace` command that shows a witness packet.
-fn witness_command(packet: &serde_json::Value) -> String {
+pub(super) fn witness_command(packet: &serde_json::Value) -> String {
     let word = |key: &str| match packet.get(key) {
         Some(serde_json::Value::String(text)) => Some(text.clone()),
         Some(serde_json::Value::Number(number)) => Some(number.to_string()),
@@ -103,7 +103,10 @@ fn witness_command(packet: &serde_json::Value) -> String {
         end("dst", "dport")
     );
     for (key, option) in [("iif", "-i"), ("oif", "-o"), ("icmp_type", "--icmp-type"), ("uid", "--uid")] {
-        if let Some(value) = word(key) {
+        if let Some(mut value) = word(key) {
+            if let Some(code) = word("icmp_code").filter(|_| key == "icmp_type") {
+                value = format!("{value}/{code}");
+            }
             text.push_str(&format!(" {option} {value}"));
         }
     }

@@ -5,6 +5,7 @@ pub mod denies;
 pub mod audit;
 pub mod explain;
 pub mod failsafe;
+pub mod flows;
 pub mod reach;
 pub mod text;
 pub mod trace;

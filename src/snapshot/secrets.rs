@@ -127,6 +127,131 @@ pub fn unit(text: &[u8]) -> Vec<u8> {
     lines.join("\n").into_bytes()
 }
 
+/// A service's configuration: comments lose their words, and what stands behind a word that looks like a secret's name goes.
+#[must_use]
+pub fn configuration(text: &[u8]) -> Vec<u8> {
+    kept_lines(text, |_| true)
+}
+
+/// A log shipper's configuration: only lines that may name a destination are kept, so that no value of another line, however
+/// it is written, gets out.
+#[must_use]
+pub fn destinations(text: &[u8]) -> Vec<u8> {
+    const KEYS: [&str; 30] = [
+        "action(",
+        "address",
+        "bootstrap_servers",
+        "destination",
+        "endpoint",
+        "endpoints",
+        "hec_host",
+        "host",
+        "hostport",
+        "hosts",
+        "mode",
+        "name",
+        "network(",
+        "opensearch",
+        "port",
+        "port(",
+        "protocol",
+        "remote_server",
+        "server",
+        "server-hostname",
+        "server-ip",
+        "servers",
+        "syslog(",
+        "target",
+        "tcp(",
+        "transport(",
+        "udp(",
+        "uri",
+        "url",
+        "urls",
+    ];
+    kept_lines(text, |line| {
+        let bare = line.trim_start_matches(['-', ' ', '"', '\'', '<', '/', '$']);
+        let end = bare.find(['=', ':', ' ', '\t', '>', '"', '(']).unwrap_or(bare.len());
+        let key = bare.get(..end).unwrap_or_default().to_ascii_lowercase();
+        let whole = bare.get(..(end + 1).min(bare.len())).unwrap_or_default().to_ascii_lowercase();
+        let section = line.starts_with('[') && line.ends_with(']')
+            || line.starts_with('<')
+            || matches!(line, "};" | "}" | ")" | ");" | "]");
+        // an item of a list of destinations: host:port or a URL
+        let item = (line.starts_with("- ") || line.starts_with('"'))
+            && line.contains(':')
+            && !line.contains(char::is_whitespace)
+            || line.starts_with("- ")
+                && bare
+                    .rsplit(':')
+                    .next()
+                    .is_some_and(|port| port.trim_end_matches(['"', '\'']).parse::<u16>().is_ok());
+        let named = KEYS.contains(&key.as_str()) || KEYS.contains(&whole.as_str());
+        section
+            || item
+            || named
+            || line.contains("omfwd")
+            || line.contains("omrelp")
+            || line.split_whitespace().nth(1).is_some_and(|word| word.starts_with('@'))
+    })
+}
+
+fn kept_lines(text: &[u8], keep: impl Fn(&str) -> bool) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let clean = |line: &str| {
+        let trimmed = line.trim();
+        if trimmed.starts_with(['#', ';', '!']) {
+            return comment(line);
+        }
+        if !keep(trimmed) {
+            return String::new();
+        }
+        clean_text(&until_secret(line))
+    };
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n").into_bytes()
+}
+
+/// The line up to the end of the first word that looks like a secret's name; a path there is no secret.
+fn until_secret(line: &str) -> String {
+    let mut from = 0;
+    for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))) {
+        let at = from;
+        from += word.len() + 1;
+        let rest = line.get(at + word.len()..).unwrap_or_default();
+        let value = rest.trim_start_matches(['=', ':', ' ', '\t', '(']);
+        if looks_secret(word) && !value.is_empty() && !is_path(value) {
+            return format!("{} {BLANK}", line.get(..at + word.len()).unwrap_or_default());
+        }
+        // the separator may take more than a byte
+        while !line.is_char_boundary(from.min(line.len())) {
+            from += 1;
+        }
+    }
+    line.to_owned()
+}
+
+/// A kubeconfig: only its structure, names and server addresses are kept.
+#[must_use]
+pub fn kubeconfig(text: &[u8]) -> Vec<u8> {
+    const KEPT: [&str; 9] = [
+        "apiVersion:",
+        "cluster:",
+        "clusters:",
+        "context:",
+        "contexts:",
+        "current-context:",
+        "kind:",
+        "name:",
+        "server:",
+    ];
+    let text = String::from_utf8_lossy(text);
+    let clean = |line: &str| {
+        let bare = line.trim().trim_start_matches("- ");
+        if KEPT.iter().any(|key| bare.starts_with(key)) { clean_text(line) } else { String::new() }
+    };
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n").into_bytes()
+}
+
 /// Splits at spaces outside quotes and cleans each word.
 fn unit_line(line: &str, in_environment: bool, blank_next: &mut bool) -> String {
     let mut out = String::with_capacity(line.len());
@@ -376,6 +501,35 @@ mod tests {
                 ""
             ]
         );
+    }
+
+    #[test]
+    fn configurations_keep_peers_and_no_secret() {
+        let text = b"# planted\nneighbor 10.0.0.1 password planted\n password \"planted\";\n keyfile /etc/chrony.keys\nserver 10.0.0.5 key planted\nPort 22\n\xc3\xbc secret=planted\n";
+        assert_eq!(
+            lines(configuration(text)),
+            [
+                "#",
+                "neighbor 10.0.0.1 password ***",
+                " password ***",
+                " keyfile /etc/chrony.keys",
+                "server 10.0.0.5 key ***",
+                "Port 22",
+                "\u{fc} secret ***",
+                ""
+            ]
+        );
+        let text = b"[OUTPUT]\n  Host 10.0.0.1\n  HTTP_Passwd planted\napi: |\n  planted\nurl: https://u:planted@h:1/x\naction(type=\"omelasticsearch\" pwd=\"x\" token=\"planted\")\n\
+            *.* @@10.0.0.5:6514\n<key>planted</key>\n";
+        let kept = String::from_utf8(destinations(text)).expect("text");
+        assert!(!kept.contains("planted"), "{kept}");
+        for words in ["[OUTPUT]", "Host 10.0.0.1", "https://***@h:1/x", "@@10.0.0.5:6514"] {
+            assert!(kept.contains(words), "{words} in {kept}");
+        }
+        assert_eq!(kept.lines().count(), String::from_utf8_lossy(text).lines().count(), "lines keep their numbers");
+        let text = b"clusters:\n- cluster:\n    certificate-authority-data: planted\n    server: https://10.0.0.9:6443\nusers:\n- name: a\n  user:\n    token: planted\n";
+        let kept = String::from_utf8(kubeconfig(text)).expect("text");
+        assert!(kept.contains("server: https://10.0.0.9:6443") && !kept.contains("planted"), "{kept}");
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Layer {
         }
     }
 
+    /// The layer of a chain in the table of this name; in Felix's one nft table the chain's name tells.
+    #[must_use]
+    pub fn of_table(table: &str, chain: &str) -> Option<Self> {
+        Self::of(table).or_else(|| Self::of(chain.split_once("-cali-")?.0))
+    }
+
     fn of(name: &str) -> Option<Self> {
         [Self::Filter, Self::Mangle, Self::Raw, Self::Unknown].into_iter().find(|layer| layer.name() == name)
     }

@@ -80,7 +80,7 @@ pub fn nearest(name: &str) -> Option<&'static Param> {
 }
 
 /// Levenshtein's distance; both texts are short.
-pub(in crate::calico) fn edit_distance(a: &[u8], b: &[u8]) -> usize {
+pub(crate) fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = i;

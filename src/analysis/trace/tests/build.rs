@@ -171,6 +171,7 @@ pub(super) fn bastion() -> Host {
         broadcast: Some(ip("10.0.1.255")),
         scope: "global".into(),
         dynamic: false,
+        valid: None,
     };
     let ens5 = Interface { index: 2, name: "ens5".into(), up: true, addresses: vec![address], ..Interface::default() };
     let settings = [("rp_filter", "0"), ("accept_local", "1"), ("forwarding", "1"), ("route_localnet", "0")];

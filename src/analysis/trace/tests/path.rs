@@ -331,6 +331,7 @@ fn masquerade_over_lo_borrows_an_address_nobody_can_tell() {
         broadcast: None,
         scope: "host".into(),
         dynamic: false,
+        valid: None,
     };
     let lo = Interface { index: 1, name: "lo".into(), up: true, addresses: vec![address], ..Interface::default() };
     host.interfaces.get_or_insert_default().push(lo);

@@ -60,7 +60,7 @@ fn finding(check: &Check, judged: &Judged, flow: &Flow) -> Finding {
     if let Some((place, text)) = &judged.decided {
         finding = finding.evidence(place, text);
     }
-    let finding = finding.evidence(flow.source, &flow.evidence).fix(format!(
+    let finding = finding.evidence(&flow.source, &flow.evidence).fix(format!(
         "allow {}/{} in policy before the rule named above, or put it on the outbound failsafe list; safe over SSH",
         packet.protocol,
         packet.dport.unwrap_or(0)

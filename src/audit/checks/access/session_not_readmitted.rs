@@ -17,7 +17,7 @@
 
 use serde_json::json;
 
-use crate::analysis::flows::{Flow, FlowKind, sshd_ports};
+use crate::analysis::flows::{Flow, sshd_ports};
 use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Bites, Finding, Severity};
@@ -38,7 +38,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let refused = context.judged.iter().filter(|judged| judged.is_refused());
     refused
         .filter_map(|judged| match &judged.reason {
-            Reason::Flow(flow) if flow.kind == FlowKind::Session => Some(finding(context, check, judged, flow)),
+            Reason::Flow(flow) if flow.live => Some(finding(context, check, judged, flow)),
             _ => None,
         })
         .collect()
@@ -61,7 +61,7 @@ fn finding(context: &Context<'_>, check: &Check, judged: &Judged, flow: &Flow) -
         finding = finding.evidence(place, text);
     }
     let way_in = inbound && packet.dport.is_some_and(|port| sshd_ports(&context.snapshot.host).contains(&port));
-    let finding = finding.evidence(flow.source, &flow.evidence).fix(
+    let finding = finding.evidence(&flow.source, &flow.evidence).fix(
         "keep this session open; allow the flow in policy before the rule named above, then prove it with a new \
          connection before closing anything",
     );

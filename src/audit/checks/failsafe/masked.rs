@@ -79,7 +79,7 @@ fn finding(check: &Check, key: (bool, &'static str, u8, u16), group: &[&Judged])
         finding = finding.evidence(place, format!("would refuse {}: {text}", first.refused_alone()));
     }
     if let Reason::Flow(flow) = &first.reason {
-        finding = finding.evidence(flow.source, &flow.evidence);
+        finding = finding.evidence(&flow.source, &flow.evidence);
     }
     if peers.len() > 1 {
         let shown: Vec<String> = peers.iter().take(8).map(ToString::to_string).collect();

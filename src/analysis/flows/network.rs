@@ -1,0 +1,195 @@
+//! What keeps the host on its network: neighbour discovery, gateways, routing peers.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{EPHEMERAL, Flow, FlowKind, Seeker, calico::a_host_of, is_link_local};
+use crate::host::Route;
+use crate::host::services::{Destination, Peer, routing};
+use crate::packet::{CtState, Direction, Family, Packet, Prefix, Protocol};
+
+const BGP: u16 = 179;
+/// BFD of one hop and of several (RFC 5881, RFC 5883).
+const BFD: [u16; 2] = [3784, 4784];
+const OSPF: Protocol = Protocol(89);
+/// All OSPF routers.
+const OSPF_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
+
+/// An ICMPv6 message of the link: hop limit 255, not tracked by the kernel.
+pub(super) fn icmp6(kind: (u8, u8), direction: Direction, src: IpAddr, dst: IpAddr, interface: &str) -> Packet {
+    let mut packet = Packet::first(direction, Protocol::ICMPV6, (src, 0), (dst, 0));
+    packet.icmp = Some(kind);
+    packet.ttl = Some(255);
+    packet.state = CtState::UNTRACKED;
+    if direction == Direction::In {
+        packet.iif = Some(interface.into());
+    } else {
+        packet.oif = Some(interface.into());
+    }
+    packet
+}
+
+/// A route for everything.
+fn is_default(route: &&Route) -> bool {
+    route.destination.length() == 0 && route.table == 254 && route.gateway.is_some()
+}
+
+impl Seeker<'_> {
+    /// Neighbour solicitations both ways on every interface with an IPv6 address that reaches beyond the link.
+    pub(super) fn discovery(&mut self) {
+        for interface in self.host.interfaces.iter().flatten().filter(|one| one.up && !one.loopback) {
+            let global = |a: &&crate::host::InterfaceAddress| a.address.is_ipv6() && &*a.scope == "global";
+            let Some(own) = interface.addresses.iter().find(global) else { continue };
+            let name = &interface.name;
+            let routes = self.host.routes.iter().flatten().filter(is_default);
+            let gateway = routes.filter(|route| route.device.as_ref() == Some(name)).filter_map(|route| route.gateway);
+            let neighbour = gateway.clone().find(IpAddr::is_ipv6).or_else(|| {
+                let net = Prefix::new(own.address, own.prefix_length)?;
+                Some(a_host_of(net, Family::Ipv6)).filter(|other| *other != own.address && own.prefix_length < 127)
+            });
+            let Some(neighbour) = neighbour else { continue };
+            let mine = interface
+                .addresses
+                .iter()
+                .map(|own| own.address)
+                .find(|own| is_link_local(*own) == is_link_local(neighbour) && own.is_ipv6());
+            let mine = mine.unwrap_or(own.address);
+            let evidence = format!("{} on {name} needs its neighbours' link addresses", own.address);
+            let asks = icmp6((135, 0), Direction::Out, mine, neighbour, name);
+            let asked = icmp6((135, 0), Direction::In, neighbour, mine, name);
+            for (way, packet) in [("out to", asks), ("in from", asked)] {
+                let what = format!("neighbour solicitation {way} {neighbour} on {name}");
+                let flow = Flow::new(FlowKind::Neighbour, what, "ip-addr.json", evidence.clone(), packet);
+                self.found.push(flow.timer("neighbour cache"));
+            }
+        }
+    }
+
+    /// "Packet too big" of the gateway for connections that exist: without it large packets vanish and SSH hangs after its
+    /// banner.
+    pub(super) fn gateways(&mut self) {
+        let mut seen = BTreeSet::new();
+        for route in self.host.routes.iter().flatten().filter(is_default) {
+            let (Some(gateway), Some(device)) = (route.gateway, route.device.as_deref()) else { continue };
+            let Some(interface) = self.host.interface(device).filter(|_| seen.insert(gateway)) else { continue };
+            let of_family = |own: &&crate::host::InterfaceAddress| own.address.is_ipv4() == gateway.is_ipv4();
+            let global = |own: &&crate::host::InterfaceAddress| &*own.scope == "global";
+            let Some(own) = interface.addresses.iter().filter(of_family).find(global) else { continue };
+            let (protocol, kind, words) = match gateway {
+                IpAddr::V4(_) => (Protocol::ICMP, (3, 4), "fragmentation needed"),
+                IpAddr::V6(_) => (Protocol::ICMPV6, (2, 0), "packet too big"),
+            };
+            let mut packet = Packet::first(Direction::In, protocol, (gateway, 0), (own.address, 0));
+            (packet.icmp, packet.state, packet.iif) = (Some(kind), CtState::RELATED, Some(device.into()));
+            let what = format!("path MTU: {words} ({protocol}) in from {gateway}");
+            let evidence = format!("{gateway} is the default gateway by {device}");
+            self.found.push(Flow::new(FlowKind::Gateway, what, "ip-route.json", evidence, packet));
+        }
+    }
+
+    /// Neighbours of BIRD and FRR, by configuration and by session, with BFD and OSPF where they are on.
+    pub(super) fn routing(&mut self) {
+        let wanted = |name: &str| {
+            name.starts_with("etc/bird") || name.starts_with("etc/frr/") || name.starts_with("etc/calico/confd/")
+        };
+        let mut peers: BTreeSet<IpAddr> = BTreeSet::new();
+        let (mut bfd, mut ospf) = (None, None);
+        let live = self.bgp_sessions(&mut peers);
+        let mut configured = Vec::new();
+        for (file, text) in self.texts(wanted) {
+            let found = routing::read(&text);
+            bfd = bfd.or_else(|| found.bfd.map(|line| format!("{file}:{line}")));
+            ospf = ospf.or_else(|| found.ospf.map(|line| format!("{file}:{line}")));
+            configured.extend(found.bgp.into_iter().map(|(peer, line)| (file.clone(), peer, line)));
+        }
+        self.found.extend(live);
+        for (file, peer, line) in configured {
+            let Peer::Address(address) = &peer else { continue };
+            // one direction is enough, and the session shows which
+            if peers.insert(*address) {
+                let to = Destination { peer: peer.clone(), protocol: Protocol::TCP, port: BGP, line };
+                self.out(FlowKind::Routing, "BGP", &file, &to, Some("BGP hold timer"));
+            }
+        }
+        let bound = |port: u16| {
+            let mut sockets = self.host.sockets.iter().flatten();
+            sockets.any(|socket| socket.protocol == Protocol::UDP && socket.listening && socket.local_port == port)
+        };
+        if let Some(port) = BFD.into_iter().find(|port| bound(*port)).or(bfd.as_ref().map(|_| BFD[0])) {
+            let source = bfd.unwrap_or_else(|| "sockets.txt".to_owned());
+            self.bfd(&peers, port, &source);
+        }
+        if let Some(source) = ospf {
+            self.ospf(&source);
+        }
+    }
+
+    fn bgp_sessions(&self, peers: &mut BTreeSet<IpAddr>) -> Vec<Flow> {
+        let mut found = Vec::new();
+        let sockets = self.host.sockets.iter().flatten().filter(|socket| socket.protocol == Protocol::TCP);
+        for socket in sockets.filter(|socket| !socket.local.is_loopback()) {
+            let Some((peer, port)) = socket.peer else { continue };
+            let inbound = socket.local_port == BGP;
+            if !inbound && port != BGP {
+                continue;
+            }
+            let local = Some(socket.local);
+            let (name, packet) = if inbound {
+                let packet = self.links.incoming(Protocol::TCP, (peer, EPHEMERAL), local, BGP);
+                (format!("tcp/179 in from {peer}"), packet)
+            } else {
+                (format!("tcp/179 out to {peer}"), self.links.outgoing(Protocol::TCP, local, EPHEMERAL, (peer, BGP)))
+            };
+            let Some(packet) = packet else { continue };
+            peers.insert(peer);
+            let who = socket.process.as_deref().map(|name| format!(" of {name}")).unwrap_or_default();
+            let learned = self.learned_by(peer);
+            let evidence =
+                format!("live session{who} {}:{} with {peer}:{port}{learned}", socket.local, socket.local_port);
+            let mut flow = Flow::new(FlowKind::Routing, name, "sockets.txt", evidence, packet).timer("BGP hold timer");
+            flow.live = true;
+            found.push(flow);
+        }
+        found
+    }
+
+    /// What routes the host has from a peer.
+    fn learned_by(&self, peer: IpAddr) -> String {
+        let routing = ["bird", "bgp", "zebra", "ospf", "isis", "babel"];
+        let of_peer = |route: &&Route| route.gateway == Some(peer) && routing.contains(&&*route.origin);
+        let routes: Vec<&Route> = self.host.routes.iter().flatten().filter(of_peer).collect();
+        if routes.iter().any(|route| route.destination.length() == 0) {
+            return "; the default route was learned from it".to_owned();
+        }
+        match routes.len() {
+            0 => String::new(),
+            1 => "; a route was learned from it".to_owned(),
+            many => format!("; {many} routes were learned from it"),
+        }
+    }
+
+    fn bfd(&mut self, peers: &BTreeSet<IpAddr>, port: u16, source: &str) {
+        for peer in peers {
+            let out = self.links.outgoing(Protocol::UDP, None, 49_152, (*peer, port));
+            let inward = self.links.incoming(Protocol::UDP, (*peer, 49_152), None, port);
+            for (way, packet) in [("out to", out), ("in from", inward)] {
+                let Some(packet) = packet else { continue };
+                let what = format!("BFD (udp/{port}) {way} {peer}");
+                let flow = Flow::new(FlowKind::Routing, what, source, "BFD is on", packet);
+                self.found.push(flow.timer("BFD detection time"));
+            }
+        }
+    }
+
+    fn ospf(&mut self, source: &str) {
+        for interface in self.host.interfaces.iter().flatten().filter(|one| one.up && !one.loopback) {
+            let Some(own) = interface.addresses.iter().find(|own| own.address.is_ipv4()) else { continue };
+            let group = IpAddr::V4(OSPF_ROUTERS);
+            let mut hello = Packet::first(Direction::Out, OSPF, (own.address, 0), (group, 0));
+            hello.oif = Some(interface.name.clone());
+            let what = format!("OSPF hello (protocol 89) on {}", interface.name);
+            let flow = Flow::new(FlowKind::Routing, what, source, "OSPF is on", hello);
+            self.found.push(flow.timer("OSPF dead interval"));
+        }
+    }
+}
