@@ -6,6 +6,7 @@ pub mod hash;
 pub mod integrity;
 mod keccak;
 pub mod names;
+pub mod order;
 pub mod render;
 pub mod resources;
 pub mod selector;

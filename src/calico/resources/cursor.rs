@@ -124,9 +124,13 @@ impl Cursor<'_> {
     pub(super) fn text(&mut self, node: &Node, path: &str) -> Option<Field<String>> {
         match (&node.value, node.form) {
             (Value::Scalar(text), Form::Plain | Form::Quoted) => Some(self.field(node, text.clone())),
-            (Value::Scalar(text), _) => {
-                let message = format!("found {} without quotes, expected a text", shortened(text));
-                let fix = format!("write \"{}\"", shortened(text));
+            (Value::Scalar(text), form) => {
+                let message = if form == Form::Bool {
+                    "found a truth value (y, n, yes, no, on, off count as such), expected a text".to_owned()
+                } else {
+                    format!("found the number {}, expected a text", shortened(text))
+                };
+                let fix = "put it in quotes";
                 self.refuse(ProblemKind::WrongType, (node.line, node.column), path, message, fix);
                 Some(self.field(node, text.clone()))
             }
