@@ -11,10 +11,11 @@ use hepguard::calico::hash::appends;
 use hepguard::calico::integrity::check;
 use hepguard::calico::names::{meaning, nft_set_name};
 use hepguard::calico::render::rule::{FelixRule, hashes};
+use hepguard::calico::render::model::ruleset_tables;
 use hepguard::calico::render::{RenderedTable, render};
 use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::{Direction, Family, Packet, Protocol};
-use hepguard::ruleset::RuleRef;
+use hepguard::ruleset::{Backend, RuleRef};
 use hepguard::snapshot::{self, Snapshot};
 
 use crate::{World, can_use_namespaces, files, input, sets, snapshot};
@@ -313,5 +314,28 @@ fn what_the_host_has_become_is_found_on_nftables() {
     for (files, code, words) in cases {
         let found = findings(&snapshot::read(files));
         assert!(found.iter().any(|(known, _, title)| *known == code && title.contains(words)), "{code}: {found:#?}");
+    }
+}
+
+/// The values made of rendered rules are those that nft's listing of them is read as.
+#[test]
+fn rendered_rules_are_what_nft_lists() {
+    if !can_use_namespaces() {
+        return;
+    }
+    let files = on_nft(World::Before, &both(World::Before));
+    let listed = snapshot::read(files).ruleset;
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let rendered = render(&input(World::Before), family).expect("the lab's policies are simple");
+        let made = ruleset_tables(&rendered, Backend::Nft, family).remove(0);
+        let table = listed.tables.iter().find(|table| table.family == family && &*table.name == "calico");
+        for chain in &table.expect("Felix's table").chains {
+            let (_, own) = made.chain(&chain.name).unwrap_or_else(|| panic!("{} is missing", chain.name));
+            assert_eq!(own.base, chain.base, "{}", chain.name);
+            assert_eq!(own.rules.len(), chain.rules.len(), "{}", chain.name);
+            for (made, read) in own.rules.iter().zip(&chain.rules) {
+                assert_eq!((&made.steps, &made.comments, &made.text), (&read.steps, &read.comments, &read.text));
+            }
+        }
     }
 }

@@ -343,3 +343,40 @@ fn old_failsafes_open_the_other_family() {
     let text = save_text(&tables(&input, Family::Ipv6), Family::Ipv6, &SaveOptions::default());
     assert!(text.contains("-A cali-failsafe-in -p tcp "), "{text}");
 }
+
+/// Every form a rule can have, in both dialects, proves itself.
+#[test]
+fn everything_rendered_for_nft_passes_the_integrity_check() {
+    let mut input = node();
+    input.settings.dataplane = Dataplane::Nft;
+    input.settings.flow_logs = true;
+    input.settings.log_limit = Some(("10/minute".to_owned(), 7));
+    let mut wide = tcp(Action::Allow);
+    wide.source.nets = nets(&["10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "fd01::/16"]);
+    wide.source.not_nets = nets(&["10.1.2.3/32", "10.1.2.4/32"]);
+    wide.destination.ports = (1..20).map(PortRange::single).collect();
+    wide.destination.named_ports = vec!["ssh".to_owned()];
+    wide.destination.selector = Some("all()".to_owned());
+    let mut other = PolicyRule::any(Action::Deny);
+    other.source.not_nets = nets(&["10.1.2.3/32", "10.1.2.4/32"]);
+    other.not_protocol = Some(ProtocolName::Name("udp".to_owned()));
+    let mut ping = PolicyRule::any(Action::Pass);
+    ping.protocol = Some(ProtocolName::Name("icmp".to_owned()));
+    ping.icmp = Some((8, None));
+    input.policies.push(gnp("everything", vec![wide, tcp(Action::Log), other, ping]));
+    let tiers = vec![TierPolicies { tier: "t".to_owned(), ingress: vec![0], egress: vec![0], default_pass: false }];
+    let all = HostEndpoint {
+        tiers: tiers.clone(),
+        forward_tiers: tiers.clone(),
+        untracked_tiers: tiers.clone(),
+        pre_dnat_tiers: tiers,
+        ..endpoint(Some("eth0"))
+    };
+    input.endpoints = vec![all, endpoint(None)];
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let tables = model::ruleset_tables(&tables(&input, family), Backend::Nft, family);
+        let checked = integrity::check(&crate::ruleset::Ruleset { tables, ipsets: Vec::new() });
+        assert_eq!(checked.mismatches, Vec::new());
+        assert!(checked.rules > 150 && checked.verified == checked.rules, "{} of {}", checked.verified, checked.rules);
+    }
+}

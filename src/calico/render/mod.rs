@@ -6,8 +6,9 @@
 
 mod blocks;
 mod endpoint;
-mod group;
 mod failsafe;
+mod group;
+pub mod model;
 mod policy;
 pub mod rule;
 mod save;

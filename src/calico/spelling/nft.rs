@@ -365,7 +365,11 @@ fn mark_spellings(rest: &[&str]) -> (Vec<String>, bool) {
             (vec![format!("{set} & {kept}"), format!("{set} & {kept} ^ 0x0")], true)
         }
         ["&" | "and", kept, "|" | "or" | "^" | "xor", bits] => {
-            (vec![format!("{set} & {} ^ {}", short_hex(kept), short_hex(bits))], true)
+            let text = |kept: &str| format!("{set} & {kept} ^ {}", short_hex(bits));
+            // nft lists the bits that are set among those that stay
+            let number = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+            let cleared = number(kept).zip(number(bits)).map(|(kept, bits)| text(&format!("{:#x}", kept & !bits)));
+            (std::iter::once(text(&short_hex(kept))).chain(cleared).collect(), true)
         }
         _ => (vec![format!("{set} {}", rest.join(" "))], false),
     }
@@ -415,6 +419,10 @@ mod tests {
             ("fib saddr . mark . iif oif missing counter drop", "fib saddr . mark . iif oif 0 counter drop"),
             (
                 "counter meta mark set meta mark & 0xffe7ffff | 0x00080000",
+                "counter meta mark set mark & 0xffe7ffff ^ 0x80000",
+            ),
+            (
+                "counter meta mark set meta mark & 0xffefffff | 0x00080000",
                 "counter meta mark set mark & 0xffe7ffff ^ 0x80000",
             ),
             ("icmp type echo-request counter return", "meta l4proto icmp icmp type 8 counter return"),
