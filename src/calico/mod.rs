@@ -7,6 +7,7 @@ pub mod integrity;
 mod keccak;
 pub mod names;
 pub mod order;
+pub mod predict;
 pub mod render;
 pub mod resources;
 pub mod selector;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 pub use blocks::unenforced_blocks;
 pub use endpoint::endpoint_chain;
-pub use policy::{policy_chain, profile_chain};
+pub use policy::{policy_chain, policy_tables, profile_chain};
 
 use super::names::{Generation, MAX_IPTABLES_CHAIN, MAX_NFT_CHAIN, PolicyName};
 use super::settings::ports::Entry;

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::RenderedTable;
 use super::rule::{Criterion, FelixRule, ProtocolName, RuleAction, Side, hashes};
 use super::save::{SaveOptions, save_text};
-use super::RenderedTable;
 use crate::calico::hash::appends;
 use crate::calico::names::nft_set_name;
+use crate::packet::Hook;
 use crate::packet::{Family, InterfacePattern, PortRange, Prefix, Protocol};
 use crate::ruleset::readers::iptables_save;
 use crate::ruleset::{
-    Backend, BaseChain, Chain, ChainKind, Effect, Expr, FibField, FibResult, Field, Interval, Match, OpaqueKind, Operator,
-    Policy, Rule, SetRef, Step, Table, Verdict, interface_interval, print,
+    Backend, BaseChain, Chain, ChainKind, Effect, Expr, FibField, FibResult, Field, Interval, Match, OpaqueKind,
+    Operator, Policy, Rule, SetRef, Step, Table, Verdict, interface_interval, print,
 };
-use crate::packet::Hook;
 
 /// Felix's table in nft mode.
 pub const NFT_TABLE: &str = "calico";
@@ -146,7 +146,9 @@ fn log_words(action: &RuleAction) -> Option<String> {
 
 fn implied_protocol(rule: &FelixRule, criterion: &Criterion) -> Option<Match> {
     let number = match criterion {
-        Criterion::Ports { .. } | Criterion::DestinationPort(_) => protocol_number(&ProtocolName::Name(rule.transport())),
+        Criterion::Ports { .. } | Criterion::DestinationPort(_) => {
+            protocol_number(&ProtocolName::Name(rule.transport()))
+        }
         Criterion::Icmp { version: Family::Ipv6, .. } => 58,
         Criterion::Icmp { .. } => 1,
         _ => return None,
@@ -310,15 +312,11 @@ fn act(action: &RuleAction, layer: &str, family: Family) -> Step {
             mark(Expr::Or(Box::new(Expr::And(old(), number(!mask | bits))), number(*bits)))
         }
         RuleAction::NoTrack => Step::Effect(Effect::NoTrack),
-        RuleAction::Nflog { group, prefix, .. } => Step::Effect(Effect::Log {
-            prefix: Some(prefix.as_str().into()),
-            group: Some(*group),
-            options: "".into(),
-        }),
-        RuleAction::Log { prefix } => Step::Effect(Effect::Log {
-            prefix: Some(format!("{prefix}: ").into()),
-            group: None,
-            options: "".into(),
-        }),
+        RuleAction::Nflog { group, prefix, .. } => {
+            Step::Effect(Effect::Log { prefix: Some(prefix.as_str().into()), group: Some(*group), options: "".into() })
+        }
+        RuleAction::Log { prefix } => {
+            Step::Effect(Effect::Log { prefix: Some(format!("{prefix}: ").into()), group: None, options: "".into() })
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Policies and profiles: one chain a direction, a few dataplane rules for each rule.
 
+use std::collections::BTreeMap;
+
 use super::blocks::{Conditions, conditions};
 use super::endpoint::{letter, nflog_group};
 use super::rule::{Criterion, FelixRule, RuleAction};
@@ -19,6 +21,24 @@ pub fn policy_chain(policy: &Policy, direction: Direction, settings: &Settings) 
 pub fn profile_chain(profile: &str, direction: Direction, settings: &Settings) -> String {
     let prefix = if direction == Direction::In { "cali-pri-" } else { "cali-pro-" };
     chain_name(prefix, profile, settings.longest_policy_chain())
+}
+
+/// The chains of one policy in each table, whether or not something calls them there.
+///
+/// # Errors
+/// The first rule at which Felix would stop.
+pub fn policy_tables(policy: &Policy, settings: &Settings, family: Family) -> Result<Vec<RenderedTable>, Unrendered> {
+    let input = Input {
+        settings: settings.clone(),
+        endpoints: Vec::new(),
+        policies: vec![policy.clone()],
+        profiles: Vec::new(),
+    };
+    let tables = ["raw", "mangle", "filter"].map(|name| {
+        let mut table = RenderedTable { name, chains: BTreeMap::new(), inserts: Vec::new(), appends: Vec::new() };
+        add(&mut table, &input, family).map(|()| table)
+    });
+    tables.into_iter().collect()
 }
 
 /// Adds every policy's and profile's chains; those that nothing jumps to are removed later.
