@@ -38,7 +38,7 @@ pub struct Snapshot {
 }
 
 /// Files of a snapshot folder that have one fixed name.
-pub const FILE_NAMES: [&str; 28] = [
+pub const FILE_NAMES: [&str; 30] = [
     "meta.json",
     "iptables-save.txt",
     "ip6tables-save.txt",
@@ -58,6 +58,8 @@ pub const FILE_NAMES: [&str; 28] = [
     "sockets.txt",
     "conntrack.txt",
     "bpf.json",
+    "bpf-failsafe-v4.json",
+    "bpf-failsafe-v6.json",
     "tc.txt",
     "resolv.conf",
     "sysctl.txt",

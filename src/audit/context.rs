@@ -40,7 +40,7 @@ impl<'a> Context<'a> {
     /// Computes what checks share.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset);
+        let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
         let judged = judge(snapshot, &failsafe);
         Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged }
     }

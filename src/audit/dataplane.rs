@@ -56,11 +56,7 @@ impl Dataplane {
                 }
             }
         }
-        let host = &context.snapshot.host;
-        // devices that Felix makes for its eBPF dataplane alone
-        let devices = ["bpfin.cali", "bpfout.cali"].iter().any(|name| host.interface(name).is_some());
-        let bpf = devices
-            || host.programs.iter().any(|program| program.is_calico() && !program.name.starts_with("prefilter"));
+        let bpf = context.failsafe.ebpf == Some(true);
         let mode = match (bpf, felix.is_empty(), native) {
             (true, _, _) => Mode::Bpf,
             (false, true, _) => Mode::None,

@@ -19,7 +19,7 @@ pub fn run(common: &Common, _args: &FailsafeArgs, out: &mut dyn Write) -> Result
         other => return Err(super::unknown_format(other, &["text", "json"])),
     };
     let snapshot = load::snapshot(common)?;
-    let report = failsafe::compare(&snapshot.files, &snapshot.ruleset);
+    let report = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
     if format == "json" {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;

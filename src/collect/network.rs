@@ -9,6 +9,7 @@ use procfs::FromBufReadSI;
 use procfs::net::{TcpNetEntries, TcpState, UdpNetEntries};
 
 use super::{Live, unreadable};
+use crate::calico::failsafe::bpf::{MAPS, PINS};
 use crate::files::FileState;
 use crate::host::{Socket, sockets};
 use crate::packet::Protocol;
@@ -38,6 +39,24 @@ impl Live<'_> {
                 self.put("bpf.json", FileState::Present(text));
             }
             state => self.put("bpf.json", state),
+        }
+        self.failsafe_maps();
+    }
+
+    /// The failsafe maps of Felix's eBPF dataplane, where they are pinned.
+    fn failsafe_maps(&mut self) {
+        let pins = self.system.list(Path::new(PINS));
+        for map in MAPS {
+            let path = format!("{PINS}/{}", map.name);
+            let state = match &pins {
+                Ok(pins) if pins.iter().any(|pin| *pin == Path::new(&path)) => {
+                    self.tool("bpftool", &["-j", "map", "dump", "pinned", &path])
+                }
+                Ok(_) => FileState::Absent,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Absent,
+                Err(error) => FileState::Unreadable(unreadable(Path::new(PINS), error)),
+            };
+            self.put(map.file, state);
         }
     }
 

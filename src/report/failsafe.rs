@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{Style, Tone, count};
 use crate::audit::finding::Severity;
+use crate::calico::failsafe::kernel::Layer;
 use crate::calico::failsafe::{
     Direction, DirectionReport, FAMILIES, FailsafeReport, KernelState, ListState, ListView, Problem, ProblemKind, Row,
     Weight,
@@ -143,7 +144,11 @@ fn kernel_words(lists: &DirectionReport) -> String {
         .kernel
         .iter()
         .map(|chain| {
-            let table = if chain.table.name() == "?" { "table not told" } else { chain.table.name() };
+            let table = match chain.table {
+                Layer::Unknown => "table not told",
+                Layer::Map => &*chain.chain,
+                table => table.name(),
+            };
             format!("{} {} {table} ({})", chain.backend.name(), chain.family, count(chain.entries.len(), "entry"))
         })
         .collect();

@@ -35,7 +35,7 @@ fn proving(bencher: Bencher<'_, '_>, (rules, members): (usize, usize)) {
 #[divan::bench(args = SIZES, sample_count = 10)]
 fn comparing_failsafes(bencher: Bencher<'_, '_>, (rules, members): (usize, usize)) {
     let snapshot = read(bastion::snapshot_files(rules, members));
-    bencher.bench_local(|| failsafe::compare(&snapshot.files, &snapshot.ruleset));
+    bencher.bench_local(|| failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host));
 }
 
 #[divan::bench(args = SIZES, sample_count = 10)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::kernel::Layer;
 use super::{DirectionReport, FAMILIES, KernelState, ListState, ListView, Row};
 use crate::calico::settings::Entry;
 use crate::calico::settings::sources::Sources;
@@ -143,7 +144,9 @@ pub(super) fn next_restart(report: &DirectionReport, sources: &Sources) -> Vec<C
                 let stay_new: Vec<Entry> =
                     new.into_iter().filter(|entry| seen.contains(entry) && first.insert(*entry)).collect();
                 let stay_old: Vec<Entry> = old.into_iter().filter(|entry| wanted.contains(entry)).collect();
-                change.reorders = stay_new != stay_old;
+                // a map has no order
+                let is_map = report.deciding(family).any(|chain| chain.table == Layer::Map);
+                change.reorders = stay_new != stay_old && !is_map;
             }
             change
         })

@@ -21,6 +21,8 @@ pub enum Layer {
     Mangle,
     /// Policy without connection tracking.
     Raw,
+    /// No table: the map of the eBPF dataplane.
+    Map,
     /// A fragment of a listing does not say.
     #[serde(rename = "?")]
     Unknown,
@@ -34,6 +36,7 @@ impl Layer {
             Self::Filter => "filter",
             Self::Mangle => "mangle",
             Self::Raw => "raw",
+            Self::Map => "map",
             Self::Unknown => "?",
         }
     }
@@ -46,6 +49,32 @@ impl Layer {
 
     fn of(name: &str) -> Option<Self> {
         [Self::Filter, Self::Mangle, Self::Raw, Self::Unknown].into_iter().find(|layer| layer.name() == name)
+    }
+}
+
+/// Who keeps a list in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Keeper {
+    /// Rules of a backend.
+    Rules(Backend),
+    /// Felix's eBPF dataplane.
+    Bpf,
+}
+
+impl Keeper {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rules(backend) => backend.name(),
+            Self::Bpf => "bpf",
+        }
+    }
+}
+
+impl Serialize for Keeper {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -73,11 +102,11 @@ pub struct ForeignRule {
     pub why: &'static str,
 }
 
-/// One failsafe chain.
+/// One failsafe chain, or the map that stands for it in the eBPF dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelChain {
     /// Who keeps it.
-    pub backend: Backend,
+    pub backend: Keeper,
     /// Its family.
     pub family: Family,
     /// Its layer.
@@ -141,7 +170,7 @@ fn read(table: &Table, chain: &Chain, layer: Layer, direction: Direction) -> Ker
     let place = |line| Place { file: Arc::clone(&table.source), line };
     let references = table.chains.iter().flat_map(|c| &c.rules).filter(|rule| jumps_to(rule, &chain.name)).count();
     let mut out = KernelChain {
-        backend: table.backend,
+        backend: Keeper::Rules(table.backend),
         family: table.family,
         table: layer,
         chain: Arc::clone(&chain.name),

@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! SnapshotFiles ─► settings::sources ─► worlds (disk, running, datastore) ─┐
-//! Ruleset ───────► kernel::chains ────────────────────────────────────────┴─► compare ─► FailsafeReport
+//! Ruleset ───────► kernel::chains, or in the eBPF dataplane the maps (bpf) ┴─► compare ─► FailsafeReport
 //! ```
 //! The report is also the base of the audit's HG1xx checks: [`FailsafeReport::problems`] holds one value per thing that is
 //! wrong, [`DirectionReport`] the lists themselves, and [`FailsafeReport::sources`] every other setting of Felix.
 
+pub mod bpf;
 mod changes;
 pub mod kernel;
 mod problems;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use crate::calico::settings::sources::{self, Known, Sources, World};
 use crate::calico::settings::{Entry, Place, Source};
 use crate::files::{FileState, SnapshotFiles};
+use crate::host::Host;
 use crate::packet::Family;
 use crate::ruleset::Ruleset;
 pub use changes::{Change, in_family};
@@ -275,7 +277,8 @@ impl DirectionReport {
         if family == Family::Ipv4 { self.kernel_ipv4 } else { self.kernel_ipv6 }
     }
 
-    /// The chains that decide for new connections in `family`: the filter table's, or a fragment's.
+    /// The chains that decide for new connections in `family`: the map of the eBPF dataplane, else the filter table's, or a
+    /// fragment's.
     pub fn deciding(&self, family: Family) -> impl Iterator<Item = &KernelChain> {
         deciding(&self.kernel, family)
     }
@@ -317,6 +320,8 @@ pub struct FailsafeReport {
     /// The sources.
     #[serde(rename = "sources")]
     pub source_files: Vec<SourceReport>,
+    /// Whether Felix's eBPF dataplane is attached: then its maps decide, not chains. `None` when nobody looked.
+    pub ebpf: Option<bool>,
     /// Every setting of Felix, for checks that ask about more than the lists.
     #[serde(skip)]
     pub sources: Sources,
@@ -335,9 +340,11 @@ impl FailsafeReport {
 
 /// Compares the lists in all four ways.
 #[must_use]
-pub fn compare(files: &SnapshotFiles, ruleset: &Ruleset) -> FailsafeReport {
+pub fn compare(files: &SnapshotFiles, ruleset: &Ruleset, host: &Host) -> FailsafeReport {
     let sources = sources::read(files);
-    let direction = |direction| direction_report(&sources, files, ruleset, direction);
+    let ebpf = bpf::is_attached(host, files);
+    let maps = if ebpf == Some(true) { bpf::MAPS.map(|map| (map, bpf::told(files, map))).into() } else { Vec::new() };
+    let direction = |direction| direction_report(&sources, files, ruleset, &maps, direction);
     let (inbound, outbound) = (direction(Direction::In), direction(Direction::Out));
     let source_files = sources
         .files
@@ -361,10 +368,11 @@ pub fn compare(files: &SnapshotFiles, ruleset: &Ruleset) -> FailsafeReport {
         problems: Vec::new(),
         incomplete: Vec::new(),
         source_files,
+        ebpf,
         sources,
     };
     report.problems = problems::find(&report);
-    report.incomplete = incomplete(&report);
+    report.incomplete = incomplete(&report, &maps);
     report
 }
 
@@ -388,9 +396,15 @@ fn direction_report(
     sources: &Sources,
     files: &SnapshotFiles,
     ruleset: &Ruleset,
+    maps: &[(bpf::Map, bpf::Told)],
     direction: Direction,
 ) -> DirectionReport {
-    let chains = kernel::chains(ruleset, direction);
+    let mut chains = kernel::chains(ruleset, direction);
+    for (map, told) in maps {
+        if let bpf::Told::Read(entries) = told {
+            chains.push(bpf::as_chain(files, *map, entries, direction));
+        }
+    }
     let disk = if disk_was_read(sources) { view(&sources.disk, direction) } else { ListView::UNKNOWN };
     let running = match (&sources.running, files.files.get("felix/environ")) {
         (Some(world), _) => view(world, direction),
@@ -406,7 +420,10 @@ fn direction_report(
         }
         view
     });
+    let map_of = |family| maps.iter().find(|(map, _)| map.family == family).map(|(_, told)| told);
     let state = |family| match deciding(&chains, family).next() {
+        _ if matches!(map_of(family), Some(bpf::Told::Unknown(_))) => KernelState::Unknown,
+        _ if matches!(map_of(family), Some(bpf::Told::None)) => KernelState::NotProgrammed,
         Some(_) if deciding(&chains, family).any(|chain| chain.withheld) => KernelState::Unknown,
         Some(_) => KernelState::Programmed,
         None if was_listed(files, ruleset, family) => KernelState::NotProgrammed,
@@ -463,8 +480,8 @@ fn cut(text: &str) -> String {
 
 fn deciding(chains: &[KernelChain], family: Family) -> impl Iterator<Item = &KernelChain> {
     let of = move |layer: Layer| chains.iter().filter(move |chain| chain.family == family && chain.table == layer);
-    let layer = if of(Layer::Filter).next().is_some() { Layer::Filter } else { Layer::Unknown };
-    of(layer)
+    let first = [Layer::Map, Layer::Filter].into_iter().find(|layer| of(*layer).next().is_some());
+    of(first.unwrap_or(Layer::Unknown))
 }
 
 /// Whether some listing of the family's rules was read, so that "no chain" is an answer.
@@ -480,7 +497,7 @@ fn was_listed(files: &SnapshotFiles, ruleset: &Ruleset, family: Family) -> bool 
 }
 
 /// What keeps a clean result from being a clean bill.
-fn incomplete(report: &FailsafeReport) -> Vec<String> {
+fn incomplete(report: &FailsafeReport, maps: &[(bpf::Map, bpf::Told)]) -> Vec<String> {
     let mut out = Vec::new();
     for source in &report.source_files {
         if let Some(why) = &source.why {
@@ -492,6 +509,21 @@ fn incomplete(report: &FailsafeReport) -> Vec<String> {
     }
     for remark in &report.sources.export.undecided {
         out.push(format!("{}: {}", remark.place, remark.text));
+    }
+    if report.ebpf.is_none() && report.sources.disk.settings.bool("BPFEnabled") == Some(true) {
+        out.push(
+            "BPFEnabled is true, and whether Felix's BPF programs are attached is not known (bpf.json, tc.txt): where they \
+             are, failsafe chains have no say"
+                .to_owned(),
+        );
+    }
+    for (map, told) in maps {
+        if let bpf::Told::Unknown(why) = told {
+            out.push(format!(
+                "Felix's eBPF dataplane is attached, and its failsafe map {} ({}) was not read: {why}",
+                map.name, map.family
+            ));
+        }
     }
     for direction in Direction::ALL {
         let lists = report.direction(direction);
@@ -506,7 +538,7 @@ fn incomplete(report: &FailsafeReport) -> Vec<String> {
             _ => {}
         }
         for family in FAMILIES {
-            if lists.kernel_state(family) == KernelState::Unknown {
+            if lists.kernel_state(family) == KernelState::Unknown && maps.is_empty() {
                 out.push(format!(
                     "the {family} rules were not listed completely, so the {direction} {family} chain is unknown"
                 ));

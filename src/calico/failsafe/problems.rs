@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes::rules_of;
-use super::kernel::{KernelChain, Layer};
+use super::kernel::{Keeper, KernelChain, Layer};
 use super::{Direction, FAMILIES, FailsafeReport, ListState, Problem, ProblemKind, Weight, When, cut};
 use crate::calico::settings::sources::World;
 use crate::calico::settings::{Assignment, Entry, Ignored, Outcome, Place, Source, Why};
@@ -18,6 +18,7 @@ pub(super) fn find(report: &FailsafeReport) -> Vec<Problem> {
     let mut found = Found { report, problems: Vec::new(), counts: BTreeMap::new() };
     found.stops();
     found.without_effect();
+    found.dataplane();
     for direction in Direction::ALL {
         found.restart(direction);
         found.list_off(direction);
@@ -376,9 +377,13 @@ impl Found<'_> {
                     parts.push(format!("has {} beyond it", few(&extra)));
                 }
                 let title = format!("{} is not what the running Felix wants: {}", chain.title(), parts.join(" and "));
-                let fix = "Felix repairs its chains within 180 s by default; when this stays, someone edits them or Felix does \
-                           not write: look into its log (journalctl -u calico-felix). Safe over SSH"
-                    .to_owned();
+                let fix = if chain.backend == Keeper::Bpf {
+                    "Felix fills its maps when it starts; look into its log (journalctl -u calico-felix). Safe over SSH"
+                } else {
+                    "Felix repairs its chains within 180 s by default; when this stays, someone edits them or Felix does \
+                     not write: look into its log (journalctl -u calico-felix). Safe over SSH"
+                }
+                .to_owned();
                 let severity = if missing.is_empty() { Weight::Medium } else { Weight::High };
                 let base = problem(ProblemKind::KernelDrift, severity, When::Now, title, fix);
                 found.push(Problem {
@@ -417,7 +422,7 @@ impl Found<'_> {
             if chain.references == Some(0) {
                 let title = format!("nothing jumps to {}: the list has no effect", chain.title());
                 let list = match (chain.backend, chain.family) {
-                    (Backend::Nft, _) => "nft list ruleset".to_owned(),
+                    (Keeper::Rules(Backend::Nft), _) => "nft list ruleset".to_owned(),
                     (backend, Family::Ipv6) => format!("{}-save", backend.name().replacen("iptables", "ip6tables", 1)),
                     (backend, _) => format!("{}-save", backend.name()),
                 };
@@ -440,6 +445,29 @@ impl Found<'_> {
             found.extend(tables_differ(direction, family, &lists.kernel));
         }
         found.into_iter().for_each(|problem| self.push(problem));
+    }
+
+    /// The eBPF dataplane: as it is set on disk, and as it is.
+    fn dataplane(&mut self) {
+        let disk = &self.report.sources.disk;
+        let set = disk.settings.bool("BPFEnabled");
+        let place = disk.settings.get("BPFEnabled").and_then(|setting| setting.place);
+        let (title, fix) = match (set, self.report.ebpf) {
+            (Some(true), Some(false)) => (
+                "BPFEnabled is true, and no BPF program of Felix's is attached: failsafe chains decide",
+                "Felix falls back to rules where the kernel is too old, and a changed value waits for its restart: look into \
+                 its log (journalctl -u calico-felix). Safe over SSH",
+            ),
+            (Some(false), Some(true)) => (
+                "Felix's eBPF dataplane is attached, and BPFEnabled is false on disk: the next restart moves the failsafes to \
+                 chains",
+                "set FELIX_BPFENABLED=true to keep the dataplane; else restart Felix with a console at hand, not over SSH alone",
+            ),
+            _ => return,
+        };
+        let base = problem(ProblemKind::Remark, Weight::Low, When::FelixRestart, title.to_owned(), fix.to_owned());
+        let certain = disk.is_certain("BPFEnabled");
+        self.push(Problem { place, certain, ..base });
     }
 
     /// What readers of the sources remarked.
@@ -472,7 +500,7 @@ fn family_name(family: Family) -> &'static str {
 }
 
 fn chains_in_two_backends<'a>(chains: impl Iterator<Item = &'a KernelChain>) -> bool {
-    let backends: BTreeSet<Backend> =
+    let backends: BTreeSet<Keeper> =
         chains.filter(|chain| chain.table == Layer::Filter).map(|chain| chain.backend).collect();
     backends.len() > 1
 }

@@ -26,6 +26,11 @@ fn snapshot(all: &[(&str, &[u8])]) -> SnapshotFiles {
     files
 }
 
+/// On a host of which nothing else is known.
+fn compared(files: &SnapshotFiles, ruleset: &Ruleset) -> FailsafeReport {
+    compare(files, ruleset, &Host::default())
+}
+
 fn rule(entry: &Entry, direction: Direction, reply: bool) -> Rule {
     let mut steps = Vec::new();
     if let Some(net) = entry.net {
@@ -112,7 +117,7 @@ fn the_lab_break_is_seen_before_the_restart() {
     let broken = LAB.replace("HOSTPORTS=\"tcp:0.0.0.0/0:22,udp:0.0.0.0/0:53", "HOSTPORTS=\"udp:0.0.0.0/0:53");
     let environ = LAB.replace('"', "").replace('\n', "\0");
     let files = snapshot(&[("felix/calico.env", broken.as_bytes()), ("felix/environ", environ.as_bytes())]);
-    let report = compare(&files, &both_families(LAB_IN, LAB_OUT));
+    let report = compared(&files, &both_families(LAB_IN, LAB_OUT));
 
     let [change, six] = report.outbound.next_restart.as_slice() else { panic!("{:?}", report.outbound.next_restart) };
     assert_eq!((change.family, change.removes.as_slice()), (Family::Ipv4, [Entry::any(Protocol::TCP, 22)].as_slice()));
@@ -136,13 +141,13 @@ fn the_lab_break_is_seen_before_the_restart() {
 fn the_healthy_lab_lacks_ipv6_only() {
     let environ = LAB.replace('"', "").replace('\n', "\0");
     let files = snapshot(&[("felix/calico.env", LAB.as_bytes()), ("felix/environ", environ.as_bytes())]);
-    let report = compare(&files, &both_families(LAB_IN, LAB_OUT));
+    let report = compared(&files, &both_families(LAB_IN, LAB_OUT));
     assert_eq!(kinds(&report), [ProblemKind::OneFamily, ProblemKind::OneFamily], "{:#?}", report.problems);
     let problem = find(&report, ProblemKind::OneFamily);
     assert_eq!((problem.family, problem.severity), (Some(Family::Ipv6), Weight::Medium));
     assert!(problem.title.contains("tcp:22") && problem.fix.contains("tcp:[::/0]:22"), "{problem:?}");
     let without = LAB.to_owned() + "FELIX_IPV6SUPPORT=false\n";
-    let report = compare(&snapshot(&[("felix/calico.env", without.as_bytes())]), &both_families(LAB_IN, LAB_OUT));
+    let report = compared(&snapshot(&[("felix/calico.env", without.as_bytes())]), &both_families(LAB_IN, LAB_OUT));
     assert!(!kinds(&report).contains(&ProblemKind::OneFamily), "without IPv6 support nothing is missing");
 }
 
@@ -153,7 +158,7 @@ fn losing_ssh_inbound_is_critical_and_a_host_net_does_not_hide_it() {
         filter(Backend::IptablesNft, Family::Ipv4, "tcp:22", "udp:53"),
         filter(Backend::IptablesNft, Family::Ipv6, "tcp:22", "udp:53"),
     ]);
-    let report = compare(&snapshot(&[("felix/calico.env", env)]), &rules);
+    let report = compared(&snapshot(&[("felix/calico.env", env)]), &rules);
     let [four, six] = report.inbound.next_restart.as_slice() else { panic!("two families") };
     assert_eq!(four.removes, [Entry::any(Protocol::TCP, 22)]);
     assert_eq!(four.adds, entries("tcp:10.0.0.0/8:22"));
@@ -216,7 +221,7 @@ fn rules_that_are_no_entries_are_told_with_a_reason() {
     let table = table(Backend::IptablesLegacy, Family::Ipv4, "filter", chains);
     let read = kernel::chains(&ruleset(vec![table.clone()]), Direction::In);
     assert_eq!((read[0].entries.len(), read[0].foreign.len()), (0, count), "{read:#?}");
-    let report = compare(&SnapshotFiles::default(), &ruleset(vec![table]));
+    let report = compared(&SnapshotFiles::default(), &ruleset(vec![table]));
     assert!(kinds(&report).contains(&ProblemKind::ForeignRule));
     assert!(kinds(&report).contains(&ProblemKind::Unreferenced));
 }
@@ -227,7 +232,7 @@ fn a_fragment_without_tables_is_enough_for_the_lists() {
     let mut one = filter(Backend::Iptables, Family::Ipv4, list, "udp:53");
     one.name = "?".into();
     one.chains.retain(|chain| chain.name.contains("failsafe"));
-    let report = compare(&SnapshotFiles::default(), &ruleset(vec![one]));
+    let report = compared(&SnapshotFiles::default(), &ruleset(vec![one]));
     assert_eq!(report.inbound.entries.len(), 9);
     assert_eq!(report.inbound.kernel_ipv4, KernelState::Programmed);
     assert_eq!(report.inbound.kernel_ipv6, KernelState::Unknown);
@@ -240,7 +245,7 @@ fn a_fragment_without_tables_is_enough_for_the_lists() {
 fn malformed_values_stop_felix_and_freeze_the_rules() {
     for (value, words) in [("sctp:22", "tries again every second"), ("tcp:[fd00::/8]", "crashes at every start")] {
         let env = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={value}\n");
-        let report = compare(&snapshot(&[("felix/calico.env", env.as_bytes())]), &both_families(LAB_IN, LAB_OUT));
+        let report = compared(&snapshot(&[("felix/calico.env", env.as_bytes())]), &both_families(LAB_IN, LAB_OUT));
         let problem = report.problems.first().expect("a problem");
         assert_eq!((problem.kind, problem.severity), (ProblemKind::StopsFelix, Weight::Critical));
         assert!(problem.fix.contains(words), "{problem:?}");
@@ -256,7 +261,7 @@ fn malformed_values_stop_felix_and_freeze_the_rules() {
 fn garbage_in_a_lower_source_stops_felix_too() {
     let yaml = b"kind: FelixConfiguration\nmetadata: {name: default}\nspec:\n  failsafeInboundHostPorts:\n  - {protocol: SCTP, port: 22}\n";
     let env = b"FELIX_FAILSAFEINBOUNDHOSTPORTS=tcp:22\n";
-    let report = compare(&snapshot(&[("felix/calico.env", env), ("calico/felix.yaml", yaml)]), &Ruleset::default());
+    let report = compared(&snapshot(&[("felix/calico.env", env), ("calico/felix.yaml", yaml)]), &Ruleset::default());
     let problem = find(&report, ProblemKind::StopsFelix);
     assert_eq!(problem.place.as_ref().map(ToString::to_string).as_deref(), Some("calico/felix.yaml:4"));
     assert!(problem.fix.contains("overrides"), "{problem:?}");
@@ -273,11 +278,11 @@ fn off_empty_and_unknown_names_are_three_traps() {
         ("FELIX_FAILSAFE_INBOUND_HOST_PORTS=tcp:2222\n", ProblemKind::UnknownName, Weight::High),
         ("FELIX_NOSUCHTHING=1\n", ProblemKind::UnknownName, Weight::Info),
     ] {
-        let report = compare(&snapshot(&[("felix/calico.env", env.as_bytes())]), &Ruleset::default());
+        let report = compared(&snapshot(&[("felix/calico.env", env.as_bytes())]), &Ruleset::default());
         assert_eq!(find(&report, kind).severity, severity, "{env}");
     }
     let yaml = b"kind: FelixConfiguration\nmetadata: {name: default}\nspec: {failsafeInboundHostPorts: []}\n";
-    let report = compare(&snapshot(&[("calico/f.yaml", yaml), ("felix/calico.env", b"A=1\n")]), &Ruleset::default());
+    let report = compared(&snapshot(&[("calico/f.yaml", yaml), ("felix/calico.env", b"A=1\n")]), &Ruleset::default());
     assert_eq!(find(&report, ProblemKind::ListOff).direction, Some(Direction::In));
     assert_eq!(report.inbound.datastore.state, ListState::Set);
     assert_eq!(report.outbound.datastore.state, ListState::NotSet);
@@ -289,13 +294,13 @@ fn drift_duplicates_order_and_two_backends() {
     let environ = b"FELIX_FAILSAFEINBOUNDHOSTPORTS=tcp:22,tcp:23\0FELIX_FAILSAFEOUTBOUNDHOSTPORTS=udp:53\0";
     let files = snapshot(&[("felix/calico.env", env), ("felix/environ", environ)]);
     let report =
-        compare(&files, &ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:23,tcp:24", "udp:53")]));
+        compared(&files, &ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:23,tcp:24", "udp:53")]));
     let drift = find(&report, ProblemKind::KernelDrift);
     assert_eq!((drift.severity, drift.entries.as_slice()), (Weight::High, entries("tcp:22,tcp:24").as_slice()));
     assert_eq!(find(&report, ProblemKind::Duplicate).entries, entries("tcp:22"));
 
     let report =
-        compare(&files, &ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:23,tcp:22", "udp:53")]));
+        compared(&files, &ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:23,tcp:22", "udp:53")]));
     assert!(report.inbound.next_restart[0].reorders);
     assert!(!kinds(&report).contains(&ProblemKind::KernelDrift), "order alone is no drift");
 
@@ -303,7 +308,7 @@ fn drift_duplicates_order_and_two_backends() {
         filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:22,tcp:23", "udp:53"),
         filter(Backend::IptablesNft, Family::Ipv4, "tcp:23", "udp:53"),
     ]);
-    let report = compare(&files, &two);
+    let report = compared(&files, &two);
     assert!(kinds(&report).contains(&ProblemKind::TwoBackends));
     let row = report.inbound.entries.iter().find(|row| row.entry.port == 22).expect("a row");
     assert_eq!(row.kernel_ipv4, Some(false), "a packet must pass both backends");
@@ -315,7 +320,7 @@ fn tables_that_differ_are_told() {
     let mut mangle = filter(Backend::IptablesLegacy, Family::Ipv4, "tcp:23", "udp:53");
     mangle.name = "mangle".into();
     filter_table.chains[0].rules.push(jump("cali-failsafe-in"));
-    let report = compare(&SnapshotFiles::default(), &ruleset(vec![filter_table, mangle]));
+    let report = compared(&SnapshotFiles::default(), &ruleset(vec![filter_table, mangle]));
     assert_eq!(find(&report, ProblemKind::TablesDiffer).direction, Some(Direction::In));
     assert_eq!(report.inbound.kernel[0].references, Some(2));
 }
@@ -324,9 +329,9 @@ fn tables_that_differ_are_told() {
 fn unreadable_sources_leave_no_clean_bill() {
     let mut files = snapshot(&[("felix/calico.env", LAB.as_bytes())]);
     files.files.insert("felix/environ".to_owned(), FileState::Unreadable("permission denied".to_owned()));
-    let report = compare(&files, &both_families(LAB_IN, LAB_OUT));
+    let report = compared(&files, &both_families(LAB_IN, LAB_OUT));
     assert!(report.incomplete.iter().any(|text| text.contains("permission denied")), "{:?}", report.incomplete);
-    let default = compare(&snapshot(&[("felix/calico.env", b"A=1\n")]), &both_families(LAB_IN, LAB_OUT));
+    let default = compared(&snapshot(&[("felix/calico.env", b"A=1\n")]), &both_families(LAB_IN, LAB_OUT));
     assert!(default.inbound.next_restart.iter().all(|change| !change.certain), "the datastore may set the list");
 }
 
@@ -341,7 +346,7 @@ fn hostile_sources_are_survived_in_bounded_time() {
         for name in
             ["felix/calico.env", "felix/felix.cfg", "felix/unit.txt", "felix/environ", "calico/x.yaml", "meta.json"]
         {
-            let report = compare(&snapshot(&[(name, bytes)]), &Ruleset::default());
+            let report = compared(&snapshot(&[(name, bytes)]), &Ruleset::default());
             let json = serde_json::to_string(&report).expect("it serialises");
             assert!(json.len() < 20_000_000, "{name}");
         }
@@ -350,7 +355,7 @@ fn hostile_sources_are_survived_in_bounded_time() {
     let environ = format!("FELIX_FAILSAFEINBOUNDHOSTPORTS={distinct}\0");
     let kernel = distinct.trim_end_matches(',').to_owned();
     let rules = ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, &kernel, "udp:53")]);
-    let report = compare(&snapshot(&[("felix/environ", environ.as_bytes())]), &rules);
+    let report = compared(&snapshot(&[("felix/environ", environ.as_bytes())]), &rules);
     assert_eq!(report.inbound.entries.len(), 40_000);
 }
 
@@ -361,4 +366,90 @@ fn a_net_of_everything_is_the_same_rule_as_no_net() {
     assert_eq!(in_family(four, Family::Ipv4), Some(any));
     assert_eq!(in_family(four, Family::Ipv6), None);
     assert_eq!(in_family(any, Family::Ipv6), Some(any));
+}
+
+/// A key of the IPv4 map as bpftool prints it: prefix length, port, protocol, flags, address.
+fn key(bits: u8, port: u16, protocol: u8, flags: u8, address: [u8; 4]) -> String {
+    let [low, high] = port.to_le_bytes();
+    let bytes = [&[32 + bits, 0, 0, 0, low, high, protocol, flags], &address[..]].concat();
+    let bytes: Vec<String> = bytes.iter().map(|byte| format!("\"{byte:#04x}\"")).collect();
+    format!(r#"{{"key":[{}],"value":["0x00","0x00","0x00","0x00"]}}"#, bytes.join(","))
+}
+
+/// A host with Felix's eBPF dataplane on one device.
+fn ebpf_host() -> Host {
+    let text =
+        br#"[{"xdp":[],"tc":[{"devname":"eth0","ifindex":2,"kind":"tcx/ingress","name":"cali_tc_preamble","id":7}]}]"#;
+    Host { programs: crate::host::bpf::attached(&Arc::from("bpf.json"), text).value, ..Host::default() }
+}
+
+#[test]
+fn in_the_ebpf_dataplane_the_maps_decide() {
+    let env = format!("{LAB}FELIX_BPFENABLED=true\n");
+    let any = [0; 4];
+    let keys = [
+        key(0, 22, 6, 0, any),
+        key(0, 68, 17, 0, any),
+        key(0, 53, 17, 0, any),
+        key(0, 179, 6, 0, any),
+        key(8, 8443, 6, 0, [10, 0, 0, 0]),
+        key(0, 22, 6, 1, any),
+    ];
+    let map = format!("[{}]", keys.join(","));
+    let mut files = snapshot(&[
+        ("felix/calico.env", env.as_bytes()),
+        ("felix/environ", env.replace('"', "").replace('\n', "\0").as_bytes()),
+        ("bpf.json", b"[]"),
+        ("bpf-failsafe-v4.json", map.as_bytes()),
+    ]);
+    files.files.insert("bpf-failsafe-v6.json".to_owned(), FileState::Absent);
+    // chains that were left behind
+    let stale = ruleset(vec![filter(Backend::IptablesLegacy, Family::Ipv4, LAB_IN, LAB_OUT)]);
+    let report = compare(&files, &stale, &ebpf_host());
+    let lists = &report.inbound;
+    assert_eq!((lists.kernel_ipv4, lists.kernel_ipv6), (KernelState::Programmed, KernelState::NotProgrammed));
+    assert_eq!(
+        lists.deciding(Family::Ipv4).map(|chain| chain.title()).collect::<Vec<_>>(),
+        ["bpf ipv4 map cali_v4_fsafes2"]
+    );
+    let change = lists.next_restart.first().expect("one family");
+    let texts = |entries: &[Entry]| entries.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (texts(&change.adds), texts(&change.removes)),
+        (vec!["tcp:80".to_owned()], vec!["tcp:10.0.0.0/8:8443".to_owned()])
+    );
+    assert!(!change.reorders, "a map has no order");
+    let drift = report.problems.iter().find(|one| one.kind == ProblemKind::KernelDrift).expect("told");
+    assert!(drift.title.starts_with("bpf ipv4 map cali_v4_fsafes2 is not what the running Felix wants: lacks tcp:80"));
+    assert!(!report.problems.iter().any(|one| one.title.contains("BPFEnabled")), "as it is set");
+    assert!(report.incomplete.iter().all(|line| !line.contains("map")), "{:?}", report.incomplete);
+}
+
+#[test]
+fn maps_that_were_not_read_leave_the_lists_unknown() {
+    let chains = || both_families(LAB_IN, LAB_OUT);
+    let broken: &[u8] = b"[{\"key\":[\"0x20\"]}]";
+    let with_map = snapshot(&[("felix/calico.env", LAB.as_bytes()), ("bpf-failsafe-v4.json", broken)]);
+    let without = snapshot(&[("felix/calico.env", LAB.as_bytes())]);
+    for (files, why) in
+        [(with_map, "key 1 is none of cali_v4_fsafes2: 1 bytes, expected 12"), (without, "bpftool -j map dump")]
+    {
+        let report = compare(&files, &chains(), &ebpf_host());
+        assert_eq!(report.inbound.kernel_state(Family::Ipv4), KernelState::Unknown);
+        assert!(report.incomplete.iter().any(|line| line.contains(why)), "{:?}", report.incomplete);
+        // on disk the eBPF dataplane is off
+        assert!(report.problems.iter().any(|one| one.title.contains("BPFEnabled")), "{:?}", report.problems);
+    }
+}
+
+#[test]
+fn an_ebpf_dataplane_that_is_set_and_not_there_is_said() {
+    let env = format!("{LAB}FELIX_BPFENABLED=true\n");
+    let files = |bpf: &[(&str, &[u8])]| snapshot(&[&[("felix/calico.env", env.as_bytes())], bpf].concat());
+    let looked = compared(&files(&[("bpf.json", b"[]"), ("tc.txt", b"")]), &both_families(LAB_IN, LAB_OUT));
+    let told = looked.problems.iter().find(|one| one.title.contains("BPFEnabled")).expect("said");
+    assert!(told.title.contains("no BPF program of Felix's is attached"), "{}", told.title);
+    assert_eq!(looked.inbound.kernel_state(Family::Ipv4), KernelState::Programmed, "the chains decide");
+    let not_looked = compared(&files(&[]), &both_families(LAB_IN, LAB_OUT));
+    assert!(not_looked.incomplete.iter().any(|line| line.contains("BPFEnabled")), "{:?}", not_looked.incomplete);
 }

@@ -50,5 +50,7 @@ targets![
     whole::kind,
     whole::snapshot,
     whole::trace,
+    whole::conversation,
+    whole::reach,
     whole::audit,
 ];

@@ -9,8 +9,8 @@
 //! rule listing shows that. In Calico's eBPF mode the whole policy is there, failsafes included.
 //!
 //! ## How to fix
-//! Find out whose programs they are (`bpftool net`, `bpftool prog show`). For Calico's eBPF mode read the failsafe maps
-//! (`bpftool map dump pinned /sys/fs/bpf/tc/globals/cali_v4_fsafes2`).
+//! Find out whose programs they are (`bpftool net`, `bpftool prog show`). For Calico's eBPF mode `hepguard failsafe` reads
+//! the failsafe maps (`bpf-failsafe-v4.json`, `bpf-failsafe-v6.json`) and compares them with Felix's settings.
 //!
 //! ## Limits
 //! What the programs decide is not read: the verdict of a packet that meets one is unknown, with the program named.

@@ -106,6 +106,8 @@ fn is_minor(name: &str) -> bool {
         "conntrack.txt",
         "sysctl.txt",
         "bpf.json",
+        "bpf-failsafe-v4.json",
+        "bpf-failsafe-v6.json",
         "tc.txt",
         "resolv.conf",
         "meta.json",
