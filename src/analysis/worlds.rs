@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::calico::failsafe::kernel::{self, Layer};
+use crate::calico::failsafe::kernel::{self, Keeper, Layer};
 use crate::calico::failsafe::{Direction as ListDirection, FailsafeReport};
 use crate::calico::integrity::plain_name;
 use crate::calico::names::{ChainRole, chain_role};
@@ -35,6 +35,10 @@ pub fn without_failsafes(ruleset: &Ruleset) -> Ruleset {
 /// changes is not known. Entries that come are put behind those that stay.
 #[must_use]
 pub fn after_felix_restart(ruleset: &Ruleset, failsafe: &FailsafeReport) -> Option<Ruleset> {
+    // the lists are in maps then, and no rule changes
+    if failsafe.ebpf == Some(true) {
+        return None;
+    }
     let mut world: Option<Ruleset> = None;
     for direction in ListDirection::ALL {
         let chains = kernel::chains(ruleset, direction);
@@ -51,7 +55,9 @@ pub fn after_felix_restart(ruleset: &Ruleset, failsafe: &FailsafeReport) -> Opti
                     .map(|entry| entry.rule)
                     .collect();
                 let of_chain = |table: &&mut Table| {
-                    table.backend == chain.backend && table.family == chain.family && *table.source == *chain.place.file
+                    Keeper::Rules(table.backend) == chain.backend
+                        && table.family == chain.family
+                        && *table.source == *chain.place.file
                 };
                 for table in world.tables.iter_mut().filter(of_chain) {
                     let layer = Layer::of_table(&table.name, &chain.chain);

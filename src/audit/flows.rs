@@ -142,7 +142,7 @@ pub struct CalendarEntry {
 #[must_use]
 pub fn report(snapshot: &Snapshot) -> FlowsReport {
     let found = inventory(snapshot);
-    let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset);
+    let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
     let judged = judge_flows(snapshot, &failsafe, found.flows.clone());
     let blind = [Family::Ipv4, Family::Ipv6].map(|family| (family, blind_spots(snapshot, family)));
     let spots = |family: Family| blind.iter().find(|(of, _)| *of == family).map_or(&[][..], |(_, spots)| spots);
