@@ -409,7 +409,7 @@ fn in_the_ebpf_dataplane_the_maps_decide() {
     let lists = &report.inbound;
     assert_eq!((lists.kernel_ipv4, lists.kernel_ipv6), (KernelState::Programmed, KernelState::NotProgrammed));
     assert_eq!(
-        lists.deciding(Family::Ipv4).map(|chain| chain.title()).collect::<Vec<_>>(),
+        lists.deciding(Family::Ipv4).map(KernelChain::title).collect::<Vec<_>>(),
         ["bpf ipv4 map cali_v4_fsafes2"]
     );
     let change = lists.next_restart.first().expect("one family");
