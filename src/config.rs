@@ -383,6 +383,16 @@ mod tests {
     }
 
     #[test]
+    fn what_no_person_writes_is_refused_in_words() {
+        let deep = format!("x = {}", "[".repeat(200_000));
+        let many = "[[protect]]\nname=\"a\"\ndirection=\"in\"\nproto=\"icmp\"\n".repeat(MAX_ENTRIES + 1);
+        for text in [&deep, &"#".repeat(MAX_BYTES + 1), &many] {
+            assert!(parse(text).is_err());
+        }
+        assert!(read(&Arc::from("x"), b"\n\xff").expect_err("no UTF-8").to_string().starts_with("x:2: expected UTF-8"));
+    }
+
+    #[test]
     fn what_is_written_reads_back() {
         let text = "[[protect]]\nname = \"a \\\"b\\\" \\\\ \\u0007\"\ndirection = \"out\"\nproto = \"udp\"\nport = \"5-9\"\npeers = [\"10.0.0.1\"]\n\n\
             [[protect]]\nname = \"c\"\ndirection = \"in\"\nproto = \"tcp\"\nport = [1, 2]\nseverity = \"low\"\nbecause = \"x\"\n";

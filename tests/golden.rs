@@ -14,18 +14,21 @@
 //! unreadable FILE: WHY
 //! file FILE:                    (its lines follow, each behind `| `)
 //! | line
+//! config FILE:                  (the configuration, likewise)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hepguard::audit::audit;
 use hepguard::audit::finding::Finding;
 use hepguard::audit::registry::CHECKS;
 use hepguard::collect;
+use hepguard::config::{self, Protect};
 use hepguard::files::{FileState, SnapshotFiles};
-use hepguard::snapshot::{self, meta::Meta};
+use hepguard::snapshot::{self, Snapshot, meta::Meta};
 
 #[derive(Default)]
 struct Case {
@@ -33,6 +36,7 @@ struct Case {
     fires: bool,
     wants: BTreeMap<&'static str, String>,
     files: SnapshotFiles,
+    protect: Vec<Protect>,
 }
 
 fn root() -> PathBuf {
@@ -76,14 +80,19 @@ fn parse(path: &Path) -> Case {
                 assert!(content.contains(&old), "{}: the file does not hold this", here());
                 files.insert(name.to_owned(), FileState::Present(content.replacen(&old, &new, 1).into_bytes()));
             }
-            "file" => {
+            "file" | "config" => {
                 let name = rest.strip_suffix(':').unwrap_or_else(|| panic!("{}", here()));
                 let mut content = String::new();
                 while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with('|')) {
                     content.push_str(line.strip_prefix("| ").unwrap_or_default());
                     content.push('\n');
                 }
-                files.insert(name.to_owned(), FileState::Present(content.into_bytes()));
+                if word == "config" {
+                    let read = config::read(&Arc::from(name), content.as_bytes());
+                    case.protect = read.unwrap_or_else(|error| panic!("{}: {error}", here())).protect;
+                } else {
+                    files.insert(name.to_owned(), FileState::Present(content.into_bytes()));
+                }
             }
             _ => panic!("{}: unknown word", here()),
         }
@@ -106,7 +115,7 @@ fn cases() -> Vec<(PathBuf, Case)> {
 }
 
 fn check(path: &Path, case: &Case) -> Result<(), String> {
-    let audit = audit(&snapshot::read(case.files.clone()));
+    let audit = audit(&Snapshot { protect: case.protect.clone(), ..snapshot::read(case.files.clone()) });
     let found: Vec<&Finding> = audit.findings.iter().filter(|finding| finding.code == case.code).collect();
     let all: Vec<String> =
         audit.findings.iter().map(|f| format!("  {} {}: {}", f.code, f.severity.name(), f.title)).collect();

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use super::judged::{Judged, judge};
+use crate::analysis::reboot::{self, Rehearsal};
+use crate::analysis::worlds;
 use crate::calico::failsafe::{self, FailsafeReport};
 use crate::calico::integrity::{self, Integrity, plain_name};
 use crate::diagnostic::Level;
@@ -21,6 +23,8 @@ pub struct Context<'a> {
     pub integrity: Integrity,
     /// The flows that must work, judged.
     pub judged: Vec<Judged>,
+    /// What boot loads.
+    pub boot: Rehearsal,
 }
 
 /// A kernel chain (or a base chain of Felix's own nft table) through which packets come to Felix's chains.
@@ -41,8 +45,10 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
-        let judged = judge(snapshot, &failsafe);
-        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged }
+        let restarted = worlds::after_felix_restart(&snapshot.ruleset, &failsafe);
+        let boot = reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(&snapshot.ruleset));
+        let judged = judge(snapshot, &failsafe, restarted.as_ref(), &boot);
+        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged, boot }
     }
 
     /// The firewall.

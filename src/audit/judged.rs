@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::analysis::conversation::{Conversation, Exchange, Outcome, Ways, converse};
 use crate::analysis::flows::{EPHEMERAL, Flow, FlowKind, Links, inventory, somebody};
+use crate::analysis::reboot::{self, Rehearsal};
 use crate::analysis::trace::{Engine, TraceOptions, TraceVerdict};
-use crate::analysis::{reboot, worlds};
+use crate::analysis::worlds;
 use crate::audit::context::place_text;
 use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
@@ -138,18 +139,29 @@ fn answered(conversation: &Conversation) -> Option<&Exchange> {
 
 /// Judges the inventory but for the failsafe entries, and the entries that the next restart of Felix takes away.
 #[must_use]
-pub fn judge(snapshot: &Snapshot, failsafe: &FailsafeReport) -> Vec<Judged> {
+pub fn judge(
+    snapshot: &Snapshot,
+    failsafe: &FailsafeReport,
+    restarted: Option<&Ruleset>,
+    boot: &Rehearsal,
+) -> Vec<Judged> {
     let flows = inventory(snapshot).flows.into_iter().filter(|flow| flow.kind != FlowKind::Failsafe);
     let mut questions: Vec<(Reason, Packet)> = flows.map(question).collect();
     questions.extend(removed_entries(snapshot, failsafe));
     // a host of which no rules are known has nothing to judge by
-    if snapshot.ruleset.tables.is_empty() { Vec::new() } else { judge_all(snapshot, failsafe, questions) }
+    if snapshot.ruleset.tables.is_empty() {
+        Vec::new()
+    } else {
+        judge_all(snapshot, failsafe, restarted, boot, questions)
+    }
 }
 
 /// Judges flows, by no rules where there are none.
 #[must_use]
 pub fn judge_flows(snapshot: &Snapshot, failsafe: &FailsafeReport, flows: Vec<Flow>) -> Vec<Judged> {
-    judge_all(snapshot, failsafe, flows.into_iter().map(question).collect())
+    let restarted = worlds::after_felix_restart(&snapshot.ruleset, failsafe);
+    let boot = reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(&snapshot.ruleset));
+    judge_all(snapshot, failsafe, restarted.as_ref(), &boot, flows.into_iter().map(question).collect())
 }
 
 fn question(flow: Flow) -> (Reason, Packet) {
@@ -207,7 +219,13 @@ impl<'w> Asked<'w> {
     }
 }
 
-fn judge_all(snapshot: &Snapshot, failsafe: &FailsafeReport, questions: Vec<(Reason, Packet)>) -> Vec<Judged> {
+fn judge_all(
+    snapshot: &Snapshot,
+    failsafe: &FailsafeReport,
+    restarted: Option<&Ruleset>,
+    boot: &Rehearsal,
+    questions: Vec<(Reason, Packet)>,
+) -> Vec<Judged> {
     let ruleset = &snapshot.ruleset;
     if questions.is_empty() {
         return Vec::new();
@@ -215,12 +233,10 @@ fn judge_all(snapshot: &Snapshot, failsafe: &FailsafeReport, questions: Vec<(Rea
     let mut chains = ruleset.tables.iter().flat_map(|table| &table.chains);
     let has_failsafes = chains.any(|chain| worlds::is_failsafe_chain(&chain.name) && !chain.rules.is_empty());
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
-    let restarted = worlds::after_felix_restart(ruleset, failsafe);
-    let boot = reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
     let beside = |world| Asked::beside(&engine, world, &snapshot.host);
     let policy = policy_alone.as_ref().map(beside);
-    let restart = restarted.as_ref().map(beside);
+    let restart = restarted.map(beside);
     let (open, booted) = (boot.before_felix.as_ref().map(beside), boot.after_felix.as_ref().map(beside));
     let now = beside(ruleset);
     let mut left = MAX_RULES;

@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod finding;
 pub mod flows;
 pub mod judged;
+pub mod lost;
 pub mod registry;
 
 use serde::Serialize;

@@ -217,10 +217,12 @@ fn until_secret(line: &str) -> String {
     for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))) {
         let at = from;
         from += word.len() + 1;
-        let rest = line.get(at + word.len()..).unwrap_or_default();
-        let value = rest.trim_start_matches(['=', ':', ' ', '\t', '(']);
-        if looks_secret(word) && !value.is_empty() && !is_path(value) {
-            return format!("{} {BLANK}", line.get(..at + word.len()).unwrap_or_default());
+        if looks_secret(word) {
+            let rest = line.get(at + word.len()..).unwrap_or_default();
+            let value = rest.trim_start_matches(['=', ':', ' ', '\t', '(']);
+            if !value.is_empty() && !is_path(value) {
+                return format!("{} {BLANK}", line.get(..at + word.len()).unwrap_or_default());
+            }
         }
         // the separator may take more than a byte
         while !line.is_char_boundary(from.min(line.len())) {

@@ -60,6 +60,12 @@ pub enum FlowKind {
     Gateway,
     /// Routing peers: BGP, BFD, OSPF.
     Routing,
+    /// Tunnels through which others come: their outer flow.
+    Tunnel,
+    /// Heartbeats of a cluster of hosts.
+    Cluster,
+    /// Directories that know the users.
+    Directory,
     /// The clock.
     Time,
     /// The cloud's own services on the link.
@@ -92,6 +98,9 @@ impl FlowKind {
             Self::Neighbour => "Neighbour discovery",
             Self::Gateway => "Gateway",
             Self::Routing => "Routing peers",
+            Self::Tunnel => "Tunnels",
+            Self::Cluster => "Heartbeats",
+            Self::Directory => "Directories",
             Self::Time => "Time",
             Self::Cloud => "Cloud services",
             Self::Storage => "Storage",
@@ -218,18 +227,13 @@ struct Seeker<'a> {
 impl<'a> Seeker<'a> {
     /// The text of a snapshot file.
     fn text(&self, name: &str) -> Option<String> {
-        let bytes = self.snapshot.files.bytes(name)?;
-        Some(String::from_utf8_lossy(bytes).into_owned())
+        Some(beginning(self.snapshot.files.bytes(name)?))
     }
 
     /// Names and texts of the files that `wanted` takes.
     fn texts(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let files = self.snapshot.files.below("").filter(|(name, _)| wanted(name));
-        files
-            .map(|(name, bytes)| {
-                (self.snapshot.files.label(name).to_owned(), String::from_utf8_lossy(bytes).into_owned())
-            })
-            .collect()
+        files.map(|(name, bytes)| (self.snapshot.files.label(name).to_owned(), beginning(bytes))).collect()
     }
 
     /// Addresses of a peer as far as this host's own files tell, or a session with the port does.
@@ -270,6 +274,13 @@ impl<'a> Seeker<'a> {
     }
 }
 
+/// Most bytes looked at of one file: no configuration that a person wrote is longer.
+const MAX_TEXT: usize = 4 << 20;
+
+fn beginning(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned()
+}
+
 /// Takes the inventory of a host.
 #[must_use]
 pub fn inventory(snapshot: &Snapshot) -> Inventory {
@@ -285,6 +296,9 @@ pub fn inventory(snapshot: &Snapshot) -> Inventory {
     seeker.discovery();
     seeker.gateways();
     seeker.routing();
+    seeker.tunnels();
+    seeker.heartbeats();
+    seeker.directories();
     seeker.time();
     seeker.cloud();
     seeker.storage();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{EPHEMERAL, Flow, FlowKind, Seeker, calico::a_host_of, is_link_local};
+use super::{EPHEMERAL, Flow, FlowKind, Seeker, calico::a_host_of, is_link_local, somebody};
 use crate::host::Route;
 use crate::host::services::{Destination, Peer, routing};
 use crate::packet::{CtState, Direction, Family, Packet, Prefix, Protocol};
@@ -12,6 +12,11 @@ const BGP: u16 = 179;
 /// BFD of one hop and of several (RFC 5881, RFC 5883).
 const BFD: [u16; 2] = [3784, 4784];
 const OSPF: Protocol = Protocol(89);
+const VRRP: Protocol = Protocol(112);
+/// All VRRP routers (RFC 5798).
+const VRRP_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+/// WireGuard's usual port.
+const WIREGUARD: u16 = 51_820;
 /// All OSPF routers.
 const OSPF_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 5);
 
@@ -121,6 +126,83 @@ impl Seeker<'_> {
         }
         if let Some(source) = ospf {
             self.ospf(&source);
+        }
+    }
+
+    /// The outer flow of WireGuard interfaces: a UDP socket that no process owns is the kernel's.
+    pub(super) fn tunnels(&mut self) {
+        let wireguard: Vec<String> = self
+            .host
+            .interfaces
+            .iter()
+            .flatten()
+            .filter(|interface| &*interface.kind == "wireguard")
+            .map(|interface| interface.name.to_string())
+            .collect();
+        let sockets = self.host.sockets.iter().flatten();
+        let kernel = sockets
+            .filter(|s| s.protocol == Protocol::UDP && s.listening && s.process.is_none() && !s.local.is_loopback());
+        let ports: BTreeSet<u16> = kernel.map(|socket| socket.local_port).filter(|port| *port >= 1024).collect();
+        // which port is whose is not told: with one of each it is clear
+        let (Some(name), Some(port)) = (wireguard.first(), ports.first()) else { return };
+        if ports.len() > 1 && !ports.contains(&WIREGUARD) {
+            return;
+        }
+        let port = if ports.contains(&WIREGUARD) { WIREGUARD } else { *port };
+        let Some(packet) = self.links.incoming(Protocol::UDP, (somebody(Family::Ipv4), EPHEMERAL), None, port) else {
+            return;
+        };
+        let what = format!("tunnel {name} (udp/{port}) in");
+        let evidence = format!("{name} is a WireGuard interface, and the kernel listens on udp/{port}");
+        self.found.push(Flow::new(FlowKind::Tunnel, what, "sockets.txt", evidence, packet).timer("tunnel handshake"));
+    }
+
+    /// VRRP of keepalived, and corosync where somebody listens on its ports.
+    pub(super) fn heartbeats(&mut self) {
+        let config = self.texts(|name| name == "etc/keepalived/keepalived.conf");
+        for (file, text) in config {
+            for (line, number) in text.lines().zip(1_u32..) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let ["interface", device] = words.as_slice() else { continue };
+                let Some(interface) = self.host.interface(device) else { continue };
+                let Some(own) = interface.addresses.iter().find(|own| own.address.is_ipv4()) else { continue };
+                let Some(net) = Prefix::new(own.address, own.prefix_length) else { continue };
+                let group = IpAddr::V4(VRRP_ROUTERS);
+                let mut out = Packet::first(Direction::Out, VRRP, (own.address, 0), (group, 0));
+                out.oif = Some((*device).into());
+                let mut partner = a_host_of(net, Family::Ipv4);
+                if let (true, IpAddr::V4(address)) = (partner == own.address, partner) {
+                    partner = IpAddr::V4(Ipv4Addr::from(u32::from(address).saturating_add(1)));
+                }
+                let mut inward = Packet::first(Direction::In, VRRP, (partner, 0), (group, 0));
+                inward.iif = Some((*device).into());
+                for (way, packet) in [("out", out), ("in", inward)] {
+                    let what = format!("VRRP (protocol 112) {way} on {device}");
+                    let source = format!("{file}:{number}");
+                    let flow = Flow::new(FlowKind::Cluster, what, source, "keepalived speaks VRRP there", packet);
+                    self.found.push(flow.timer("VRRP advertisement"));
+                }
+            }
+        }
+        let sockets: Vec<_> =
+            self.host.sockets.iter().flatten().filter(|s| s.process.as_deref() == Some("corosync")).collect();
+        for socket in sockets
+            .iter()
+            .filter(|s| s.protocol == Protocol::UDP && !s.local.is_loopback() && !s.local.is_unspecified())
+        {
+            let Some(name) = self.host.interface_of(socket.local) else { continue };
+            let interface = self.host.interface(name);
+            let own = interface.and_then(|one| one.addresses.iter().find(|own| own.address == socket.local));
+            let Some(net) = own.and_then(|own| Prefix::new(own.address, own.prefix_length)) else { continue };
+            let partner = a_host_of(net, Family::of(socket.local));
+            let Some(packet) =
+                self.links.incoming(Protocol::UDP, (partner, socket.local_port), Some(socket.local), socket.local_port)
+            else {
+                continue;
+            };
+            let what = format!("corosync (udp/{}) in on {name}", socket.local_port);
+            let flow = Flow::new(FlowKind::Cluster, what, "sockets.txt", "corosync listens there", packet);
+            self.found.push(flow.timer("token timeout"));
         }
     }
 

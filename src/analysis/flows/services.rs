@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{EPHEMERAL, Flow, FlowKind, Links, Seeker};
-use crate::host::services::{Peer, collectors, host_and_port, mounts, time};
+use crate::host::services::{Peer, collectors, directory, host_and_port, mounts, time};
 use crate::packet::Protocol;
 
 const DNS: u16 = 53;
@@ -74,6 +74,19 @@ impl Seeker<'_> {
         for (file, text) in self.texts(|name| name.starts_with("etc/systemd/timesyncd.conf")) {
             for to in time::timesyncd(&text) {
                 self.out(FlowKind::Time, "time", &file, &to, Some("clock drift"));
+            }
+        }
+    }
+
+    /// Servers that say who a user is: LDAP, Kerberos.
+    pub(super) fn directories(&mut self) {
+        let wanted = |name: &str| {
+            name.starts_with("etc/sssd/")
+                || matches!(name, "etc/ldap/ldap.conf" | "etc/openldap/ldap.conf" | "etc/nslcd.conf" | "etc/krb5.conf")
+        };
+        for (file, text) in self.texts(wanted) {
+            for to in directory::read(&text) {
+                self.out(FlowKind::Directory, "directory", &file, &to, None);
             }
         }
     }

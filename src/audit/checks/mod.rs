@@ -5,3 +5,5 @@ pub mod blindspots;
 pub mod exposure;
 pub mod failsafe;
 pub mod integrity;
+pub mod logs;
+pub mod reboot;

@@ -4,6 +4,7 @@
 //! understood is passed over, a line that names nobody says nothing.
 
 pub mod collectors;
+pub mod directory;
 pub mod leases;
 pub mod mounts;
 pub mod routing;

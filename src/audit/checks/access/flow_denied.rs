@@ -6,7 +6,7 @@
 //!
 //! ## Why it matters
 //! A host without name resolution loses its datastore, its time, its SIEM, one after the other; a host without DHCP
-//! renewal loses its address hours later, when nobody thinks of the firewall any more.
+//! renewal loses its address hours later, when nobody thinks of the firewall any more (causes C20, S01, F07).
 //!
 //! ## How to fix
 //! Let policy admit the flow (the evidence names the rule that refuses it), or put it on the failsafe list: `udp:53` and
@@ -38,6 +38,9 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let refused = context.judged.iter().filter(|judged| judged.is_refused());
     refused
         .filter_map(|judged| match &judged.reason {
+            // HG205 tells of IPv6 addresses, HG217 of the host with itself
+            Reason::Flow(flow) if flow.packet.src.is_ipv6() && flow.kind == FlowKind::Dhcp => None,
+            Reason::Flow(flow) if flow.packet.oif.as_deref() == Some("lo") => None,
             Reason::Flow(flow) if matches!(flow.kind, FlowKind::Resolver | FlowKind::Dhcp) => {
                 Some(finding(check, judged, flow))
             }
@@ -66,7 +69,11 @@ fn finding(check: &Check, judged: &Judged, flow: &Flow) -> Finding {
         packet.dport.unwrap_or(0)
     ));
     match flow.kind {
-        FlowKind::Dhcp => finding.bites(Bites::Renewal),
+        FlowKind::Dhcp => {
+            let mut finding = finding.bites(Bites::Renewal);
+            finding.bites_at = flow.clock.first().map(|moment| moment.at.clone());
+            finding
+        }
         // answers over TCP are needed only when they are long
         _ if packet.protocol == Protocol::TCP => finding.severity(Severity::Low),
         _ => finding,

@@ -6,7 +6,8 @@
 //!
 //! ## Why it matters
 //! Policy does not cut established connections. After a change everything looks fine, because the session goes on; the
-//! next login fails. The person who could repair it holds the last open session and does not know.
+//! next login fails. The person who could repair it holds the last open session and does not know (causes C15, F06, F07).
+//! What Felix itself holds open to its datastore is HG204's.
 //!
 //! ## How to fix
 //! Keep the live session open and repair policy from it: the evidence names the rule that refuses the new connection. Prove
@@ -17,7 +18,7 @@
 
 use serde_json::json;
 
-use crate::analysis::flows::{Flow, sshd_ports};
+use crate::analysis::flows::{Flow, FlowKind, sshd_ports};
 use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Bites, Finding, Severity};
@@ -38,7 +39,9 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let refused = context.judged.iter().filter(|judged| judged.is_refused());
     refused
         .filter_map(|judged| match &judged.reason {
-            Reason::Flow(flow) if flow.live => Some(finding(context, check, judged, flow)),
+            Reason::Flow(flow) if flow.live && !matches!(flow.kind, FlowKind::Datastore | FlowKind::Typha) => {
+                Some(finding(context, check, judged, flow))
+            }
             _ => None,
         })
         .collect()

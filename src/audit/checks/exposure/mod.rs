@@ -3,3 +3,5 @@
 pub mod accept_before_felix;
 pub mod host_unpoliced;
 pub mod ipv6_unpoliced;
+pub mod published_around;
+pub mod uplink_unpoliced;

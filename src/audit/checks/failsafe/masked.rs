@@ -8,7 +8,7 @@
 //! ## Why it matters
 //! A deny behind a failsafe does nothing, so nobody notices it. When somebody trims the list later, the flow dies, and
 //! neither change alone looks dangerous. This is the outage of the training lab: a policy denies SSH, the failsafe masks
-//! it, an edit of the environment file and a restart of Felix take the failsafe away.
+//! it, an edit of the environment file and a restart of Felix take the failsafe away (cause C01).
 //!
 //! ## How to fix
 //! Let policy admit the flow (an Allow rule before the Deny, in the tier that denies), or keep the failsafe entry and write

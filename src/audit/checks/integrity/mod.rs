@@ -70,3 +70,7 @@ fn place(mismatch: &Mismatch) -> String {
     let table = if &*mismatch.table == "?" { String::new() } else { format!("{} ", mismatch.table) };
     format!("{} {table}{} rule {}", mismatch.backend.name(), mismatch.chain, mismatch.rule)
 }
+pub mod endpoint_address;
+pub mod endpoint_interface;
+pub mod felix_blocked;
+pub mod refused_elsewhere;

@@ -1,0 +1,3 @@
+//! HG5xx: what the logs say, and what is written to them.
+
+pub mod unlimited_log;
