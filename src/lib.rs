@@ -26,11 +26,14 @@ pub mod demo;
 pub mod analysis;
 pub mod audit;
 pub mod report;
+pub mod forward;
 
 // edge
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod system;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod collect;
+#[allow(clippy::disallowed_methods, reason = "effects live here")]
+pub mod tail;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod cli;

@@ -91,6 +91,7 @@ pub enum Command {
     #[command(after_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
     /// Query deny lines: who was denied what, by which policy
+    #[command(after_help = DENIES_EXAMPLES)]
     Denies(Box<DeniesArgs>),
     /// The lab bastion, embedded: denies and audits, one step before its lockout and after; no root needed
     Demo(DemoArgs),
@@ -152,13 +153,21 @@ pub struct FlowsArgs {
     pub import: Vec<std::path::PathBuf>,
 }
 
+const DENIES_EXAMPLES: &str = "\
+Examples:
+  hepguard denies /var/log/syslog --src-ip 10.0.1.10 --dst-port 443
+  hepguard denies --rotated --new-since yesterday --histogram
+  hepguard denies --follow --direction ingress
+  hepguard denies /var/log/calico/flowlogs/flows.log --format ecs
+  journalctl -o json | hepguard denies -";
+
 /// `hepguard denies`
 ///
 /// Filters take several values, separated by commas; names may hold `*`. Formats: text, json (one document), csv (a line a
-/// group), jsonl (a line an event).
+/// group), and a line an event in the order of time: jsonl, ecs, ocsf, cef.
 #[derive(Debug, Clone, Args)]
 pub struct DeniesArgs {
-    /// Log files, plain or gzip; - is standard input [default: /var/log/syslog, else /var/log/messages]
+    /// Log files, plain, gzip, xz, zstd or bzip2; - is standard input [default: /var/log/syslog, else /var/log/messages]
     pub files: Vec<std::path::PathBuf>,
     /// Source addresses: an address or a CIDR
     #[arg(long, value_delimiter = ',', value_name = "CIDR", help_heading = "Filters")]
@@ -223,6 +232,27 @@ pub struct DeniesArgs {
     /// Show the N largest groups [default: 20 as text, else all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
+    /// Only groups not seen before this time; forms as of --since
+    #[arg(long, value_name = "TIME")]
+    pub new_since: Option<String>,
+    /// Also denies over time, in bars of this width: 5m, 1h, 1d [default width: what makes about forty]
+    #[arg(long, value_name = "WIDTH", num_args = 0..=1, require_equals = true, default_missing_value = "auto",
+        value_parser = bar_width)]
+    pub histogram: Option<BarWidth>,
+    /// Also the older files of each log, as logrotate names them (.1, .2.gz, -20260821.xz), oldest first
+    #[arg(long)]
+    pub rotated: bool,
+    /// Print denies as they are logged, through rotation; with --since also those that are there already
+    #[arg(short, long, conflicts_with_all = ["histogram", "new_since", "top", "group_by", "until", "rotated"])]
+    pub follow: bool,
+}
+
+/// Width of a bar in seconds; `None` leaves it to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BarWidth(pub Option<i64>);
+
+fn bar_width(text: &str) -> Result<BarWidth, String> {
+    crate::logs::histogram::width(text).map(BarWidth)
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

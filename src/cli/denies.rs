@@ -4,20 +4,24 @@
 //! (a file missing or cut, too many groups for memory), 2 when no file could be read at all.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::args::{Common, DeniesArgs};
 use super::exit::{CliError, Outcome};
-use super::log_reader::{FileResult, Log, clock, now, scan, scan_in_order};
+use super::log_merge::merge;
+use super::log_reader::{FileResult, Log, clock, now, scan};
+use super::{follow, progress, rotated};
 use crate::calico::settings::{Loaded, Settings, envfile, ini};
 use crate::diagnostic::printable;
-use crate::logs::event::Event;
+use crate::forward::encode::Form;
+use crate::logs::gather::Gather;
 use crate::logs::moment;
 use crate::logs::query::{Failsafes, Field, Filter};
-use crate::logs::tally::{Origin, Query, Sink, Tally};
-use crate::report::denies::{Answer, FileLine, Row, Unreadable, csv, event_line, text};
+use crate::logs::tally::Query;
+use crate::logs::time::rfc3339;
+use crate::report::denies::{Answer, FileLine, Histogram, NewSince, Row, Unreadable, csv, text};
 
-const FORMATS: [&str; 4] = ["text", "json", "csv", "jsonl"];
+const FORMATS: [&str; 7] = ["text", "json", "csv", "jsonl", "ecs", "ocsf", "cef"];
 /// Groups shown as text when nothing is said.
 const TOP: usize = 20;
 const DEFAULT_FILES: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
@@ -30,30 +34,38 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
     if !FORMATS.contains(&common.format.as_str()) {
         return Err(super::unknown_format(&common.format, &FORMATS));
     }
+    let form = Form::parse(&common.format);
+    if form.is_some() && (args.histogram.is_some() || args.new_since.is_some() || args.top.is_some()) {
+        let words = "--histogram, --new-since and --top are about groups; use --format text, json or csv";
+        return Err(CliError::Usage(words.to_owned()));
+    }
     let query = query(common, args)?;
     let paths = paths(args)?;
+    if args.follow {
+        return follow::run(common, args, &query, &paths, out);
+    }
     let (logs, mut unreadable) = open(&paths);
     if logs.iter().all(Option::is_none) {
         let reasons: Vec<String> = unreadable.iter().map(|file| format!("{}: {}", file.path, file.error)).collect();
         return Err(CliError::Input(format!("no log could be read: {}", reasons.join("; "))));
     }
-    let answer = if common.format == "jsonl" {
-        let mut lines = EventLines { out, error: None };
-        let files = scan_in_order(&logs, &query, &mut lines);
-        if let Some(error) = lines.error {
-            return Err(error.into());
-        }
+    let total = logs.iter().flatten().map(Log::size).sum();
+    let answer = if let Some(form) = form {
+        let files = progress::shown(common.quiet, total, |done| {
+            merge(&logs, &query, done, |event, line| form.line(event, line), |line| writeln!(out, "{line}"))
+        })?;
         note_errors(&paths, &files, &mut unreadable);
         None
     } else {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-        let (tallies, files) = scan(&logs, &query, threads, || Tally::new(&query));
+        let new = || Gather::new(&query, args.histogram.is_some());
+        let (gathered, files) = progress::shown(common.quiet, total, |done| scan(&logs, &query, threads, done, new));
         note_errors(&paths, &files, &mut unreadable);
-        let tally = tallies.into_iter().reduce(|mut sum, one| {
+        let gathered = gathered.into_iter().reduce(|mut sum, one| {
             sum.merge(one);
             sum
         });
-        Some(answer(common, args, &query, &paths, &logs, &files, tally.unwrap_or_else(|| Tally::new(&query))))
+        Some(answer(common, args, &query, &paths, &logs, &files, gathered.unwrap_or_else(new)))
     };
     for file in &unreadable {
         let words = printable(&format!("{}: {}", file.path, file.error));
@@ -65,8 +77,7 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         answer.unreadable = unreadable;
         match common.format.as_str() {
             "json" => {
-                serde_json::to_writer_pretty(&mut *out, &answer).map_err(io::Error::from)?;
-                writeln!(out)?;
+                writeln!(out, "{}", crate::report::json_pretty(&answer))?;
             }
             "csv" => out.write_all(csv(&answer).as_bytes())?,
             _ => out.write_all(text(&answer, super::style(common)).as_bytes())?,
@@ -104,7 +115,8 @@ fn query(common: &Common, args: &DeniesArgs) -> Result<Query, CliError> {
         until: time("--until", &args.until)?,
     };
     let group_by = if args.group_by.is_empty() { Field::DEFAULT.to_vec() } else { args.group_by.clone() };
-    Ok(Query { filter, group_by, failsafes: failsafes(common)?, ..Query::new() })
+    let new_since = time("--new-since", &args.new_since)?;
+    Ok(Query { filter, group_by, failsafes: failsafes(common)?, new_since, ..Query::new() })
 }
 
 /// The failsafe lists of the snapshot, the running Felix's before those on disk; else Felix's defaults.
@@ -133,15 +145,30 @@ fn failsafes(common: &Common) -> Result<Failsafes, CliError> {
 }
 
 fn paths(args: &DeniesArgs) -> Result<Vec<PathBuf>, CliError> {
-    if !args.files.is_empty() {
-        return Ok(args.files.clone());
+    let named = if args.files.is_empty() {
+        let found = DEFAULT_FILES.into_iter().map(PathBuf::from).find(|path| path.exists());
+        vec![found.ok_or_else(|| {
+            let words = "name a log file; on a host that keeps its log in the journal only: journalctl -o json | \
+                         hepguard denies -";
+            CliError::Input(format!("neither {} exists: {words}", DEFAULT_FILES.join(" nor ")))
+        })?]
+    } else {
+        args.files.clone()
+    };
+    if !args.rotated {
+        return Ok(named);
     }
-    let found = DEFAULT_FILES.into_iter().map(PathBuf::from).find(|path| path.exists());
-    found.map(|path| vec![path]).ok_or_else(|| {
-        let words =
-            "name a log file; on a host that keeps its log in the journal only: journalctl -o json | hepguard denies -";
-        CliError::Input(format!("neither {} exists: {words}", DEFAULT_FILES.join(" nor ")))
-    })
+    let older = |path: &PathBuf| {
+        if path == Path::new("-") { vec![path.clone()] } else { rotated::with_older(path) }
+    };
+    let mut paths: Vec<PathBuf> = Vec::new();
+    // `syslog*` names some of them already
+    for path in named.iter().flat_map(older) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 fn open(paths: &[PathBuf]) -> (Vec<Option<Log>>, Vec<Unreadable>) {
@@ -176,8 +203,11 @@ fn answer(
     paths: &[PathBuf],
     logs: &[Option<Log>],
     files: &[FileResult],
-    tally: Tally,
+    gathered: Gather,
 ) -> Answer {
+    let Gather { mut tally, histogram } = gathered;
+    let new_since =
+        query.new_since.map(|since| NewSince { time: rfc3339(since), seen_before: tally.retain_new(since) });
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
     let groups_total = tally.len();
     let top = args.top.unwrap_or(if common.format == "text" { TOP } else { usize::MAX });
@@ -195,25 +225,7 @@ fn answer(
         .collect();
     let read = paths.iter().zip(logs).zip(files).filter(|((_, log), _)| log.is_some());
     let files = read.map(|((path, _), file)| FileLine::new(path.display().to_string(), file.counts)).collect();
-    Answer::new(files, events, repeats, given_up, range, groups, groups_total, &query.failsafes)
-}
-
-/// Writes each event as it comes.
-struct EventLines<'a> {
-    out: &'a mut dyn Write,
-    error: Option<io::Error>,
-}
-
-impl Sink for EventLines<'_> {
-    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
-        if self.error.is_none()
-            && let Err(error) = writeln!(self.out, "{}", event_line(event, origin.line))
-        {
-            self.error = Some(error);
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        self.error.is_some()
-    }
+    let answer = Answer::new(files, events, repeats, given_up, range, groups, groups_total, &query.failsafes);
+    let bars = histogram.map(|histogram| histogram.bars(args.histogram.and_then(|width| width.0)));
+    Answer { new_since, histogram: bars.as_ref().map(Histogram::new), ..answer }
 }

@@ -3,10 +3,11 @@
 //! Nothing is held but one block a thread, whatever the size of the file.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, TimeDelta, TimeZone};
@@ -28,6 +29,9 @@ struct Sizes {
 
 const SIZES: Sizes = Sizes { block: 1 << 20, part: 32 << 20 };
 
+/// Block size where every log has a thread of its own; it holds two of the longest lines that are read whole.
+const SMALL_BLOCK: usize = 256 << 10;
+
 /// A log that could be opened.
 pub(super) struct Log {
     kind: Kind,
@@ -39,6 +43,8 @@ enum Kind {
     /// A regular file of this many bytes at the time of opening.
     Plain(File, u64),
     Gzip(File),
+    /// Compressed by a tool that takes it apart again.
+    Packed(File, &'static str),
     Stream(File),
     Stdin,
 }
@@ -58,11 +64,15 @@ impl Log {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory; name the files in it"));
         }
         let reference = meta.modified().map_or_else(|_| now(), seconds);
-        let mut magic = [0; 2];
+        let mut magic = [0; 6];
+        // shorter files end in zeros, which begin no compressed file
+        let packed = if meta.is_file() && file.read_at(&mut magic, 0).is_ok() { packing(&magic) } else { None };
         let kind = if !meta.is_file() {
             Kind::Stream(file)
-        } else if file.read_at(&mut magic, 0).is_ok_and(|read| read == 2) && magic == [0x1f, 0x8b] {
+        } else if magic.starts_with(&[0x1f, 0x8b]) {
             Kind::Gzip(file)
+        } else if let Some(tool) = packed {
+            Kind::Packed(file, tool)
         } else if meta.len() == 0 {
             // files of /proc say 0 and are not
             Kind::Stream(file)
@@ -70,6 +80,16 @@ impl Log {
             Kind::Plain(file, meta.len())
         };
         Ok(Self { kind, reference })
+    }
+
+    /// Bytes to read, as far as the file system tells; compressed ones count as they are stored.
+    #[must_use]
+    pub(super) fn size(&self) -> u64 {
+        match &self.kind {
+            Kind::Plain(_, size) => *size,
+            Kind::Gzip(file) | Kind::Packed(file, _) => file.metadata().map_or(0, |meta| meta.len()),
+            Kind::Stream(_) | Kind::Stdin => 0,
+        }
     }
 
     /// Reads a part of a plain file again.
@@ -80,6 +100,12 @@ impl Log {
         file.read_exact_at(&mut text, offset).ok()?;
         Some(text)
     }
+}
+
+/// The tool that takes a file with this start apart: whoever compresses logs with it has it.
+fn packing(magic: &[u8]) -> Option<&'static str> {
+    const STARTS: [(&[u8], &str); 3] = [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")];
+    STARTS.into_iter().find(|(start, _)| magic.starts_with(start)).map(|(_, tool)| tool)
 }
 
 /// Now, in seconds since 1970 UTC.
@@ -148,22 +174,27 @@ fn pieces(logs: &[Option<Log>], sizes: Sizes) -> Vec<Piece> {
     pieces
 }
 
-/// Takes pieces until none is left.
-fn take(
-    logs: &[Option<Log>],
-    pieces: &[Piece],
-    next: &AtomicUsize,
+/// Work that threads share.
+struct Work<'w> {
+    logs: &'w [Option<Log>],
+    pieces: Vec<Piece>,
+    next: AtomicUsize,
     sizes: Sizes,
-    query: &Query,
-    sink: &mut impl Sink,
-) -> Vec<(usize, FileResult)> {
+    query: &'w Query,
+    /// Bytes read so far, for whoever shows progress.
+    done: &'w AtomicU64,
+}
+
+/// Takes pieces until none is left.
+fn take(work: &Work<'_>, sink: &mut impl Sink) -> Vec<(usize, FileResult)> {
+    let Work { logs, pieces, next, sizes, query, done } = work;
     let mut results = Vec::new();
     let mut buffer = vec![0; sizes.block];
     while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
         let Some(log) = logs.get(piece.log).and_then(Option::as_ref) else { continue };
         let file = u32::try_from(piece.log).unwrap_or(u32::MAX);
         let mut scan = Scan::new(query, clock(log.reference), file, !matches!(log.kind, Kind::Plain(..)));
-        let error = read_piece(log, piece.part, &mut buffer, &mut scan, sink).err();
+        let error = read_piece(log, piece.part, &mut buffer, &mut scan, sink, done).err();
         results.push((piece.log, FileResult { counts: scan.counts, error }));
         if sink.stopped() {
             break;
@@ -184,9 +215,18 @@ fn join(logs: &[Option<Log>], results: impl IntoIterator<Item = (usize, FileResu
     files
 }
 
-/// Scans all logs from front to back, one after the other.
-pub(super) fn scan_in_order(logs: &[Option<Log>], query: &Query, sink: &mut impl Sink) -> Vec<FileResult> {
-    join(logs, take(logs, &pieces(logs, SIZES), &AtomicUsize::new(0), SIZES, query, sink))
+/// Scans one of the logs from front to back.
+pub(super) fn scan_one(
+    logs: &[Option<Log>],
+    log: usize,
+    query: &Query,
+    sink: &mut impl Sink,
+    done: &AtomicU64,
+) -> FileResult {
+    let sizes = Sizes { block: SMALL_BLOCK, part: u64::MAX };
+    let pieces = pieces(logs, sizes).into_iter().filter(|piece| piece.log == log).collect();
+    let work = Work { logs, pieces, next: AtomicUsize::new(0), sizes, query, done };
+    join(logs, take(&work, sink)).into_iter().nth(log).unwrap_or_default()
 }
 
 /// Scans all logs with one sink a thread, in no order, and gives the sinks back, and what each log gave.
@@ -194,9 +234,10 @@ pub(super) fn scan<S: Sink + Send>(
     logs: &[Option<Log>],
     query: &Query,
     threads: usize,
+    done: &AtomicU64,
     sink: impl Fn() -> S + Sync,
 ) -> (Vec<S>, Vec<FileResult>) {
-    scan_cut(logs, query, threads, SIZES, sink)
+    scan_cut(logs, query, threads, SIZES, done, sink)
 }
 
 fn scan_cut<S: Sink + Send>(
@@ -204,18 +245,18 @@ fn scan_cut<S: Sink + Send>(
     query: &Query,
     threads: usize,
     sizes: Sizes,
+    done: &AtomicU64,
     sink: impl Fn() -> S + Sync,
 ) -> (Vec<S>, Vec<FileResult>) {
-    let pieces = pieces(logs, sizes);
-    let next = AtomicUsize::new(0);
-    let work = || {
+    let work = Work { logs, pieces: pieces(logs, sizes), next: AtomicUsize::new(0), sizes, query, done };
+    let run = || {
         let mut sink = sink();
-        let results = take(logs, &pieces, &next, sizes, query, &mut sink);
+        let results = take(&work, &mut sink);
         (sink, results)
     };
     let done: Vec<_> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(pieces.len())).map(|_| scope.spawn(work)).collect();
-        let own = work();
+        let others: Vec<_> = (1..threads.min(work.pieces.len())).map(|_| scope.spawn(run)).collect();
+        let own = run();
         let others =
             others.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         std::iter::once(own).chain(others).collect()
@@ -229,6 +270,18 @@ struct Section<'f> {
     file: &'f File,
     offset: u64,
     end: u64,
+    done: &'f AtomicU64,
+}
+
+/// Counts what is read of a compressed file.
+struct Counted<'f, R>(R, &'f AtomicU64);
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(wide(read), Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 impl Read for Section<'_> {
@@ -237,7 +290,8 @@ impl Read for Section<'_> {
         let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let length = buffer.len().min(left);
         let read = self.file.read_at(buffer.get_mut(..length).unwrap_or_default(), self.offset)?;
-        self.offset += u64::try_from(read).unwrap_or(0);
+        self.offset += wide(read);
+        self.done.fetch_add(wide(read), Ordering::Relaxed);
         Ok(read)
     }
 }
@@ -248,18 +302,56 @@ fn read_piece(
     buffer: &mut [u8],
     scan: &mut Scan<'_>,
     sink: &mut impl Sink,
+    done: &AtomicU64,
 ) -> io::Result<()> {
     let whole = Lines { base: 0, until: u64::MAX, skip: false };
     match (&log.kind, part) {
         (Kind::Plain(file, size), Some((from, until))) => {
             // a line belongs to the part it begins in: look at the byte before
             let base = from.saturating_sub(1);
-            let reader = Section { file, offset: base, end: *size };
+            let reader = Section { file, offset: base, end: *size, done };
             Lines { base, until, skip: from > 0 }.feed(reader, buffer, scan, sink)
         }
-        (Kind::Gzip(file), _) => whole.feed(MultiGzDecoder::new(io::BufReader::new(file)), buffer, scan, sink),
+        (Kind::Gzip(file), _) => {
+            let reader = MultiGzDecoder::new(io::BufReader::new(Counted(file, done)));
+            whole.feed(reader, buffer, scan, sink)
+        }
+        (Kind::Packed(file, tool), _) => {
+            let result = unpack(file, tool, |reader| whole.feed(reader, buffer, scan, sink));
+            done.fetch_add(log.size(), Ordering::Relaxed);
+            result
+        }
         (Kind::Stdin, _) => whole.feed(io::stdin().lock(), buffer, scan, sink),
         (Kind::Stream(file) | Kind::Plain(file, _), _) => whole.feed(file, buffer, scan, sink),
+    }
+}
+
+/// Lets a tool take a file apart, and reads what it gives.
+fn unpack(file: &File, tool: &str, read: impl FnOnce(&mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+    let mut input = file.try_clone()?;
+    input.seek(SeekFrom::Start(0))?;
+    let start = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("needs {tool}, which is not installed")),
+        _ => error,
+    };
+    let mut child = Command::new(tool)
+        .arg("-dc")
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(start)?;
+    let result = match &mut child.stdout {
+        Some(output) => read(output),
+        None => Ok(()),
+    };
+    // whoever stopped reading early ends the tool by that
+    drop(child.stdout.take());
+    let status = child.wait()?;
+    result?;
+    match status.code() {
+        Some(0) | None => Ok(()),
+        Some(code) => Err(io::Error::other(format!("{tool} ended with status {code}: the file is damaged or cut"))),
     }
 }
 
@@ -414,7 +506,8 @@ mod tests {
 
     fn of_open(logs: &[Option<Log>], threads: usize, sizes: Sizes) -> Seen {
         let query = Query::new();
-        let (tallies, files) = scan_cut(logs, &query, threads, sizes, || Tally::new(&query));
+        let done = AtomicU64::new(0);
+        let (tallies, files) = scan_cut(logs, &query, threads, sizes, &done, || Tally::new(&query));
         assert!(files.iter().all(|file| file.error.is_none()));
         let tally = tallies.into_iter().reduce(|mut sum, one| {
             sum.merge(one);

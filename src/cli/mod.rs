@@ -13,7 +13,11 @@ pub mod flows;
 pub mod load;
 pub mod reach;
 pub mod snapshot;
+mod follow;
+mod log_merge;
 mod log_reader;
+mod progress;
+mod rotated;
 pub mod trace;
 
 use std::ffi::OsString;

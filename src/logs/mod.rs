@@ -2,14 +2,16 @@
 //!
 //! A line is taken apart in two steps: what stands around it ([`header`], JSON included), then what it says ([`felix`],
 //! [`kernel`], [`flowlog`]); [`mod@line`] does both. [`scan`] finds the few lines worth that in large blocks of text, [`query`]
-//! says which events are wanted, [`tally`] counts them by key.
+//! says which events are wanted, [`tally`] counts them by key, [`histogram`] by time, [`gather`] both.
 //!
 //! Everything is bytes: logs hold invalid UTF-8, NUL bytes and escape sequences, and none of them ends a run.
 
 pub mod event;
 pub mod felix;
 pub mod flowlog;
+pub mod gather;
 pub mod header;
+pub mod histogram;
 mod json;
 pub mod kernel;
 pub mod line;

@@ -51,7 +51,12 @@ pub fn parse(text: &str, now: i64, clock: Clock<'_>) -> Result<Micros, String> {
 }
 
 fn ago(text: &str) -> Option<i64> {
-    let text = text.strip_suffix("ago").unwrap_or(text).trim();
+    duration(text.strip_suffix("ago").unwrap_or(text).trim())
+}
+
+/// Seconds of `90s`, `30m`, `2 hours`, `3d`, `1w`.
+#[must_use]
+pub fn duration(text: &str) -> Option<i64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(digits)?;
     let unit = match unit.trim() {

@@ -21,6 +21,8 @@ pub struct Query {
     pub failsafes: Failsafes,
     /// Groups kept at most.
     pub max_groups: usize,
+    /// Only groups first seen at this time or later are wanted, so that events must tell their time.
+    pub new_since: Option<Micros>,
 }
 
 /// Groups kept when nothing else is said: some 60 MB of keys and counts.
@@ -142,6 +144,13 @@ impl Tally {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// Drops the groups that were seen before a time, and says how many that were.
+    pub fn retain_new(&mut self, since: Micros) -> usize {
+        let all = self.groups.len();
+        self.groups.retain(|_, group| group.first.is_some_and(|first| first >= since));
+        all - self.groups.len()
     }
 
     /// So many groups, largest first; equal ones in the order of their keys.
@@ -466,6 +475,7 @@ impl Query {
             group_by: Field::DEFAULT.to_vec(),
             failsafes: Failsafes::defaults(),
             max_groups: MAX_GROUPS,
+            new_since: None,
         }
     }
 
@@ -481,7 +491,8 @@ impl Query {
         if !filter.matches(event) {
             return Verdict::Unwanted;
         }
-        match (filter.in_time(event.time), event.time) {
+        let dated = event.time.is_some() || self.new_since.is_none();
+        match (dated && filter.in_time(event.time), event.time) {
             (false, Some(_)) => Verdict::Unwanted,
             (false, None) if action => Verdict::Undated,
             _ if !action => Verdict::NoVerdict,

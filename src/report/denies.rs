@@ -5,14 +5,17 @@ use std::fmt::Write as _;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::decided::Decided;
+use super::json_text;
 use super::text::{Style, Tone, count};
 use crate::calico::settings::ports::Entry;
 use crate::diagnostic::printable;
-use crate::logs::event::Event;
+use crate::logs::event::{Event, Source};
+use crate::logs::histogram::Bars;
 use crate::logs::line::{Scratch, What, read};
 use crate::logs::query::{Failsafes, Field, Value};
 use crate::logs::scan::Counts;
-use crate::logs::tally::{Group, text_of, value};
+use crate::logs::tally::{self, Group, text_of, value};
 use crate::logs::time::{Clock, Micros, Stamper, rfc3339};
 
 /// One log that was read.
@@ -134,7 +137,7 @@ impl Row {
         failsafes: &Failsafes,
     ) -> Self {
         let key = Key(fields.iter().copied().zip(key).collect());
-        let mut why = why(&key, example);
+        let mut why = decided(&key, example).words();
         if group.failsafe > 0 {
             let words = format!(
                 "The port is on the failsafe list ({}), so Felix should not have denied it: compare the lists with `hepguard \
@@ -157,39 +160,22 @@ impl Row {
     }
 }
 
-/// What decided, in the words of the one who wrote the policy. Only what the key tells for certain.
-fn why(key: &Key, example: Option<&[u8]>) -> Option<String> {
-    if key.text(Field::Source) == Some("kernel") {
-        let prefix = match key.text(Field::LogPrefix) {
-            Some(prefix) => Some(prefix.to_owned()),
-            None => example.and_then(prefix_of),
-        };
-        return Some(match prefix {
-            Some(prefix) => {
-                format!("logged by a firewall rule with the prefix \"{prefix}\", which says what became of it")
-            }
-            None => "logged by a firewall rule".to_owned(),
-        });
+/// What a key tells about the decision; the prefix of a kernel line also from an example.
+fn decided(key: &Key, example: Option<&[u8]>) -> Decided {
+    let text = |field| key.text(field).map(str::to_owned);
+    let source = key.text(Field::Source).and_then(|name| tally::source(name).ok());
+    Decided {
+        source,
+        action: key.text(Field::Action).and_then(|name| tally::action(name).ok()),
+        direction: text(Field::Direction),
+        tier: text(Field::Tier),
+        policy: text(Field::Policy),
+        rule: key.number(Field::RuleIndex),
+        prefix: match text(Field::LogPrefix) {
+            None if source == Some(Source::Kernel) => example.and_then(prefix_of),
+            prefix => prefix,
+        },
     }
-    let rule = key.number(Field::RuleIndex)?;
-    let tier = key.text(Field::Tier)?;
-    let policy = key.text(Field::Policy);
-    Some(match (rule, tier, policy) {
-        (_, "__PROFILE__", Some("__NO_MATCH__")) => {
-            "no policy decided in this direction, and no profile allowed it".to_owned()
-        }
-        (0.., "__PROFILE__", Some(profile)) => format!("rule {rule} of profile {profile}"),
-        (-1, _, _) => {
-            let last = policy.filter(|policy| *policy != "__NO_MATCH__");
-            let last = last.map(|policy| format!("; {policy} is only the last policy of that tier here"));
-            format!("end of tier {tier}: no rule of any policy in it matched{}", last.unwrap_or_default())
-        }
-        (0.., _, Some(policy)) => {
-            let list = key.text(Field::Direction).map(|direction| format!("{direction} ")).unwrap_or_default();
-            format!("{list}rule {rule} (counted from 0, as logged) of policy {policy} in tier {tier}")
-        }
-        _ => format!("something in tier {tier}; the log does not say which rule"),
-    })
 }
 
 fn prefix_of(line: &[u8]) -> Option<String> {
@@ -245,6 +231,57 @@ pub struct Answer {
     pub time_range: Option<TimeRange>,
     /// Failsafe lists that `failsafe` is judged by.
     pub failsafe_lists: FailsafeLists,
+    /// With `--new-since`: which groups count as new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_since: Option<NewSince>,
+    /// With `--histogram`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+}
+
+/// What was not new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewSince {
+    /// Groups seen before it are left out, RFC 3339 UTC.
+    pub time: Option<String>,
+    /// How many groups that were.
+    pub seen_before: usize,
+}
+
+/// Denies over time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Histogram {
+    /// Width of a bar.
+    pub width_seconds: i64,
+    /// Bars with events.
+    pub bars: Vec<Bar>,
+    /// Events without a time.
+    pub undated: u64,
+    /// Events in no bar, for the stamps are spread over too long a time.
+    pub left_out: u64,
+}
+
+/// One bar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bar {
+    /// Its start, RFC 3339 UTC.
+    pub start: String,
+    /// Events.
+    pub count: u64,
+}
+
+impl Histogram {
+    /// Of counts.
+    #[must_use]
+    pub fn new(bars: &Bars) -> Self {
+        let bar = |(start, count): &(Micros, u64)| Some(Bar { start: rfc3339(*start)?, count: *count });
+        Self {
+            width_seconds: bars.width,
+            bars: bars.bars.iter().filter_map(bar).collect(),
+            undated: bars.undated,
+            left_out: bars.left_out,
+        }
+    }
 }
 
 impl Answer {
@@ -277,6 +314,8 @@ impl Answer {
                 out: failsafes.outbound.clone(),
                 source: failsafes.source.clone(),
             },
+            new_since: None,
+            histogram: None,
         }
     }
 
@@ -293,6 +332,10 @@ pub fn text(answer: &Answer, style: Style) -> String {
     let packets: u64 = answer.groups.iter().map(|row| row.packets).sum();
     let headline = if answer.events == 0 {
         "No denies found".to_owned()
+    } else if let Some(new) = &answer.new_since {
+        let groups = count(answer.groups_total, "new group");
+        let time = new.time.as_deref().unwrap_or("that time");
+        format!("{groups} of denies since {time}; {} seen before", count(new.seen_before, "group"))
     } else {
         let denies = if answer.events == 1 { "1 deny".to_owned() } else { format!("{} denies", answer.events) };
         let shown = answer.groups.len();
@@ -313,6 +356,9 @@ pub fn text(answer: &Answer, style: Style) -> String {
     }
     for row in &answer.groups {
         group(row, style, &mut out);
+    }
+    if let Some(histogram) = &answer.histogram {
+        super::histogram::text(histogram, style, &mut out);
     }
     let notes = notes(answer);
     if !notes.is_empty() {
@@ -445,6 +491,9 @@ fn notes(answer: &Answer) -> Vec<String> {
 /// A line a group, RFC 4180. Text that a spreadsheet would take for a formula gets a quote in front.
 #[must_use]
 pub fn csv(answer: &Answer) -> String {
+    if let Some(histogram) = &answer.histogram {
+        return super::histogram::csv(histogram);
+    }
     let mut out = String::new();
     let fields: Vec<&str> =
         answer.groups.first().map(|row| row.key.0.iter().map(|(field, _)| field.name()).collect()).unwrap_or_default();
@@ -525,6 +574,5 @@ impl Serialize for EventJson<'_> {
 #[must_use]
 pub fn event_line(event: &Event<'_>, line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    // a map of plain values always serialises
-    serde_json::to_string(&EventJson { event, line }).unwrap_or_default()
+    json_text(&EventJson { event, line })
 }

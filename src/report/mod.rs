@@ -1,11 +1,48 @@
 //! Words for people and machines; each part only formats.
 
 pub mod conversation;
+pub mod decided;
 pub mod denies;
 pub mod audit;
+pub mod events;
 pub mod explain;
 pub mod failsafe;
 pub mod flows;
+pub mod histogram;
 pub mod reach;
 pub mod text;
 pub mod trace;
+
+use serde::Serialize;
+
+/// Compact JSON without a character that a terminal would obey or hide: JSON's own escapes leave some of them raw.
+#[must_use]
+pub fn json_text(value: &impl Serialize) -> String {
+    // values of this program always serialise: keys are text, numbers are finite
+    escaped(serde_json::to_string(value).unwrap_or_default())
+}
+
+/// The same in several lines.
+#[must_use]
+pub fn json_pretty(value: &impl Serialize) -> String {
+    escaped(serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// In JSON such characters stand in strings only, line ends between values apart.
+fn escaped(json: String) -> String {
+    use std::fmt::Write as _;
+    let must = |c: char| c != '\n' && crate::diagnostic::is_hidden(c);
+    if json.is_ascii() && !json.contains('\u{7f}') || !json.contains(must) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if must(c) {
+            // all of them have four hex digits
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

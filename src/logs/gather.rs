@@ -1,0 +1,38 @@
+//! What a scan collects for one answer: groups, and bars over time when asked for.
+
+use super::event::Event;
+use super::histogram::Histogram;
+use super::tally::{Origin, Query, Sink, Tally};
+
+/// Counts by key and by time.
+pub struct Gather {
+    /// By key.
+    pub tally: Tally,
+    /// By time, when asked for.
+    pub histogram: Option<Histogram>,
+}
+
+impl Gather {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(query: &Query, histogram: bool) -> Self {
+        Self { tally: Tally::new(query), histogram: histogram.then(Histogram::default) }
+    }
+
+    /// Adds what another thread counted.
+    pub fn merge(&mut self, other: Self) {
+        self.tally.merge(other.tally);
+        if let (Some(own), Some(theirs)) = (&mut self.histogram, other.histogram) {
+            own.merge(theirs);
+        }
+    }
+}
+
+impl Sink for Gather {
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+        self.tally.event(event, origin);
+        if let Some(histogram) = &mut self.histogram {
+            histogram.add(event.time, event.count);
+        }
+    }
+}

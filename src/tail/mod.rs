@@ -1,0 +1,300 @@
+//! Follows a log file through rotation, by rename and by copy and truncation.
+//!
+//! A file is its device and inode, not its name. After a rename the old file is read on until it has been quiet for a while:
+//! rsyslog goes on writing to it until it is told. After a truncation the rest is looked for in the copy that was made, by the
+//! last bytes read; what cannot be found is said to be lost. A file that is created and renamed away again between two looks is
+//! not seen. Only whole lines are given.
+//!
+//! The follower polls: an event of the kernel for each written line costs twenty times the processor time of reading once in
+//! a while. Nothing here remembers a place over a restart yet.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest line that is held until its end comes; of longer ones the start is given.
+pub const LINE_LIMIT: usize = 64 * 1024;
+
+/// Bytes read at once.
+const BLOCK: usize = 256 * 1024;
+
+/// A renamed file that has not grown for so long is let go.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Bytes at the start of a file and in front of the place reached, by which it and its copies are known.
+const MARK: usize = 64;
+const HEAD: usize = 256;
+
+/// Copies that are looked at after a truncation.
+const MAX_COPIES: usize = 16;
+
+/// Where to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With the first line there is.
+    Beginning,
+    /// With the next line that is written.
+    End,
+}
+
+/// What happened to the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The name stands for a new file now; the old one is read to its end.
+    Rotated,
+    /// The file was truncated; what had not been read was found in a copy.
+    TruncatedAndFound,
+    /// The file was truncated, and no copy of it was found: lines may be lost.
+    TruncatedAndLost,
+    /// The old file could not be read to its end.
+    Unreadable,
+}
+
+/// One file under whatever name.
+struct Source {
+    file: File,
+    identity: (u64, u64),
+    /// Bytes read so far.
+    offset: u64,
+    /// The first bytes of the file.
+    head: Vec<u8>,
+    /// The last bytes read.
+    mark: Vec<u8>,
+    /// A line without its end.
+    held: Vec<u8>,
+    /// The rest of a line too long to hold is skipped.
+    skipping: bool,
+    /// When it last grew.
+    grew: Instant,
+}
+
+/// Follows one path.
+pub struct Follower {
+    path: PathBuf,
+    current: Source,
+    /// Renamed files, oldest first.
+    old: Vec<Source>,
+    buffer: Vec<u8>,
+}
+
+fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+impl Source {
+    fn open(path: &Path, start: Start, now: Instant) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file; only such can be followed"));
+        }
+        let mut source = Self {
+            identity: identity(&meta),
+            file,
+            offset: 0,
+            head: Vec::new(),
+            mark: Vec::new(),
+            held: Vec::new(),
+            skipping: false,
+            grew: now,
+        };
+        if start == Start::End {
+            source.skip_to(meta.len())?;
+        }
+        Ok(source)
+    }
+
+    /// Goes to an offset; what stands before it was not asked for, but for the line it cuts.
+    fn skip_to(&mut self, offset: u64) -> io::Result<()> {
+        let length = usize::try_from(offset).unwrap_or(MARK).min(MARK);
+        let mut mark = vec![0; length];
+        self.file.read_exact_at(&mut mark, offset.saturating_sub(u64::try_from(length).unwrap_or(0)))?;
+        // a line that is being written is none of those that come
+        self.skipping = mark.last().is_some_and(|last| *last != b'\n');
+        (self.mark, self.offset) = (mark, offset);
+        self.learn_head()
+    }
+
+    /// Keeps the first bytes, as far as they were read.
+    fn learn_head(&mut self) -> io::Result<()> {
+        let wanted = usize::try_from(self.offset).unwrap_or(HEAD).min(HEAD);
+        if self.head.len() < wanted {
+            let mut head = vec![0; wanted];
+            self.file.read_exact_at(&mut head, 0)?;
+            self.head = head;
+        }
+        Ok(())
+    }
+
+    /// Whether the first bytes, and those in front of the place reached, are still those that were read there.
+    fn is_as_read(&self, file: &File) -> bool {
+        let is = |bytes: &[u8], from: u64| {
+            let mut found = vec![0; bytes.len()];
+            file.read_exact_at(&mut found, from).is_ok() && found == bytes
+        };
+        let from = self.offset.saturating_sub(u64::try_from(self.mark.len()).unwrap_or(0));
+        is(&self.head, 0) && is(&self.mark, from)
+    }
+
+    /// Reads what there is, and gives whole lines.
+    fn drain(&mut self, buffer: &mut [u8], now: Instant, give: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let mut grew = false;
+        loop {
+            let read = match self.file.read_at(buffer, self.offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            let Some(text) = buffer.get(..read).filter(|text| !text.is_empty()) else { return Ok(grew) };
+            (grew, self.grew) = (true, now);
+            self.offset += u64::try_from(read).unwrap_or(0);
+            self.mark.extend_from_slice(text.get(text.len().saturating_sub(MARK)..).unwrap_or(text));
+            self.mark.drain(..self.mark.len().saturating_sub(MARK));
+            self.lines(text, give);
+            // a file that shrank meanwhile is met as such the next time
+            let _ = self.learn_head();
+        }
+    }
+
+    fn lines(&mut self, text: &[u8], give: &mut dyn FnMut(&[u8])) {
+        let mut text = text;
+        if self.skipping {
+            let Some(end) = memchr::memchr(b'\n', text) else { return };
+            self.skipping = false;
+            text = text.get(end + 1..).unwrap_or_default();
+        }
+        let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+        let (lines, rest) = text.split_at(whole);
+        if !lines.is_empty() {
+            if self.held.is_empty() {
+                give(lines);
+            } else {
+                self.held.extend_from_slice(lines);
+                give(&std::mem::take(&mut self.held));
+            }
+        }
+        self.held.extend_from_slice(rest);
+        // the hole that a writer leaves who goes on at its old place after a truncation
+        if self.held.first() == Some(&0) && self.held.iter().all(|byte| *byte == 0) {
+            self.held.clear();
+        }
+        if self.held.len() > LINE_LIMIT {
+            self.held.truncate(LINE_LIMIT);
+            self.finish(give);
+            self.skipping = true;
+        }
+    }
+
+    /// Gives what is held as a line: its end will not come.
+    fn finish(&mut self, give: &mut dyn FnMut(&[u8])) {
+        if !self.held.is_empty() {
+            self.held.push(b'\n');
+            give(&std::mem::take(&mut self.held));
+        }
+    }
+}
+
+impl Follower {
+    /// Opens a file to follow.
+    ///
+    /// # Errors
+    /// Those of the system, and that it is no regular file.
+    pub fn open(path: &Path, start: Start, now: Instant) -> io::Result<Self> {
+        let current = Source::open(path, start, now)?;
+        Ok(Self { path: path.to_owned(), current, old: Vec::new(), buffer: vec![0; BLOCK] })
+    }
+
+    /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something.
+    /// `notice` is told what happened to the file.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        give: &mut dyn FnMut(&[u8]),
+        notice: &mut dyn FnMut(Notice),
+    ) -> io::Result<bool> {
+        let buffer = &mut self.buffer;
+        let mut grew = false;
+        self.old.retain_mut(|source| match source.drain(buffer, now, give) {
+            Ok(more) => {
+                grew |= more;
+                let over = now.duration_since(source.grew) >= QUIET;
+                if over {
+                    source.finish(give);
+                }
+                !over
+            }
+            Err(_) => {
+                notice(Notice::Unreadable);
+                false
+            }
+        });
+        let size = self.current.file.metadata()?.len();
+        if size < self.current.offset || !self.current.is_as_read(&self.current.file) {
+            notice(match self.rest_of_copy(now, give)? {
+                true => Notice::TruncatedAndFound,
+                false => Notice::TruncatedAndLost,
+            });
+            grew = true;
+        }
+        grew |= self.current.drain(&mut self.buffer, now, give)?;
+        // until the new file is there the old one is all there is
+        let renamed = fs::metadata(&self.path).is_ok_and(|meta| identity(&meta) != self.current.identity);
+        if renamed && let Ok(new) = Source::open(&self.path, Start::Beginning, now) {
+            notice(Notice::Rotated);
+            self.old.push(std::mem::replace(&mut self.current, new));
+            grew |= self.current.drain(&mut self.buffer, now, give)?;
+        }
+        Ok(grew)
+    }
+
+    /// After a truncation: gives what the copy holds beyond the place reached, and begins the file anew. False when no copy
+    /// is found.
+    fn rest_of_copy(&mut self, now: Instant, give: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let copy = self.copies().into_iter().find_map(|path| {
+            let file = File::open(path).ok()?;
+            // without a byte read there is nothing to know the copy by, and nothing was passed over
+            (!self.current.mark.is_empty() && self.current.is_as_read(&file)).then_some(file)
+        });
+        let found = copy.is_some();
+        if let Some(copy) = copy {
+            let live = std::mem::replace(&mut self.current.file, copy);
+            let read = self.current.drain(&mut self.buffer, now, give);
+            self.current.file = live;
+            read?;
+        }
+        self.current.finish(give);
+        self.current.offset = 0;
+        self.current.skipping = false;
+        self.current.mark.clear();
+        self.current.head.clear();
+        Ok(found)
+    }
+
+    /// Files whose names begin like this one's, the latest first.
+    fn copies(&self) -> Vec<PathBuf> {
+        let (Some(name), Some(folder)) = (self.path.file_name().and_then(|name| name.to_str()), self.path.parent())
+        else {
+            return Vec::new();
+        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mut found: Vec<_> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let rest = entry.file_name().to_str()?.strip_prefix(name)?.to_owned();
+                let meta = entry.metadata().ok()?;
+                (rest.starts_with(['.', '-']) && meta.is_file()).then(|| (meta.mtime(), entry.path()))
+            })
+            .collect();
+        found.sort_by(|a, b| b.cmp(a));
+        found.into_iter().take(MAX_COPIES).map(|(_, path)| path).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

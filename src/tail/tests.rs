@@ -1,0 +1,183 @@
+use std::io::Write as _;
+
+use super::*;
+
+struct Rig {
+    folder: tempfile::TempDir,
+    follower: Follower,
+    clock: Instant,
+    got: Vec<u8>,
+    notices: Vec<Notice>,
+}
+
+impl Rig {
+    fn new(before: &str, start: Start) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("syslog");
+        fs::write(&path, before).expect("written");
+        let clock = Instant::now();
+        let follower = Follower::open(&path, start, clock).expect("opened");
+        Self { folder, follower, clock, got: Vec::new(), notices: Vec::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let mut file = File::options().append(true).create(true).open(self.path(name)).expect("opened");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    fn poll(&mut self, seconds: u64) -> String {
+        self.clock += Duration::from_secs(seconds);
+        let mut got = Vec::new();
+        let (notices, clock) = (&mut self.notices, self.clock);
+        let mut give = |lines: &[u8]| {
+            assert_eq!(lines.last(), Some(&b'\n'), "whole lines only");
+            got.extend_from_slice(lines);
+        };
+        self.follower.poll(clock, &mut give, &mut |notice| notices.push(notice)).expect("polled");
+        self.got.extend_from_slice(&got);
+        String::from_utf8(got).expect("text")
+    }
+}
+
+#[test]
+fn whole_lines_are_given_once_they_are_whole() {
+    let mut rig = Rig::new("old\n", Start::End);
+    assert_eq!(rig.poll(0), "");
+    rig.append("syslog", "one\ntw");
+    assert_eq!(rig.poll(0), "one\n");
+    rig.append("syslog", "o\nthree\n");
+    assert_eq!(rig.poll(0), "two\nthree\n");
+    assert_eq!(Rig::new("old\nhalf", Start::Beginning).poll(0), "old\n");
+}
+
+#[test]
+fn a_line_that_was_half_there_at_the_start_is_nobodys() {
+    let mut rig = Rig::new("old\nhalf", Start::End);
+    rig.append("syslog", " and the rest\nnew\n");
+    assert_eq!(rig.poll(0), "new\n");
+}
+
+#[test]
+fn a_renamed_file_is_read_to_its_end() {
+    let mut rig = Rig::new("", Start::Beginning);
+    rig.append("syslog", "1\n2\n");
+    fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+    rig.append("syslog.1", "3\n");
+    // no new file yet
+    assert_eq!(rig.poll(1), "1\n2\n3\n");
+    rig.append("syslog", "a\n");
+    rig.append("syslog.1", "4\n");
+    assert_eq!(rig.poll(1), "4\na\n");
+    // the writer was not told yet
+    rig.append("syslog.1", "5\n6");
+    assert_eq!(rig.poll(4), "5\n");
+    assert_eq!(rig.poll(9), "6\n", "what has no end will not get one");
+    rig.append("syslog.1", "7\n");
+    assert_eq!(rig.poll(0), "", "let go");
+    assert_eq!(rig.notices, [Notice::Rotated]);
+}
+
+#[test]
+fn two_rotations_between_two_looks() {
+    let mut rig = Rig::new("1\n", Start::Beginning);
+    assert_eq!(rig.poll(0), "1\n");
+    rig.append("syslog", "2\n");
+    fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+    rig.append("syslog", "3\n");
+    assert_eq!(rig.poll(0), "2\n3\n");
+    fs::rename(rig.path("syslog.1"), rig.path("syslog.2")).expect("renamed");
+    fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+    rig.append("syslog", "4\n");
+    assert_eq!(rig.poll(0), "4\n");
+    assert_eq!(rig.notices, [Notice::Rotated, Notice::Rotated]);
+}
+
+#[test]
+fn what_a_truncation_left_unread_is_found_in_the_copy() {
+    let mut rig = Rig::new("one\n", Start::Beginning);
+    assert_eq!(rig.poll(0), "one\n");
+    rig.append("syslog", "two\nthree\n");
+    fs::copy(rig.path("syslog"), rig.path("syslog.1")).expect("copied");
+    File::options().write(true).truncate(true).open(rig.path("syslog")).expect("truncated");
+    rig.append("syslog", "four\n");
+    assert_eq!(rig.poll(0), "two\nthree\nfour\n");
+    assert_eq!(rig.notices, [Notice::TruncatedAndFound]);
+}
+
+#[test]
+fn a_truncated_file_that_has_grown_beyond_the_place_is_noticed_too() {
+    let mut rig = Rig::new("one\n", Start::Beginning);
+    rig.poll(0);
+    File::options().write(true).truncate(true).open(rig.path("syslog")).expect("truncated");
+    rig.append("syslog", "much longer than before\n");
+    assert_eq!(rig.poll(0), "much longer than before\n");
+    assert_eq!(rig.notices, [Notice::TruncatedAndLost], "there is no copy");
+}
+
+#[test]
+fn holes_and_giants_do_not_fill_memory() {
+    let mut rig = Rig::new("", Start::Beginning);
+    let file = File::options().write(true).open(rig.path("syslog")).expect("opened");
+    file.write_all_at(b"after the hole\n", 3 << 20).expect("written");
+    let got = rig.poll(0);
+    assert!(got.trim_start_matches('\0').ends_with("after the hole\n"), "{}", got.len());
+    assert!(got.len() <= BLOCK + 20, "{}", got.len());
+    rig.append("syslog", &"x".repeat(1 << 20));
+    let got = rig.poll(0);
+    assert_eq!(got.len(), LINE_LIMIT + 1);
+    rig.append("syslog", "\nnext\n");
+    assert_eq!(rig.poll(0), "next\n");
+    assert!(rig.follower.current.held.is_empty());
+}
+
+#[test]
+fn nothing_is_lost_while_a_writer_rotates_by_rename() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log");
+    fs::write(&path, "").expect("written");
+    let mut follower = Follower::open(&path, Start::Beginning, Instant::now()).expect("opened");
+    let looks = AtomicUsize::new(0);
+    let (written, got) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut file = File::options().append(true).open(&path).expect("opened");
+            for number in 0..20_000 {
+                if number % 2_000 == 1_000 {
+                    fs::rename(&path, folder.path().join(format!("log.{number}"))).expect("renamed");
+                    File::create(&path).expect("created");
+                }
+                if number % 2_000 == 1_500 {
+                    // as a daemon does when it is told
+                    file = File::options().append(true).open(&path).expect("opened");
+                }
+                if number % 500 == 0 {
+                    // the file in between is not renamed before it was seen
+                    let seen = looks.load(Ordering::Acquire) + 2;
+                    while looks.load(Ordering::Acquire) < seen {
+                        std::thread::yield_now();
+                    }
+                }
+                file.write_all(format!("line {number}\n").as_bytes()).expect("written");
+            }
+        });
+        let mut got = Vec::new();
+        let mut quiet = 0;
+        while quiet < 50 {
+            let ended = writer.is_finished();
+            let mut give = |lines: &[u8]| got.extend_from_slice(lines);
+            let grew = follower.poll(Instant::now(), &mut give, &mut |_| {}).expect("polled");
+            looks.fetch_add(1, Ordering::AcqRel);
+            quiet = if grew || !ended { 0 } else { quiet + 1 };
+        }
+        writer.join().expect("the writer ends");
+        (20_000, String::from_utf8(got).expect("text"))
+    });
+    let mut numbers: Vec<u32> = got.lines().map(|line| line["line ".len()..].parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    let missing: Vec<u32> = (0..written).filter(|number| numbers.binary_search(number).is_err()).take(5).collect();
+    assert!(missing.is_empty() && numbers.len() == 20_000, "{} lines, missing {missing:?}", numbers.len());
+}

@@ -1,0 +1,260 @@
+//! `hepguard denies` over several logs and over time: merged, rotated, new kinds, bars, live.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const LAB: &str = include_str!("fixtures/logs/lab-syslog.log");
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hepguard"));
+    command.arg("denies").args(args).env("TZ", "UTC");
+    command
+}
+
+fn hepguard(args: &[&str]) -> Output {
+    command(args).output().expect("hepguard runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("the answer is UTF-8")
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = hepguard(&[args, &["--format", "json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let document = serde_json::from_slice(&output.stdout).expect("the answer is JSON");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/schemas/denies.v1.json");
+    let mut schemas = boon::Schemas::new();
+    let index =
+        boon::Compiler::new().compile(path.to_str().expect("a path"), &mut schemas).expect("the schema compiles");
+    if let Err(error) = schemas.validate(&document, index) {
+        panic!("{error:#}\n{document:#}");
+    }
+    document
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A report line of the lab with another time and port.
+fn line(stamp: &str, port: u16) -> String {
+    let lab = LAB.lines().next().expect("a line");
+    let rest = lab.split_once(" bastion ").expect("a host").1;
+    format!("{stamp} bastion {}\n", rest.replace("dstPort=\"443\"", &format!("dstPort=\"{port}\"")))
+}
+
+fn write(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).expect("the file is written");
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path")
+}
+
+/// `bytes` through a compressing tool; `None` where it is not installed.
+fn packed(tool: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut child = Command::new(tool).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    child.stdin.take().expect("a pipe").write_all(bytes).expect("written");
+    Some(child.wait_with_output().expect("ends").stdout)
+}
+
+fn ports(lines: &str) -> Vec<u64> {
+    let port = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["dst_port"].as_u64().expect("a port");
+    lines.lines().map(port).collect()
+}
+
+#[test]
+fn several_logs_are_one_stream_in_the_order_of_time() {
+    let folder = folder();
+    let minute = |minute: usize, port| line(&format!("2026-08-21T07:{minute:02}:00Z"), port);
+    let one = write(&folder, "one", [minute(1, 1), minute(3, 3), "no time here\n".to_owned(), minute(5, 5)].concat());
+    let two = write(&folder, "two", [minute(0, 100), minute(2, 2), minute(4, 4)].concat());
+    let output = hepguard(&[text(&one), text(&two), "--format", "jsonl"]);
+    assert_eq!(ports(&stdout(&output)), [100, 1, 2, 3, 4, 5]);
+    // as much as does not fit into any buffer
+    let many = |from: usize| -> String {
+        (from..6_000)
+            .step_by(2)
+            .map(|at| line(&format!("2026-08-21T{:02}:{:02}:{:02}Z", at / 3600, at / 60 % 60, at % 60), 7))
+            .collect()
+    };
+    let (one, two) = (write(&folder, "one", many(0)), write(&folder, "two", many(1)));
+    for form in ["jsonl", "ecs"] {
+        let output = hepguard(&[text(&two), text(&one), "--format", form]);
+        let key = if form == "ecs" { "@timestamp" } else { "time" };
+        let lines = stdout(&output);
+        let times: Vec<String> =
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")[key].to_string()).collect();
+        assert!(times.len() == 6_000 && times.is_sorted(), "{form}: {}", times.len());
+    }
+}
+
+#[test]
+fn older_files_are_read_too_however_they_are_packed() {
+    let folder = folder();
+    let log = write(&folder, "syslog", line("2026-08-21T07:09:00Z", 9));
+    write(&folder, "syslog.1", line("2026-08-21T07:08:00Z", 8));
+    let mut expected = vec![8, 9];
+    for (number, tool, end) in [(2_u16, "gzip", "gz"), (3, "xz", "xz"), (4, "zstd", "zst"), (5, "bzip2", "bz2")] {
+        let port = 9 - number;
+        if let Some(bytes) = packed(tool, line(&format!("2026-08-21T07:0{port}:00Z"), port).as_bytes()) {
+            write(&folder, &format!("syslog.{number}.{end}"), &bytes);
+            expected.insert(0, u64::from(port));
+            // a cut file is said to be one
+            write(&folder, "cut", &bytes[..bytes.len() - 6]);
+            let output = hepguard(&[text(&folder.path().join("cut")), "--format", "json"]);
+            assert_eq!(output.status.code(), Some(3), "{tool}");
+        }
+    }
+    assert!(expected.len() > 3, "gzip at least is everywhere");
+    expected.sort_unstable();
+    let output = hepguard(&[text(&log), "--rotated", "--format", "jsonl"]);
+    assert_eq!(ports(&stdout(&output)), expected, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(json(&[text(&log), "--rotated"])["events"], expected.len());
+    assert_eq!(json(&[text(&log)])["events"], 1);
+}
+
+#[test]
+fn new_kinds_are_those_not_seen_before() {
+    let folder = folder();
+    let lines = [
+        line("2026-08-20T07:00:00Z", 443),
+        line("2026-08-21T07:00:00Z", 443),
+        line("2026-08-21T08:00:00Z", 25),
+        "[ 1.5] calico-drop: IN=eth0 OUT= SRC=10.0.0.1 DST=10.0.0.2 PROTO=TCP SPT=1 DPT=2\n".to_owned(),
+    ];
+    let log = write(&folder, "syslog", lines.concat());
+    let document = json(&[text(&log), "--new-since", "2026-08-21T00:00:00Z"]);
+    let groups = document["groups"].as_array().expect("groups");
+    assert_eq!((groups.len(), &groups[0]["key"]["dst_port"], &groups[0]["count"]), (1, &25.into(), &1.into()));
+    assert_eq!(document["new_since"]["seen_before"], 1);
+    assert_eq!(document["files"][0]["undated"], 1, "what has no time cannot be called new");
+    let words = stdout(&hepguard(&[text(&log), "--new-since", "2026-08-21T00:00:00Z"]));
+    assert!(words.starts_with("1 new group of denies since 2026-08-21T00:00:00Z; 1 group seen before\n"), "{words}");
+    // what counts as a kind is the key's affair
+    assert_eq!(json(&[text(&log), "--new-since", "2026-08-21", "--group-by", "policy"])["groups_total"], 0);
+}
+
+#[test]
+fn bars_show_denies_over_time() {
+    let folder = folder();
+    let hours = [0, 0, 0, 1, 5, 5];
+    let log: String = hours.iter().map(|hour| line(&format!("2026-08-21T{hour:02}:10:00Z"), 443)).collect();
+    let log = write(&folder, "syslog", log);
+    let document = json(&[text(&log), "--histogram=1h"]);
+    let bars = document["histogram"]["bars"].as_array().expect("bars");
+    let told: Vec<_> = bars.iter().map(|bar| (bar["start"].as_str().expect("a time"), bar["count"].as_u64())).collect();
+    let expected =
+        [("2026-08-21T00:00:00Z", Some(3)), ("2026-08-21T01:00:00Z", Some(1)), ("2026-08-21T05:00:00Z", Some(2))];
+    assert_eq!(told, expected);
+    assert_eq!(json(&[text(&log), "--histogram"])["histogram"]["width_seconds"], 1800);
+    let words = stdout(&hepguard(&[text(&log), "--histogram=1h"]));
+    assert!(words.contains("denies by hour (UTC)\n2026-08-21T00:00:00Z      3 ###"), "{words}");
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+    let csv = stdout(&hepguard(&[text(&log), "--histogram=1h", "--format", "csv"]));
+    assert_eq!(csv.lines().next(), Some("start,count"));
+    for wrong in [&["--histogram=never"][..], &["--histogram", "--format", "ecs"], &["--follow", "--format", "csv"]] {
+        let output = hepguard(&[&[text(&log)], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// Longest wait for a line.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Live {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Live {
+    fn new(args: &[&str], input: Stdio) -> Self {
+        let mut child = command(args).stdin(input).stdout(Stdio::piped()).spawn().expect("hepguard runs");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { child, lines }
+    }
+
+    /// The next line; none when the output ended.
+    fn next(&mut self) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => String::new(),
+            Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = File::options().append(true).create(true).open(path).expect("opened");
+    file.write_all(text.as_bytes()).expect("written");
+}
+
+#[test]
+fn following_survives_rotation_by_rename_and_by_truncation() {
+    let folder = folder();
+    let log = write(&folder, "syslog", line("2026-08-21T07:00:00Z", 1));
+    let mut live = Live::new(&["--follow", text(&log), "--since", "2026-08-21T00:00:00Z"], Stdio::null());
+    let mut expect = |port: u16, times: &str| {
+        let line = live.next();
+        let told = format!("denied egress 10.0.1.10:57312 -> 147.75.40.148:{port} tcp{times}: end of tier security");
+        assert!(line.contains(&told), "{told}: {line}");
+    };
+    expect(1, "");
+    append(&log, &line("2026-08-21T07:00:02Z", 2));
+    expect(2, "");
+    // the notice comes after the line was printed, and says nothing about others
+    append(&log, "2026-08-21T07:00:03Z bastion last message repeated 3 times\n");
+    expect(2, ", 3 times");
+    fs::rename(&log, folder.path().join("syslog.1")).expect("renamed");
+    append(&folder.path().join("syslog.1"), &line("2026-08-21T07:00:04Z", 3));
+    expect(3, "");
+    append(&log, &line("2026-08-21T07:00:05Z", 4));
+    expect(4, "");
+    fs::copy(&log, folder.path().join("syslog.2")).expect("copied");
+    File::options().write(true).truncate(true).open(&log).expect("truncated");
+    append(&log, &line("2026-08-21T07:00:06Z", 5));
+    expect(5, "");
+}
+
+#[test]
+fn following_begins_with_what_is_new_and_reads_a_pipe() {
+    let folder = folder();
+    let log = write(&folder, "syslog", line("2026-08-21T07:00:00Z", 1));
+    let mut live = Live::new(&["-f", text(&log), "--format", "cef"], Stdio::null());
+    // it says nothing when it is ready
+    std::thread::sleep(Duration::from_millis(700));
+    append(&log, &line("2026-08-21T07:00:02Z", 2));
+    let told = live.next();
+    assert!(told.starts_with("CEF:0|hepguard|") && told.contains(" dpt=2 "), "{told}");
+
+    let mut pipe = Live::new(&["-f", "-"], Stdio::piped());
+    let mut input = pipe.child.stdin.take().expect("a pipe");
+    for port in [1, 2] {
+        input.write_all(line("2026-08-21T07:00:00Z", port).as_bytes()).expect("written");
+        assert!(pipe.next().contains(&format!("147.75.40.148:{port} tcp")));
+    }
+    drop(input);
+    assert_eq!(pipe.next(), "");
+    assert_eq!(pipe.child.wait().expect("ends").code(), Some(0));
+    let missing = hepguard(&["-f", "/nowhere/syslog"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/syslog"));
+}
