@@ -60,13 +60,15 @@ fn the_outputs_shown_are_real() {
     let before = format!("{lab}/before");
     let syslog = format!("{lab}/syslog");
     let ssh_in = ["trace", "--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-i", "ens5"];
-    let calls: [(&str, Vec<&str>); 7] = [
+    let at_output = ["--hook", "output", "-o", "ens5", "--family", "ipv4"];
+    let calls: [(&str, Vec<&str>); 8] = [
         ("audit", vec!["audit", "--snapshot", &before]),
         ("failsafe", vec!["failsafe", "--snapshot", &before]),
         ("flows", vec!["flows", "--snapshot", &before]),
         ("trace", vec!["trace", "out", "tcp", "10.0.1.10:51522", "10.0.1.30:22", "-o", "ens5", "--snapshot", &before]),
         ("trace --conversation", [&ssh_in[..], &["--snapshot", &before]].concat()),
         ("reach", vec!["reach", "out", "tcp/22", "--snapshot", &before]),
+        ("matrix", [&["matrix", "tcp/443", "--snapshot", &before], &at_output[..]].concat()),
         ("denies", vec!["denies", &syslog, "--src-ip", "10.0.1.10", "--dst-port", "443"]),
     ];
     for (command, arguments) in calls {

@@ -3,6 +3,7 @@
 pub mod conversation;
 pub mod devices;
 pub mod flows;
+pub mod matrix;
 pub mod offload;
 pub mod path;
 pub mod reach;

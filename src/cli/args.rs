@@ -97,6 +97,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// A finding's page: what it checks, why it matters, how to fix
     Explain(ExplainArgs),
+    /// Who can talk to whom through this host: the fewest classes of addresses the rules treat alike
+    #[command(after_help = MATRIX_EXAMPLES)]
+    Matrix(MatrixArgs),
     /// The exact set of peers that can reach a port of this host, or whom this host can reach
     #[command(after_help = REACH_EXAMPLES)]
     Reach(ReachArgs),
@@ -297,6 +300,48 @@ pub struct ReachArgs {
     /// Which rule lets each part through or stops it
     #[arg(long)]
     pub explain: bool,
+}
+
+const MATRIX_EXAMPLES: &str = "\
+Examples:
+  hepguard matrix tcp/22
+  hepguard matrix tcp/443 -i eth0 --family ipv4 --snapshot before/
+  hepguard matrix tcp/22 --chain cali-FORWARD --table filter --bound must --format json";
+
+/// `hepguard matrix`
+///
+/// Two addresses are in one class when the rules decide alike about both, as source and as destination of a new, unmarked
+/// packet (TCP: SYN) at one hook. Loopback interfaces carry loopback addresses only. Formats: text (-v shows every prefix), json
+/// (an object a family, one a line).
+#[derive(Debug, Clone, Args)]
+pub struct MatrixArgs {
+    /// Protocol and destination port: tcp/22; protocols without ports stand alone: icmp
+    #[arg(value_name = "PROTO/PORT")]
+    pub service: Service,
+    /// Source port [default: 32768, a client's]
+    #[arg(long, value_name = "PORT")]
+    pub sport: Option<u16>,
+    /// Interface packets come in by [default: any]
+    #[arg(short = 'i', value_name = "IFACE")]
+    pub iif: Option<String>,
+    /// Interface packets leave by [default: any]
+    #[arg(short = 'o', value_name = "IFACE")]
+    pub oif: Option<String>,
+    /// Only this family [default: both]
+    #[arg(long, value_name = "ipv4|ipv6", value_parser = ["ipv4", "ipv6"])]
+    pub family: Option<String>,
+    /// All chains at this hook [default: forward]
+    #[arg(long, value_name = "HOOK", value_parser = ["input", "output", "forward"])]
+    pub hook: Option<String>,
+    /// This chain alone, with its policy; --hook says where packets meet a chain that has none
+    #[arg(long, value_name = "NAME")]
+    pub chain: Option<String>,
+    /// The table of --chain, where several have one of that name: filter, or "iptables-nft filter"
+    #[arg(long, value_name = "TABLE", requires = "chain")]
+    pub table: Option<String>,
+    /// What rules that cannot be decided count as: accepting (may) or refusing (must)
+    #[arg(long, value_name = "may|must", default_value = "may", value_parser = ["may", "must"])]
+    pub bound: String,
 }
 
 /// A protocol and its port.

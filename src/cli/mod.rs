@@ -11,6 +11,7 @@ pub mod explain;
 pub mod failsafe;
 pub mod flows;
 pub mod load;
+pub mod matrix;
 pub mod reach;
 pub mod snapshot;
 mod follow;
@@ -65,6 +66,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
+        Command::Matrix(args) => matrix::run(&cli.common, args, out),
         Command::Reach(args) => reach::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),

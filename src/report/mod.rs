@@ -9,6 +9,7 @@ pub mod explain;
 pub mod failsafe;
 pub mod flows;
 pub mod histogram;
+pub mod matrix;
 pub mod reach;
 pub mod text;
 pub mod trace;

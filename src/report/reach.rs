@@ -287,6 +287,21 @@ fn same(one: &Part, other: &Part) -> bool {
     one.allowed == other.allowed && one.denied == other.denied && peers(one) == peers(other)
 }
 
+/// At most `limit` prefixes in words, of `total`; those of one address as the address.
+pub(super) fn prefixes(items: &[Prefix], total: u128, limit: usize) -> String {
+    let shown = items.iter().take(limit).map(|prefix| match prefix.is_host() {
+        true => prefix.address().to_string(),
+        false => prefix.to_string(),
+    });
+    let mut words = shown.collect::<Vec<_>>();
+    let more = total.saturating_sub(words.len() as u128);
+    if more > 0 {
+        let more = usize::try_from(more).unwrap_or(usize::MAX);
+        words.push(format!("and {}", count(more, "more prefix").replace("prefixs", "prefixes")));
+    }
+    words.join(", ")
+}
+
 /// Writes parts of the answer.
 struct Shown<'o, 'r> {
     out: &'o mut String,
@@ -370,16 +385,6 @@ impl Shown<'_, '_> {
     }
 
     fn peers(&self, list: &Listing<Prefix>) -> String {
-        let shown = list.items.iter().take(self.limit).map(|prefix| match prefix.is_host() {
-            true => prefix.address().to_string(),
-            false => prefix.to_string(),
-        });
-        let mut words = shown.collect::<Vec<_>>();
-        let more = list.total.saturating_sub(words.len() as u128);
-        if more > 0 {
-            let more = usize::try_from(more).unwrap_or(usize::MAX);
-            words.push(format!("and {}", count(more, "more prefix").replace("prefixs", "prefixes")));
-        }
-        words.join(", ")
+        prefixes(&list.items, list.total, self.limit)
     }
 }

@@ -41,8 +41,8 @@ enum RuleNumber {
 
 #[derive(Serialize)]
 pub(super) struct Because<'r> {
-    rule: Option<Place<'r>>,
-    reason: &'r str,
+    pub(super) rule: Option<Place<'r>>,
+    pub(super) reason: &'r str,
 }
 
 /// One line of a batch.

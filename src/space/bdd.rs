@@ -156,6 +156,20 @@ impl Bdd {
         self.nodes.len()
     }
 
+    /// Nodes of one set.
+    #[must_use]
+    pub fn size(&self, set: Set) -> usize {
+        let mut seen = std::collections::HashSet::new();
+        let mut todo = vec![set.index()];
+        while let Some(index) = todo.pop() {
+            if seen.insert(index) && index != 0 {
+                let node = self.nodes[index];
+                todo.extend([node.low.index(), node.high.index()]);
+            }
+        }
+        seen.len()
+    }
+
     /// The set in which `variable` is one.
     ///
     /// # Errors
@@ -393,6 +407,17 @@ impl Bdd {
     /// When the budget is used up.
     pub fn is_subset(&mut self, set: Set, other: Set) -> Built<bool> {
         Ok(self.minus(set, other)?.is_empty())
+    }
+
+    /// `set` where the number in the variables of `place` (the first one and how many) is `number`; it must not depend on
+    /// variables before them.
+    pub(crate) fn descend(&self, mut set: Set, (first, width): (u16, u16), number: u128) -> Set {
+        while self.level(set) < first + width {
+            let (low, high) = self.branches(set);
+            let bit = number >> (first + width - 1 - self.level(set)) & 1;
+            set = if bit == 1 { high } else { low };
+        }
+        set
     }
 
     /// Whether a point is in `set`; `value` tells each variable's bit.

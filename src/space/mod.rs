@@ -7,6 +7,7 @@
 //! - [`layout`]: which variable is which bit of the packet, in which order; interfaces as classes.
 //! - [`header`]: the packets as rules see them at one place; rewriting changes the header, never the set.
 //! - [`encode`]: a rule's condition for a header, as the packets for which it certainly and possibly holds.
+//! - [`partition`]: numbers that a set treats alike, as classes.
 //! - [`witness`]: one packet of a set. [`describe`]: a set in the fewest prefixes.
 //!
 //! Everything is deterministic: the same input gives the same nodes, lists and witnesses.
@@ -16,6 +17,7 @@ pub mod describe;
 pub mod encode;
 pub mod header;
 pub mod layout;
+pub mod partition;
 pub mod ranges;
 pub mod witness;
 

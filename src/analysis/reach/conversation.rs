@@ -153,16 +153,7 @@ impl Engine<'_> {
     }
 
     fn first_packet(&self, question: &Question) -> Header {
-        let mut header = Header::open().in_state(question.state);
-        header.protocol = Binding::Known(question.protocol.0.into());
-        let new = question.state == CtState::NEW;
-        let flags = if new { TcpFlags::SYN } else { TcpFlags::ACK };
-        header.tcp_flags = Binding::Known(flags.0.into());
-        header.ends.dport = question.port.map_or(Binding::Unknown, |port| Binding::Known(port.into()));
-        (header.icmp_type, header.icmp_code) = (Binding::Known(echo(question.protocol).0), Binding::Known(0));
-        if new {
-            (header.original, header.reply) = (header.ends, header.ends.turned());
-        }
+        let mut header = first_header(question.protocol, question.port, question.state);
         if question.state == CtState::ESTABLISHED {
             (header.original, header.reply) = (header.ends, header.ends.turned());
             header.direction = Some(CtDirection::Original);
@@ -338,6 +329,22 @@ impl Engine<'_> {
         };
         (answer, way)
     }
+}
+
+/// A packet that asks for a service: a SYN when it is new, of ICMP an echo request.
+#[must_use]
+pub fn first_header(protocol: Protocol, port: Option<u16>, state: CtState) -> Header {
+    let mut header = Header::open().in_state(state);
+    header.protocol = Binding::Known(protocol.0.into());
+    let new = state == CtState::NEW;
+    let flags = if new { TcpFlags::SYN } else { TcpFlags::ACK };
+    header.tcp_flags = Binding::Known(flags.0.into());
+    header.ends.dport = port.map_or(Binding::Unknown, |port| Binding::Known(port.into()));
+    (header.icmp_type, header.icmp_code) = (Binding::Known(echo(protocol).0), Binding::Known(0));
+    if new {
+        (header.original, header.reply) = (header.ends, header.ends.turned());
+    }
+    header
 }
 
 /// Types of echo request and reply.

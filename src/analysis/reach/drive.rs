@@ -5,11 +5,12 @@ use super::nat::{MAX_PERMUTED, orders};
 use super::walk::{Flow, Passed, Walk};
 use crate::analysis::devices::Devices;
 use crate::analysis::offload::{Offload, offloads};
-use crate::analysis::path::{self, CONNTRACK_PRIORITY, Group, Unit};
+use crate::analysis::path::{self, BaseRef, CONNTRACK_PRIORITY, Group, Unit};
 use crate::packet::{Family, Hook, InterfacePattern};
-use crate::ruleset::{Interval, Ruleset, interface_interval, interface_number};
+use crate::ruleset::{ChainKind, Interval, Ruleset, interface_interval, interface_number};
 use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
+use crate::space::encode::Site;
 use crate::space::header::{Binding, Tracking};
 use crate::space::ranges::joined;
 
@@ -72,6 +73,30 @@ impl Drive<'_, '_> {
             _ => self.track(flows),
         };
         self.hook(hook, flows)
+    }
+
+    /// One chain alone, with the interfaces the headers have.
+    pub(super) fn alone(&mut self, table: usize, chain: usize, hook: Hook, flows: Vec<Flow>) -> Built<Vec<Flow>> {
+        let content = self.walk.encoder.ruleset().tables.get(table);
+        let settings = content.and_then(|table| table.chains.get(chain)).and_then(|chain| chain.base.as_ref());
+        let early = settings.is_some_and(|settings| settings.priority < CONNTRACK_PRIORITY);
+        let flows = if early && matches!(hook, Hook::Prerouting | Hook::Output) { flows } else { self.track(flows) };
+        let Some(settings) = settings else {
+            let Some(content) = content else { return Ok(flows) };
+            let site = Site { hook, table, family: content.family };
+            let passed = self.walk.enter(site, chain, flows, 0)?;
+            self.walk.add(&mut self.ended, &passed)?;
+            let back = self.walk.encoder.bdd.union(passed.returned.iter().map(|flow| flow.set))?;
+            let why = || "the chain ends without a verdict: the rules that call it decide".to_owned();
+            self.walk.lose(&mut self.ended, back, None, why)?;
+            return Ok(passed.accepted);
+        };
+        let base = BaseRef { table, chain, priority: settings.priority };
+        let unit = match settings.kind {
+            ChainKind::Nat => Unit::Nat(vec![base]),
+            _ => Unit::Chain(base),
+        };
+        self.unit(&unit, hook, flows)
     }
 
     /// From a device: to this host when `local`, else through it, unless NAT sends them elsewhere.

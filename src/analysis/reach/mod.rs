@@ -58,6 +58,15 @@ pub enum Way {
     Forward,
     /// Just this hook.
     At(Hook),
+    /// Just one chain, as packets at `hook` meet it: a base chain with its policy; what returns from another cannot be decided.
+    Chain {
+        /// Index of its table.
+        table: usize,
+        /// Its index in the table.
+        chain: usize,
+        /// The hook.
+        hook: Hook,
+    },
 }
 
 /// How an engine is built.
@@ -203,6 +212,7 @@ impl<'a> Engine<'a> {
             Way::Forward => drive.arriving(flows, false)?,
             Way::Out => drive.leaving(flows)?,
             Way::At(hook) => drive.only(hook, flows)?,
+            Way::Chain { table, chain, hook } => drive.alone(table, chain, hook, flows)?,
         };
         Ok((left, drive.ended))
     }

@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Leads flows through a chain, by its summary or, where somebody asks why, step by step.
-    fn enter(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+    pub(super) fn enter(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
         if self.notes.is_some() {
             return self.chain(site, chain, flows, depth);
         }

@@ -1,0 +1,144 @@
+//! Real office firewalls, every packet at once: `cargo bench --bench office -- DIR`, or `HEPGUARD_OFFICE=DIR`.
+//!
+//! `DIR` is a checkout of github.com/diekmann/net-network, or any folder of `iptables-save` and `ip6tables-save` outputs. Its
+//! files are read where they are; nothing of them is kept. Prints cpu seconds of one thread and the memory each answer took
+//! at most, beyond what was there before. Without a folder it says so.
+
+#![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+
+#[path = "../fuzz/memory.rs"]
+mod memory;
+
+use std::path::Path;
+
+use hepguard::analysis::matrix::{self, Bound, Query};
+use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way};
+use hepguard::files::{FileState, SnapshotFiles};
+use hepguard::packet::{Family, Hook, Protocol};
+use hepguard::snapshot::{self, Snapshot};
+use hepguard::space::bdd::Built;
+use hepguard::space::header::Header;
+use hepguard::space::layout::STATES;
+use hepguard::space::{Dimension, Order, Set};
+
+#[global_allocator]
+static MEMORY: memory::Counting = memory::Counting::new();
+
+/// Listings with fewer rules are no offices.
+const LEAST_RULES: usize = 2_000;
+
+/// A listing of a firewall, read.
+struct Office {
+    name: String,
+    family: Family,
+    rules: usize,
+    snapshot: Snapshot,
+}
+
+fn main() {
+    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let Some(folder) = given.or_else(|| std::env::var("HEPGUARD_OFFICE").ok()) else {
+        println!("office: no firewalls to measure: give the path of a checkout of github.com/diekmann/net-network");
+        return;
+    };
+    let offices = offices(Path::new(&folder));
+    if offices.is_empty() {
+        println!("office: no listing with {LEAST_RULES} rules or more in {folder}");
+    }
+    for office in &offices {
+        println!("{}: {}, {} rules", office.name, office.family, office.rules);
+        measured("matrix tcp/22", || services(office, 22));
+        measured("matrix tcp/80", || services(office, 80));
+        measured("everything FORWARD accepts", || accept_set(office));
+    }
+}
+
+/// Runs `work` and prints what it says and what it cost.
+fn measured(name: &str, work: impl FnOnce() -> String) {
+    let start = cpu_seconds();
+    let (said, peak) = MEMORY.peak_of(work);
+    let seconds = cpu_seconds() - start;
+    println!("  {name:28} {seconds:7.3} s {:6.1} MB  {said}", peak as f64 / 1e6);
+}
+
+/// Cpu time of this thread, from the kernel's accounts.
+fn cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    nanoseconds.expect("the kernel counts cpu time") / 1e9
+}
+
+fn services(office: &Office, port: u16) -> String {
+    let facts = HostFacts::new(&office.snapshot.host, office.family);
+    let query = Query {
+        protocol: Protocol::TCP,
+        port: Some(port),
+        source_port: 10_000,
+        way: Way::At(Hook::Forward),
+        hook: Hook::Forward,
+        iif: None,
+        oif: None,
+        bound: Bound::May,
+    };
+    match matrix::answer(&office.snapshot.ruleset, &facts, &query) {
+        Ok(matrix) => format!("{} classes, {} edges", matrix.classes.len(), matrix.edges.len()),
+        Err(too_big) => too_big.to_string(),
+    }
+}
+
+/// The set of all packets of the hook that may get through: every field, every state.
+fn accept_set(office: &Office) -> String {
+    let facts = HostFacts::new(&office.snapshot.host, office.family);
+    let settings = Settings { order: Order::Forward, ..Settings::default() };
+    let mut engine = Engine::new(&office.snapshot.ruleset, &facts, &settings);
+    let built = accepted(&mut engine);
+    match built {
+        Ok(set) => format!("{} nodes of {} made", engine.bdd().size(set), engine.bdd().nodes()),
+        Err(too_large) => too_large.to_string(),
+    }
+}
+
+fn accepted(engine: &mut Engine<'_>) -> Built<Set> {
+    let mut all = Vec::new();
+    for (number, state) in STATES.into_iter().enumerate() {
+        let header = Header::open().in_state(state);
+        let verdicts = engine.walk(Way::At(Hook::Forward), header, Set::ALL)?;
+        let encoder = engine.encoder();
+        let class = encoder.layout.of_classes(&mut encoder.bdd, Dimension::State, |one| one == number)?;
+        all.push(encoder.bdd.and(verdicts.accepted, class)?);
+    }
+    engine.bdd().union(all)
+}
+
+/// Every listing in the folder that is large enough, by name.
+fn offices(folder: &Path) -> Vec<Office> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !path.is_symlink()) {
+            if path.is_dir() { &mut folders } else { &mut files }.push(path);
+        }
+    }
+    files.sort();
+    files.iter().filter_map(|path| office(path)).collect()
+}
+
+fn office(path: &Path) -> Option<Office> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let (family, kind) = match () {
+        () if name.starts_with("iptables") => (Family::Ipv4, "iptables-save.txt"),
+        () if name.starts_with("ip6tables") => (Family::Ipv6, "ip6tables-save.txt"),
+        () => return None,
+    };
+    let text = std::fs::read(path).ok()?;
+    // listings of `iptables -L` have no line of this form
+    if !text.windows(8).any(|line| line == b"\n*filter") {
+        return None;
+    }
+    let mut files = SnapshotFiles::default();
+    files.files.insert(kind.to_owned(), FileState::Present(text));
+    let snapshot = snapshot::read(files);
+    let rules = snapshot.ruleset.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
+    (rules >= LEAST_RULES).then_some(Office { name, family, rules, snapshot })
+}
