@@ -11,7 +11,7 @@ use crate::snapshot::secrets;
 type Clean = fn(&[u8]) -> Vec<u8>;
 
 /// Single files, below `/`, saved under the same path.
-const FILES: [(&str, Clean); 26] = [
+const FILES: [(&str, Clean); 31] = [
     ("etc/hosts", as_is),
     ("etc/ssh/sshd_config", secrets::configuration),
     ("etc/chrony/chrony.conf", secrets::configuration),
@@ -38,6 +38,11 @@ const FILES: [(&str, Clean); 26] = [
     ("etc/falcosidekick/config.yaml", secrets::destinations),
     ("etc/fail2ban/jail.local", secrets::configuration),
     ("etc/keepalived/keepalived.conf", secrets::configuration),
+    ("etc/ldap/ldap.conf", secrets::destinations),
+    ("etc/openldap/ldap.conf", secrets::destinations),
+    ("etc/nslcd.conf", secrets::destinations),
+    ("etc/krb5.conf", secrets::destinations),
+    ("etc/sssd/sssd.conf", secrets::destinations),
 ];
 
 /// Folders: every file with the ending is taken.

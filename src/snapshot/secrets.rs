@@ -137,7 +137,7 @@ pub fn configuration(text: &[u8]) -> Vec<u8> {
 /// it is written, gets out.
 #[must_use]
 pub fn destinations(text: &[u8]) -> Vec<u8> {
-    const KEYS: [&str; 30] = [
+    const KEYS: [&str; 36] = [
         "action(",
         "address",
         "bootstrap_servers",
@@ -168,6 +168,12 @@ pub fn destinations(text: &[u8]) -> Vec<u8> {
         "uri",
         "url",
         "urls",
+        "admin_server",
+        "kdc",
+        "krb5_backup_server",
+        "krb5_server",
+        "ldap_backup_uri",
+        "ldap_uri",
     ];
     kept_lines(text, |line| {
         let bare = line.trim_start_matches(['-', ' ', '"', '\'', '<', '/', '$']);
@@ -217,7 +223,7 @@ fn until_secret(line: &str) -> String {
     for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))) {
         let at = from;
         from += word.len() + 1;
-        if looks_secret(word) {
+        if names_secret(word) {
             let rest = line.get(at + word.len()..).unwrap_or_default();
             let value = rest.trim_start_matches(['=', ':', ' ', '\t', '(']);
             if !value.is_empty() && !is_path(value) {
@@ -230,6 +236,13 @@ fn until_secret(line: &str) -> String {
         }
     }
     line.to_owned()
+}
+
+/// Services have more words for secrets than Felix: `auth_pass`, `pwd`, `bindpw`, `ldap_default_authtok`.
+fn names_secret(word: &str) -> bool {
+    const MORE: [&str; 6] = ["pass", "pwd", "bindpw", "authtok", "community", "psk"];
+    let lower = word.to_ascii_lowercase();
+    looks_secret(word) || MORE.iter().any(|word| lower.contains(word))
 }
 
 /// A kubeconfig: only its structure, names and server addresses are kept.
@@ -529,6 +542,12 @@ mod tests {
             assert!(kept.contains(words), "{words} in {kept}");
         }
         assert_eq!(kept.lines().count(), String::from_utf8_lossy(text).lines().count(), "lines keep their numbers");
+        let text = b"auth_pass planted\naction(type=\"omelasticsearch\" server=\"h\" uid=\"u\" pwd=\"planted\")\n\
+            ldap_default_authtok = planted\nbindpw planted\nldap_uri = ldaps://10.0.0.1\n";
+        for kept in [configuration(text), destinations(text)] {
+            let kept = String::from_utf8(kept).expect("text");
+            assert!(!kept.contains("planted") && kept.contains("ldap_uri = ldaps://10.0.0.1"), "{kept}");
+        }
         let text = b"clusters:\n- cluster:\n    certificate-authority-data: planted\n    server: https://10.0.0.9:6443\nusers:\n- name: a\n  user:\n    token: planted\n";
         let kept = String::from_utf8(kubeconfig(text)).expect("text");
         assert!(kept.contains("server: https://10.0.0.9:6443") && !kept.contains("planted"), "{kept}");

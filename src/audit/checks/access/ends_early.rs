@@ -25,7 +25,8 @@ use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Bites, Finding, Severity};
 use crate::audit::judged::{Judged, Reason};
-use crate::calico::names::{Meaning, Meanings};
+use crate::calico::integrity::plain_name;
+use crate::calico::names::{ChainRole, Meaning, Meanings, chain_role};
 use crate::ruleset::{RuleRef, Ruleset};
 
 /// The check.
@@ -94,12 +95,15 @@ fn without_tier_ends(ruleset: &Ruleset) -> Ruleset {
     let meanings = Meanings::new(ruleset);
     for (table_number, table) in world.tables.iter_mut().enumerate() {
         for (chain_number, chain) in table.chains.iter_mut().enumerate() {
+            // a tier ends in the chain of an endpoint, nowhere else
+            if !matches!(chain_role(plain_name(&chain.name)), Some(ChainRole::HostEndpoint { .. })) {
+                continue;
+            }
             let mut number = 0;
-            let failsafe = chain.rules.is_empty();
             chain.rules.retain(|_| {
                 let place = RuleRef { table: table_number, chain: chain_number, rule: number };
                 number += 1;
-                failsafe || !matches!(meanings.of(place).as_deref(), Some(Meaning::EndOfTier { .. }))
+                !matches!(meanings.of(place).as_deref(), Some(Meaning::EndOfTier { .. }))
             });
         }
     }
