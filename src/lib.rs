@@ -3,7 +3,8 @@
 //!
 //! Data flows one way. Raw text of standard tools ([`snapshot`]) is read into one model of the firewall ([`ruleset`]), of
 //! Calico ([`calico`]) and of the host ([`host`]); [`analysis`] answers questions about packets, one or all at once
-//! ([`space`]); [`audit`] turns answers into findings; [`report`] only formats. Log lines join as deny events ([`logs`]).
+//! ([`space`]); [`audit`] turns answers into findings, [`lint`] does so for policy files alone; [`report`] only formats. Log lines join as
+//! deny events ([`logs`]).
 //!
 //! The **core** rooms do no I/O; the **edge** ([`system`], [`collect`], [`cli`]) does effects and holds no decisions.
 //! A room imports only rooms above it in this list; `tests/architecture.rs` checks that.
@@ -25,6 +26,7 @@ pub mod snapshot;
 pub mod demo;
 pub mod analysis;
 pub mod audit;
+pub mod lint;
 pub mod report;
 pub mod forward;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hepguard::audit::registry::{CHECKS, find};
+use hepguard::lint::registry::{self as lints, LINTS};
 
 #[test]
 fn codes_and_names_are_unique_and_in_order() {
@@ -13,6 +14,10 @@ fn codes_and_names_are_unique_and_in_order() {
     assert_eq!(codes, sorted, "codes must be unique and listed in order");
     let names: BTreeSet<&str> = CHECKS.iter().map(|check| check.name).collect();
     assert_eq!(names.len(), CHECKS.len(), "names must be unique");
+    let shared = LINTS.iter().find(|lint| codes.contains(&lint.code) || names.contains(lint.name));
+    assert!(shared.is_none(), "{shared:?} shares its code or name with a check");
+    let lint_names: BTreeSet<&str> = LINTS.iter().map(|lint| lint.name).collect();
+    assert_eq!(lint_names.len(), LINTS.len(), "names must be unique");
     for check in CHECKS {
         let digits = check.code.strip_prefix("HG").unwrap_or_else(|| panic!("{} must start with HG", check.code));
         assert!(digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()), "{}", check.code);
@@ -45,11 +50,24 @@ fn codes_once_given_stay() {
     let recorded = include_str!("fixtures/finding-codes.txt");
     for line in recorded.lines().filter(|line| !line.starts_with('#')) {
         let (code, name) = line.split_once(' ').expect("a line is CODE name");
-        let check = find(code).unwrap_or_else(|| panic!("{code} was given away once and must stay"));
-        assert_eq!(check.name, name, "{code} keeps its name");
+        let known = find(code).map(|check| check.name).or_else(|| lints::find(code).map(|lint| lint.name));
+        let known = known.unwrap_or_else(|| panic!("{code} was given away once and must stay"));
+        assert_eq!(known, name, "{code} keeps its name");
     }
-    for check in CHECKS {
-        let line = format!("{} {}", check.code, check.name);
+    let given = CHECKS.iter().map(|check| (check.code, check.name));
+    for (code, name) in given.chain(LINTS.iter().map(|lint| (lint.code, lint.name))) {
+        let line = format!("{code} {name}");
         assert!(recorded.lines().any(|known| known == line), "add \"{line}\" to tests/fixtures/finding-codes.txt");
+    }
+}
+
+#[test]
+fn every_lint_says_what_why_how_and_limits() {
+    for lint in LINTS.iter() {
+        for text in [lint.what, lint.why, lint.fix, lint.limits] {
+            let words = text.split(' ').count();
+            assert!(words >= 4, "{}: {text:?} says too little", lint.code);
+        }
+        assert!(lint.code.starts_with("HG4") && lint.page().len() == 13, "{}", lint.code);
     }
 }

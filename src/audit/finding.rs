@@ -137,11 +137,23 @@ impl Finding {
     /// methods below change the rest.
     #[must_use]
     pub fn new(check: &super::check::Check, subject: Value, title: impl Into<String>) -> Self {
-        let fingerprint = fingerprint(check.code, &subject);
+        Self::coded(check.code, check.name, check.severity, subject, title)
+    }
+
+    /// A finding of something else than a check of hosts.
+    #[must_use]
+    pub fn coded(
+        code: &'static str,
+        name: &'static str,
+        severity: Severity,
+        subject: Value,
+        title: impl Into<String>,
+    ) -> Self {
+        let fingerprint = fingerprint(code, &subject);
         Self {
-            code: check.code,
-            name: check.name,
-            severity: check.severity,
+            code,
+            name,
+            severity,
             confidence: Confidence::Exact,
             bites: Bites::Now,
             bites_at: None,

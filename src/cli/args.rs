@@ -100,6 +100,9 @@ pub enum Command {
     /// Who can talk to whom through this host: the fewest classes of addresses the rules treat alike
     #[command(after_help = MATRIX_EXAMPLES)]
     Matrix(MatrixArgs),
+    /// Check Calico policy files by themselves: who is selected, what order makes of them, what hosts would lack
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint(LintArgs),
     /// The exact set of peers that can reach a port of this host, or whom this host can reach
     #[command(after_help = REACH_EXAMPLES)]
     Reach(ReachArgs),
@@ -268,6 +271,28 @@ fn ports(text: &str) -> Result<PortRange, String> {
     let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
     let (low, high) = range.ok_or_else(|| format!("expected a port or a range such as 8000-8099, found {text:?}"))?;
     Ok(PortRange { low, high })
+}
+
+const LINT_EXAMPLES: &str = "\
+Examples:
+  hepguard lint policies/
+  kubectl get tiers,gnp,hep,gns,felixconfigurations -o yaml | hepguard lint -
+  hepguard lint policies/ --flow-logs flows.log
+  hepguard lint policies/ --format sarif --fail-on medium > lint.sarif";
+
+/// `hepguard lint`
+///
+/// Reads YAML, JSON, lists and exports, also from here-documents and fences of run-books. The more of the policy set is
+/// given (tiers, host endpoints, network sets, FelixConfiguration), the more can be judged. Formats: text, json, sarif,
+/// markdown.
+#[derive(Debug, Clone, Args)]
+pub struct LintArgs {
+    /// Files of Calico resources, folders of them, or - for standard input
+    #[arg(required = true)]
+    pub files: Vec<std::path::PathBuf>,
+    /// Flow logs, one JSON object a line: what staged policies would deny of them
+    #[arg(long, value_name = "FILE")]
+    pub flow_logs: Vec<std::path::PathBuf>,
 }
 
 const REACH_EXAMPLES: &str = "\

@@ -6,29 +6,32 @@ use serde_json::json;
 
 use super::args::{Common, ExplainArgs};
 use super::exit::{CliError, Outcome};
-use crate::audit::check::Check;
-use crate::audit::registry::{CHECKS, find};
-use crate::report::explain;
+use crate::audit::registry::{self, CHECKS};
+use crate::lint::registry::{self as lints, LINTS};
+use crate::report::explain::{self, Page};
 
 /// Runs the command.
 ///
 /// # Errors
 /// An unknown code or format is a usage error.
 pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    let checks: Vec<&Check> = match &args.code {
-        None => CHECKS.iter().collect(),
-        Some(code) => vec![find(code).ok_or_else(|| unknown(code))?],
+    let checks: Vec<Page> = match &args.code {
+        None => all(),
+        Some(code) => {
+            let found = registry::find(code).map(Page::from).or_else(|| lints::find(code).map(Page::from));
+            vec![found.ok_or_else(|| unknown(code))?]
+        }
     };
     match common.format.as_str() {
         "text" => {
             let style = super::style(common);
             match args.code {
-                None => write!(out, "{}", explain::list(CHECKS, style))?,
+                None => write!(out, "{}", explain::list(&checks, style))?,
                 Some(_) => checks.iter().try_for_each(|check| write!(out, "{}", explain::page(check, style)))?,
             }
         }
         "markdown" => {
-            for line in checks.iter().flat_map(|check| check.page()) {
+            for line in checks.iter().flat_map(|check| &check.lines) {
                 writeln!(out, "{line}")?;
             }
         }
@@ -41,7 +44,7 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
                         "name": check.name,
                         "severity": check.severity,
                         "summary": check.summary,
-                        "page": check.page().collect::<Vec<_>>().join("\n"),
+                        "page": check.lines.join("\n"),
                     })
                 })
                 .collect();
@@ -53,8 +56,16 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
     Ok(Outcome::CLEAN)
 }
 
+/// Every page, in the order of the codes.
+fn all() -> Vec<Page> {
+    let mut pages: Vec<Page> = CHECKS.iter().map(Page::from).chain(LINTS.iter().map(Page::from)).collect();
+    pages.sort_by_key(|page| page.code);
+    pages
+}
+
 fn unknown(code: &str) -> CliError {
-    let near: Vec<&str> = CHECKS
+    let all = all();
+    let near: Vec<&str> = all
         .iter()
         .filter(|check| code.len() >= 3 && check.code.get(..3) == code.to_ascii_uppercase().get(..3))
         .map(|check| check.code)

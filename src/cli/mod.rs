@@ -10,6 +10,7 @@ pub mod exit;
 pub mod explain;
 pub mod failsafe;
 pub mod flows;
+pub mod lint;
 pub mod load;
 pub mod matrix;
 pub mod reach;
@@ -67,6 +68,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Matrix(args) => matrix::run(&cli.common, args, out),
+        Command::Lint(args) => lint::run(&cli.common, args, out),
         Command::Reach(args) => reach::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),

@@ -2,10 +2,42 @@
 
 use super::text::{Style, Tone};
 use crate::audit::check::Check;
+use crate::audit::finding::Severity;
+use crate::lint::Lint;
 
-/// The page of `check`.
+/// What there is to say about a code.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Code for ever.
+    pub code: &'static str,
+    /// Name for people.
+    pub name: &'static str,
+    /// Usual severity.
+    pub severity: Severity,
+    /// One line.
+    pub summary: &'static str,
+    /// The page, as Markdown.
+    pub lines: Vec<String>,
+}
+
+impl From<&Check> for Page {
+    fn from(check: &Check) -> Self {
+        let lines = check.page().map(str::to_owned).collect();
+        let Check { code, name, severity, summary, .. } = *check;
+        Self { code, name, severity, summary, lines }
+    }
+}
+
+impl From<&Lint> for Page {
+    fn from(lint: &Lint) -> Self {
+        let Lint { code, name, severity, summary, .. } = *lint;
+        Self { code, name, severity, summary, lines: lint.page() }
+    }
+}
+
+/// The page for the terminal.
 #[must_use]
-pub fn page(check: &Check, style: Style) -> String {
+pub fn page(check: &Page, style: Style) -> String {
     let mut out = String::new();
     let mut paragraph = String::new();
     let flush = |paragraph: &mut String, out: &mut String| {
@@ -14,7 +46,7 @@ pub fn page(check: &Check, style: Style) -> String {
             paragraph.clear();
         }
     };
-    for line in check.page() {
+    for line in check.lines.iter().map(String::as_str) {
         if let Some(title) = line.strip_prefix("# ") {
             out.push_str(&style.paint(Tone::Strong, title));
             out.push_str(&format!("  ({}): {}\n", check.severity.name(), check.summary));
@@ -41,7 +73,7 @@ pub fn page(check: &Check, style: Style) -> String {
 
 /// All checks, a line each.
 #[must_use]
-pub fn list(checks: &[Check], style: Style) -> String {
+pub fn list(checks: &[Page], style: Style) -> String {
     let mut out = String::new();
     for check in checks {
         let head = format!("{}  {:<9} ", check.code, check.severity.name());

@@ -6,6 +6,7 @@ pub mod denies;
 pub mod audit;
 pub mod events;
 pub mod explain;
+pub mod lint;
 pub mod failsafe;
 pub mod flows;
 pub mod histogram;

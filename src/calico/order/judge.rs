@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::{InForce, Layer, Members, Model, ProfileInForce, TierInForce, members};
 use crate::calico::names::{Action, Direction};
-use crate::calico::resources::{Entity, Icmp, Labels, Port, Protocol, Rule};
+use crate::calico::resources::{Entity, Field, Icmp, Labels, Net, Port, Protocol, Rule};
 use crate::calico::selector::{EntitySelectors, Selector, entity_selectors};
 use crate::calico::settings::ports::Entry;
 use crate::packet::{Family, Protocol as IpProtocol};
@@ -350,6 +350,20 @@ impl<'m, 'r> Judge<'m, 'r> {
         sets.map_or(Matches::Unknown, |sets| self.matches(rule, sets, flow))
     }
 
+    /// Whether a rule of one of the model's policies certainly matches a flow.
+    #[must_use]
+    pub fn certainly_matches(
+        &self,
+        policy: &super::Ordered<'_>,
+        direction: Direction,
+        number: usize,
+        rule: &Rule,
+        flow: &Flow,
+    ) -> bool {
+        let index = self.model.policies.iter().position(|known| std::ptr::eq(known.resource, policy.resource));
+        index.is_some_and(|index| self.rule_matches(index, direction, number, rule, flow) == Matches::Yes)
+    }
+
     /// The set behind the positive selector of one end of a rule, and the one behind the lone negative selector.
     #[must_use]
     pub fn sets_of(&self, entity: &Entity) -> (Option<Members>, Option<Members>) {
@@ -385,13 +399,9 @@ impl<'m, 'r> Judge<'m, 'r> {
     }
 
     fn end_matches(&self, entity: &Entity, sets: &EntityMembers, address: IpAddr, port: u16, flow: &Flow) -> Matches {
-        let within = |nets: &[crate::calico::resources::Field<crate::calico::resources::Net>]| {
-            nets.iter().any(|net| net.prefix.contains(address))
-        };
+        let within = |nets: &[Field<Net>]| nets.iter().any(|net| net.prefix.contains(address));
         // a rule whose nets are all of the other family does not exist in this one
-        let of_family = |net: &crate::calico::resources::Field<crate::calico::resources::Net>| {
-            net.prefix.is_ipv4() == address.is_ipv4()
-        };
+        let of_family = |net: &Field<Net>| net.prefix.is_ipv4() == address.is_ipv4();
         let foreign = !entity.not_nets.is_empty() && !entity.not_nets.iter().any(of_family);
         let mut all =
             Matches::of((entity.nets.is_empty() || within(&entity.nets)) && !within(&entity.not_nets) && !foreign);
@@ -425,7 +435,7 @@ impl<'m, 'r> Judge<'m, 'r> {
 
     fn port_matches(
         &self,
-        ports: &[crate::calico::resources::Field<Port>],
+        ports: &[Field<Port>],
         selector: Option<&Selector>,
         address: IpAddr,
         port: u16,

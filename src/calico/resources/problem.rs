@@ -55,8 +55,6 @@ pub enum ProblemKind {
     Domains,
     /// `services` that do not go with the rest of the rule.
     Services,
-    /// Fields of Calico Enterprise, which open-source Calico drops.
-    Enterprise,
     /// A name that the tier of the policy does not allow.
     TierName,
     /// A label or its value that Kubernetes does not take.
