@@ -25,6 +25,7 @@ mod netlink;
 mod nflog;
 mod nft_cases;
 mod path;
+mod predicted;
 mod random;
 mod self_check;
 #[path = "../common/sets.rs"]
