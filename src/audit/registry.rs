@@ -60,6 +60,7 @@ pub const CHECKS: &[Check] = &[
     exposure::host_unpoliced::CHECK,
     exposure::uplink_unpoliced::CHECK,
     exposure::published_around::CHECK,
+    exposure::block_not_enforced::CHECK,
     reboot::missing_set::CHECK,
     reboot::hostname::CHECK,
     reboot::stale_saved::CHECK,
