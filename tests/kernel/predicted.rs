@@ -118,7 +118,7 @@ fn firewall_of(ruleset: &Ruleset, there: &mut BTreeSet<String>) -> Firewall {
             Backend::Nft => firewall.nft += &nft_table(table),
             _ => {
                 firewall.legacy[usize::from(table.family == Family::Ipv6)] +=
-                    &print::iptables::table(table).expect("iptables")
+                    &print::iptables::table(table).expect("iptables");
             }
         }
     }
