@@ -54,6 +54,7 @@ pub const CHECKS: &[Check] = &[
     integrity::endpoint_interface::CHECK,
     integrity::endpoint_address::CHECK,
     integrity::felix_blocked::CHECK,
+    integrity::icmp_code::CHECK,
     logs::unlimited_log::CHECK,
     exposure::ipv6_unpoliced::CHECK,
     exposure::accept_before_felix::CHECK,

@@ -2,6 +2,7 @@
 
 pub mod edited;
 pub mod foreign;
+pub mod icmp_code;
 pub mod missing;
 pub mod reordered;
 pub mod rules_ahead_of_felix;
