@@ -69,6 +69,7 @@ pub fn merge(known: &mut Vec<Interface>, more: Interface) {
     if old.master.is_none() {
         old.master = more.master;
     }
+    old.group = old.group.or(more.group);
     old.lower = old.lower.take().or(more.lower);
     old.frames_cross = old.frames_cross.or(more.frames_cross);
     super::bpf::merge(&mut old.programs, more.programs);
@@ -157,6 +158,11 @@ fn interface(element: &Object) -> Result<Interface, String> {
         up: has("UP"),
         loopback: has("LOOPBACK"),
         link_type: text(element, "link_type").unwrap_or_default().into(),
+        group: match text(element, "group") {
+            // the one name every list has
+            Some("default") => Some(0),
+            group => group.and_then(|group| group.parse().ok()),
+        },
         kind: kind.unwrap_or_default().into(),
         master: text(element, "master").map(Into::into),
         // the other end of a pair is no device below
@@ -489,12 +495,14 @@ mod tests {
             {"family":"inet","local":"10.0.1.10","prefixlen":24,"broadcast":"10.0.1.255","scope":"global","dynamic":true},
             {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"#;
         let link = br#"[{"ifindex":2,"ifname":"eth0","master":"br0","linkinfo":{"info_kind":"veth"}},
-            {"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"link_type":"loopback"}]"#;
+            {"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"group":"default","link_type":"loopback"},
+            {"ifindex":3,"ifname":"eth1","group":"7"},{"ifindex":4,"ifname":"eth2","group":"uplinks"}]"#;
         let mut all = interfaces(&source(), addr).value;
         for more in interfaces(&source(), link).value {
             merge(&mut all, more);
         }
-        let [eth0, lo] = all.as_slice() else { panic!("two interfaces, not {all:?}") };
+        let [eth0, lo, eth1, eth2] = all.as_slice() else { panic!("four interfaces, not {all:?}") };
+        assert_eq!([eth0, lo, eth1, eth2].map(|one| one.group), [None, Some(0), Some(7), None]);
         assert_eq!((&*eth0.name, eth0.index, eth0.up, eth0.loopback), ("eth0", 2, true, false));
         assert_eq!((&*eth0.kind, eth0.master.as_deref()), ("veth", Some("br0")));
         assert_eq!(eth0.addresses.len(), 2);

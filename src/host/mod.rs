@@ -48,6 +48,8 @@ pub struct Interface {
     pub loopback: bool,
     /// `link_type`: `ether`, `loopback`, `none`, …
     pub link_type: Box<str>,
+    /// Its group; `None` when not told, or by a name that only the host's own list knows.
+    pub group: Option<u32>,
     /// `info_kind`: `veth`, `bridge`, `vlan`, `vrf`, …; empty for plain devices.
     pub kind: Box<str>,
     /// Bridge, bond or VRF it belongs to.

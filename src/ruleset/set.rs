@@ -92,6 +92,12 @@ impl Elements {
         self.dimensions.max(1)
     }
 
+    /// Whether it is keys alone: no element carries more, and there is no `*`.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.extras.is_empty() && self.catch_all.is_none()
+    }
+
     /// Adds an element. `key` must be as wide as the set; `false` says it was not and nothing was added.
     pub fn push(&mut self, key: &[Interval], data: Option<Data>, extra: Option<ElementExtra>) -> bool {
         if key.len() != self.dimensions() || (data.is_some() && self.data.len() != self.len()) {

@@ -1,11 +1,12 @@
 //! Hand-written rulesets for what only native nftables can ask: headers behind headers, options, maps in expressions, sets
 //! that grow by packets, chains on devices, and how chains of several tables follow each other.
 
-use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject};
+use hepguard::analysis::trace::TraceVerdict::{self, Accept, Drop, Reject, Unknown};
 use hepguard::packet::{Direction, ExtensionHeader, Packet, Protocol};
 
-use crate::cases::{PEERS, agree, agree_with, arriving, packet, with};
+use crate::cases::{PEERS, agree, agree_in, agree_with, arriving, ask, ask_with_kernel, packet, with};
 use crate::firewall::Firewall;
+use crate::harness::{in_namespace, tool};
 use crate::lab::{Lab, Shot};
 use crate::wire;
 
@@ -339,4 +340,80 @@ fn masks_of_header_fields_are_the_kernels() {
         shots.extend((100..).zip(expected).map(|(dport, verdict)| (arriving(src, dst, dport), verdict)));
     }
     agree("bitwise", &firewall, shots);
+}
+
+#[test]
+fn groups_of_interfaces_are_those_ip_link_tells() {
+    let grouped = || {
+        let lab = Lab::build().expect("a lab");
+        tool("ip", &["link", "set", "ens5", "group", "7"], "").expect("ens5 gets a group");
+        lab
+    };
+    let native = input(
+        "iifgroup 7 tcp dport 100 reject\n iifgroup != 7 tcp dport 101 reject\n iifgroup default tcp dport 102 drop\n\
+         iifgroup { 3, 7 } tcp dport 103 drop",
+    );
+    let rules = "*filter\n-A INPUT -m devgroup --src-group 0x7 -p tcp --dport 100 -j REJECT --reject-with tcp-reset\n\
+         -A INPUT -m devgroup ! --src-group 0x7 -p tcp --dport 101 -j REJECT --reject-with tcp-reset\n\
+         -A INPUT -m devgroup --src-group 0x0/0xf -p tcp --dport 102 -j DROP\n\
+         -A INPUT -m devgroup --src-group 0x3/0x3 -p tcp --dport 103 -j DROP\nCOMMIT\n";
+    let both = || [rules.to_owned(), rules.to_owned()];
+    let legacy = Firewall { legacy: both(), ..Firewall::default() };
+    let xtables_nft = Firewall { xtables_nft: both(), ..Firewall::default() };
+    for firewall in [native, legacy, xtables_nft] {
+        let mut shots = Vec::new();
+        for (src, dst) in PEERS {
+            for (device, expected) in
+                [("ens5", [Reject, Accept, Accept, Drop]), ("eth1", [Accept, Reject, Drop, Accept])]
+            {
+                let from = |packet: &mut Packet| packet.iif = Some(device.into());
+                shots.extend(
+                    (100..).zip(expected).map(|(dport, verdict)| (with(arriving(src, dst, dport), from), verdict)),
+                );
+            }
+        }
+        agree_in("groups", grouped, &firewall, shots);
+    }
+}
+
+#[test]
+fn a_table_that_sleeps_decides_nothing() {
+    let rules = "chain i { type filter hook input priority 0; policy drop; }\n";
+    for dormant in [true, false] {
+        let flags = if dormant { "flags dormant;\n" } else { "" };
+        let firewall = native(&format!("table inet t {{\n{flags}{rules}}}\n"));
+        in_namespace("dormant", || {
+            let shots: Vec<Shot> = PEERS.into_iter().map(|(src, dst)| arriving(src, dst, 100)).collect();
+            for answer in ask_with_kernel(&firewall, &shots) {
+                let expected = if dormant { Accept } else { Drop };
+                assert_eq!((answer.outcome.passed(), answer.verdict), (dormant, expected), "{}", answer.story);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_a_program_decides_is_unknown_whatever_the_kernel_does_without_one() {
+    let rules = "*mangle\n-A PREROUTING -p tcp --dport 102 -j TPROXY --on-port 9 --tproxy-mark 0x1/0x1\nCOMMIT\n\
+         *filter\n-A INPUT -p tcp --dport 100 -j NFQUEUE --queue-num 3\n\
+         -A INPUT -p tcp --dport 101 -j NFQUEUE --queue-num 3 --queue-bypass\nCOMMIT\n";
+    let both = || [rules.to_owned(), rules.to_owned()];
+    for firewall in
+        [Firewall { legacy: both(), ..Firewall::default() }, Firewall { xtables_nft: both(), ..Firewall::default() }]
+    {
+        in_namespace("queues", || {
+            let ports = [(100, false, Unknown), (101, true, Unknown), (103, true, Accept)];
+            let shots: Vec<Shot> = PEERS
+                .into_iter()
+                .flat_map(|(src, dst)| ports.map(|(dport, ..)| arriving(src, dst, dport)))
+                .chain(PEERS.into_iter().map(|(src, dst)| arriving(src, dst, 102)))
+                .collect();
+            let answers = ask(&firewall, &shots);
+            for (answer, (_, passes, verdict)) in answers.iter().zip(ports.into_iter().cycle()).take(6) {
+                assert_eq!((answer.outcome.passed(), answer.verdict), (passes, verdict), "{}", answer.story);
+            }
+            // where nobody listens at the proxy's port the kernel decides by itself
+            assert!(answers.iter().skip(6).all(|answer| answer.verdict == Unknown), "{}", answers[6].story);
+        });
+    }
 }

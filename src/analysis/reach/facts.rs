@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::analysis::devices::{Device, Devices, custom_routing4};
 use crate::analysis::route::{RouteQuery, Routed, Router, route_type};
-use crate::host::{Host, RouteKind};
+use crate::host::{Host, Interface, RouteKind};
 use crate::packet::{Family, Hook, Prefix};
 use crate::ruleset::{FibResult, Interval, interface_number};
 use crate::space::describe::address;
@@ -245,10 +245,12 @@ impl Facts for HostFacts<'_> {
         pieces
     }
 
+    fn interface_group(&self, interface: u128) -> Option<u128> {
+        interface_of(self.host(), interface)?.group.map(u128::from)
+    }
+
     fn interface_type(&self, interface: u128) -> Option<u128> {
-        let all = self.host().interfaces.as_deref().unwrap_or_default();
-        let found = all.iter().find(|one| interface_number(one.name.as_bytes()) == interface);
-        match found.map(|found| &*found.link_type) {
+        match interface_of(self.host(), interface).map(|found| &*found.link_type) {
             Some("ether") => Some(1),
             Some("loopback") => Some(772),
             Some("none") => Some(0xfffe),
@@ -256,4 +258,10 @@ impl Facts for HostFacts<'_> {
             _ => None,
         }
     }
+}
+
+/// The interface with this number.
+fn interface_of(host: &Host, number: u128) -> Option<&Interface> {
+    let all = host.interfaces.as_deref().unwrap_or_default();
+    all.iter().find(|one| interface_number(one.name.as_bytes()) == number)
 }

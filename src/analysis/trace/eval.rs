@@ -2,7 +2,7 @@
 
 use super::fields::View;
 use super::growth::{self, Remembered};
-use super::index::{Found, MAX_DIMENSIONS, SetIndex};
+use super::index::{Found, MAX_DIMENSIONS, SCAN, SetIndex};
 use super::ipset::MAX_LISTS;
 use super::state::{Question, Questions, Value, Var};
 use crate::ruleset::{Data, Elements, Expr, Field, Match, Name, OpaqueKind, Operator, RuleRef, SetRef, place_of};
@@ -250,6 +250,9 @@ impl<'e> Eval<'e, '_> {
     }
 
     fn lookup_truth(&mut self, condition: &'e Match, left: &'e Expr, negate: bool, set: &'e SetRef) -> Truth {
+        if let Some(holds) = self.view.simply(condition) {
+            return holds.into();
+        }
         let keys = self.keys(left);
         if keys.missing() {
             return Truth::No;
@@ -284,6 +287,7 @@ impl<'e> Eval<'e, '_> {
     /// Looks `keys` up in `set`.
     pub(super) fn lookup(&mut self, set: &'e SetRef, keys: &Keys) -> Looked<'e> {
         match set {
+            SetRef::Anonymous(elements) if elements.len() <= SCAN => find(elements, None, false, keys),
             SetRef::Anonymous(elements) => find(elements, self.view.engine.anonymous(elements), false, keys),
             SetRef::Named(name) => self.named(name, keys),
         }
@@ -422,11 +426,11 @@ fn find<'e>(elements: &'e Elements, index: Option<&SetIndex>, incomplete: bool, 
 }
 
 /// `ip frag-off & MASK` where the mask leaves out the don't-fragment bit: zero for whole packets.
-fn is_fragment_test(left: &Expr, right: &Expr) -> bool {
+pub(super) fn is_fragment_test(left: &Expr, right: &Expr) -> bool {
     matches!((left, right), (Expr::Field(Field::Ip4FragOff), Expr::Number(mask)) if mask & 0xc000 == 0)
 }
 
-fn compare(left: u128, operator: Operator, right: u128) -> bool {
+pub(super) fn compare(left: u128, operator: Operator, right: u128) -> bool {
     match operator {
         Operator::Eq => left == right,
         Operator::Ne => left != right,

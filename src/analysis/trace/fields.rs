@@ -3,7 +3,7 @@
 use super::state::{Ct, State, Value, address};
 use super::{Engine, Hidden};
 use crate::analysis::route::{RouteQuery, Routed, route_type};
-use crate::host::RouteKind;
+use crate::host::{Interface, RouteKind};
 use crate::packet::{CtDirection, CtState, Direction, Family, Hook, Packet, Protocol, Tuple, address_bits};
 use crate::ruleset::{Backend, FibField, FibResult, Field, interface_number};
 
@@ -142,8 +142,10 @@ impl View<'_, '_> {
             Field::Pkttype => self.packet_type(),
             Field::Iiftype => self.interface_type(flow.iif),
             Field::Oiftype => self.interface_type(flow.oif),
-            Field::Iifgroup | Field::Ibrname if flow.iif == Value::Known(0) => Value::Missing,
-            Field::Oifgroup | Field::Obrname if flow.oif == Value::Known(0) => Value::Missing,
+            Field::Iifgroup => self.interface_group(flow.iif),
+            Field::Oifgroup => self.interface_group(flow.oif),
+            Field::Ibrname if flow.iif == Value::Known(0) => Value::Missing,
+            Field::Obrname if flow.oif == Value::Known(0) => Value::Missing,
             Field::Skuid => self.owner(self.packet.uid),
             Field::Skgid => self.owner(self.packet.gid),
             Field::Secpath if self.packet.direction == Direction::In => {
@@ -196,19 +198,28 @@ impl View<'_, '_> {
 
     /// `ARPHRD_*` of an interface.
     pub(super) fn interface_type(&self, interface: Value) -> Value {
+        self.of_interface(interface, |number, found| match found.map(|interface| &*interface.link_type) {
+            Some("ether") => Value::Known(1),
+            Some("loopback") => Value::Known(772),
+            Some("none") => Value::Known(0xfffe),
+            _ if number == interface_number(b"lo") => Value::Known(772),
+            _ => Value::Unknown(0),
+        })
+    }
+
+    /// An interface's group, which `ip link` tells.
+    fn interface_group(&self, interface: Value) -> Value {
+        self.of_interface(interface, |_, found| Value::from_option(found.and_then(|interface| interface.group)))
+    }
+
+    /// What `tell` makes of an interface by its number, and of what the host says of it.
+    fn of_interface(&self, interface: Value, tell: impl FnOnce(u128, Option<&Interface>) -> Value) -> Value {
         match interface {
             Value::Known(0) | Value::Missing => Value::Missing,
             Value::Unknown(id) => Value::Unknown(id),
             Value::Known(number) => {
                 let all = self.engine.router.host().interfaces.as_deref().unwrap_or_default();
-                let found = all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number);
-                match found.map(|interface| &*interface.link_type) {
-                    Some("ether") => Value::Known(1),
-                    Some("loopback") => Value::Known(772),
-                    Some("none") => Value::Known(0xfffe),
-                    _ if number == interface_number(b"lo") => Value::Known(772),
-                    _ => Value::Unknown(0),
-                }
+                tell(number, all.iter().find(|interface| interface_number(interface.name.as_bytes()) == number))
             }
         }
     }

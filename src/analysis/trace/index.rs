@@ -14,7 +14,7 @@ use crate::ruleset::{Elements, Interval};
 pub(super) const MAX_DIMENSIONS: usize = 8;
 
 /// Below this size a scan is as fast as an index.
-const SCAN: usize = 8;
+pub(super) const SCAN: usize = 8;
 
 /// How a lookup with a partly unknown key ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -25,6 +25,7 @@ mod programs;
 mod record;
 mod routing;
 mod session;
+mod simple;
 mod state;
 #[cfg(test)]
 mod tests;

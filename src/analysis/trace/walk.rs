@@ -220,6 +220,13 @@ impl<'e, 'w> Walk<'e, 'w> {
                     return passed;
                 }
             }
+            if let ([state], false) = (states.as_mut_slice(), self.recorder.on) {
+                let view = View { engine: self.engine, packet: self.packet, state, site };
+                if view.ends_at_once(rule) {
+                    state.clock += 1;
+                    continue;
+                }
+            }
             self.rule(place, rule, &mut states, &mut passed, depth);
             if states.len() > 1 {
                 merge(&mut states);

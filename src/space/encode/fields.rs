@@ -4,7 +4,7 @@ use crate::packet::{CtState, Family, Hook, Protocol};
 use crate::ruleset::{FibField, FibResult, Field, Interval, PayloadBase};
 
 use super::value::{Number, Value};
-use super::{Eval, FibQuestion};
+use super::{Eval, Facts, FibQuestion};
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Ends};
 use crate::space::ranges::joined;
@@ -101,10 +101,12 @@ impl Eval<'_, '_> {
             Field::EtherType => Ok(Value::constant(if self.v6() { 0x86dd } else { 0x0800 })),
             Field::EtherSaddr | Field::EtherDaddr if self.site.hook == Hook::Output => Ok(Value::absent()),
             Field::Pkttype => self.packet_type(),
-            Field::Iiftype => self.interface_type(header.iif),
-            Field::Oiftype => self.interface_type(header.oif),
-            Field::Iifgroup | Field::Ibrname if header.iif == Binding::Known(0) => Ok(Value::absent()),
-            Field::Oifgroup | Field::Obrname if header.oif == Binding::Known(0) => Ok(Value::absent()),
+            Field::Iiftype => self.of_interface(header.iif, |facts, name| facts.interface_type(name)),
+            Field::Oiftype => self.of_interface(header.oif, |facts, name| facts.interface_type(name)),
+            Field::Iifgroup => self.of_interface(header.iif, |facts, name| facts.interface_group(name)),
+            Field::Oifgroup => self.of_interface(header.oif, |facts, name| facts.interface_group(name)),
+            Field::Ibrname if header.iif == Binding::Known(0) => Ok(Value::absent()),
+            Field::Obrname if header.oif == Binding::Known(0) => Ok(Value::absent()),
             Field::Skuid => self.owner(header.user),
             Field::Skgid => self.owner(header.user_group),
             other => self.conntrack(other),
@@ -131,7 +133,8 @@ impl Eval<'_, '_> {
         Value::constant(0).told(&mut self.encoder.bdd, !open.possible)
     }
 
-    fn interface_type(&mut self, interface: Binding) -> Built<Value> {
+    /// What `tell` says of each interface.
+    fn of_interface(&mut self, interface: Binding, tell: fn(&dyn Facts, u128) -> Option<u128>) -> Built<Value> {
         if interface == Binding::Known(0) {
             return Ok(Value::absent());
         }
@@ -141,7 +144,7 @@ impl Eval<'_, '_> {
         let mut found = Value { number: Number::Cases(Vec::new()), missing, unknown };
         let mut typed = Vec::new();
         for (set, name) in cases {
-            match self.encoder.facts.interface_type(name) {
+            match tell(self.encoder.facts, name) {
                 Some(kind) => typed.push((set, kind)),
                 None => found.unknown = self.encoder.bdd.or(found.unknown, set)?,
             }

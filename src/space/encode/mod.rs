@@ -63,6 +63,8 @@ pub trait Facts {
     fn fib(&self, question: &FibQuestion) -> std::rc::Rc<Vec<Piece>>;
     /// `ARPHRD_*` of an interface by its number; `None` when not known.
     fn interface_type(&self, interface: u128) -> Option<u128>;
+    /// The group of an interface by its number; `None` when it is not known.
+    fn interface_group(&self, interface: u128) -> Option<u128>;
 }
 
 /// Turns conditions into sets of one diagram.

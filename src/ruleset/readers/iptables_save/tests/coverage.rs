@@ -70,7 +70,7 @@ fn of_field(field: &Field) -> Answer {
         | Field::CtReplySport
         | Field::CtReplyDport => "what tracking knows of a connection that exists",
         Field::CtExpiration => return Answer::Opaque("the time a connection has left"),
-        Field::Iifgroup | Field::Oifgroup => return Answer::Opaque("the interface's group"),
+        Field::Iifgroup | Field::Oifgroup => "the interface's group",
         _ => return Answer::Exact,
     })
 }
