@@ -61,7 +61,8 @@ fn the_outputs_shown_are_real() {
     let syslog = format!("{lab}/syslog");
     let ssh_in = ["trace", "--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-i", "ens5"];
     let at_output = ["--hook", "output", "-o", "ens5", "--family", "ipv4"];
-    let calls: [(&str, Vec<&str>); 9] = [
+    let after = format!("{lab}/after");
+    let calls: [(&str, Vec<&str>); 10] = [
         ("audit", vec!["audit", "--snapshot", &before]),
         ("failsafe", vec!["failsafe", "--snapshot", &before]),
         ("flows", vec!["flows", "--snapshot", &before]),
@@ -70,6 +71,7 @@ fn the_outputs_shown_are_real() {
         ("reach", vec!["reach", "out", "tcp/22", "--snapshot", &before]),
         ("matrix", [&["matrix", "tcp/443", "--snapshot", &before], &at_output[..]].concat()),
         ("lint", vec!["lint", "tests/lint/platform.yaml"]),
+        ("diff", vec!["diff", &before, &after]),
         ("denies", vec!["denies", &syslog, "--src-ip", "10.0.1.10", "--dst-port", "443"]),
     ];
     for (command, arguments) in calls {

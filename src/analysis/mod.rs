@@ -2,6 +2,7 @@
 
 pub mod conversation;
 pub mod devices;
+pub mod diff;
 pub mod flows;
 pub mod matrix;
 pub mod offload;

@@ -93,6 +93,9 @@ pub enum Command {
     /// Query deny lines: who was denied what, by which policy
     #[command(after_help = DENIES_EXAMPLES)]
     Denies(Box<DeniesArgs>),
+    /// What packets are treated differently in two snapshots
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// The lab bastion, embedded: denies and audits, one step before its lockout and after; no root needed
     Demo(DemoArgs),
     /// A finding's page: what it checks, why it matters, how to fix
@@ -394,6 +397,35 @@ impl std::str::FromStr for Service {
             (_, port) => Ok(Self { protocol, port }),
         }
     }
+}
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  hepguard diff before/ after/
+  hepguard diff rules.v4.old rules.v4 --direction in
+  hepguard diff before/                 # with the live host
+  hepguard diff before/ after/ --format json
+
+Exit codes: 0 every packet is treated as before, 1 some are not, 2 could not compare, 3 undecided or not all rules read.";
+
+/// `hepguard diff`
+///
+/// Compares what two firewalls do with every packet, not how they are written: the same rules in another order, backend or
+/// spelling are equal. Formats: text, json.
+#[derive(Debug, Clone, Args)]
+pub struct DiffArgs {
+    /// The first snapshot: a folder, one file of it, or the word live for this host
+    #[arg(value_name = "A")]
+    pub before: std::path::PathBuf,
+    /// The second one [default: what --snapshot names, else this host]
+    #[arg(value_name = "B")]
+    pub after: Option<std::path::PathBuf>,
+    /// Only this family [default: those that one of the snapshots lists]
+    #[arg(long, value_name = "ipv4|ipv6", value_parser = ["ipv4", "ipv6"])]
+    pub family: Option<String>,
+    /// Only this way: in, out or forward [default: all]
+    #[arg(long, value_name = "WAY", value_parser = ["in", "out", "forward"])]
+    pub direction: Option<String>,
 }
 
 const TRACE_EXAMPLES: &str = "\

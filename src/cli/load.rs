@@ -23,11 +23,19 @@ pub fn snapshot(common: &Common) -> Result<Snapshot, CliError> {
         (None, None) if Path::new(config::PATH).exists() => self::config(Path::new(config::PATH))?,
         (None, _) => Config::default(),
     };
-    let files = match &common.snapshot {
+    Ok(Snapshot { protect: config.protect, ..from(common.snapshot.as_deref())? })
+}
+
+/// The snapshot at `path`, else the live host.
+///
+/// # Errors
+/// When there is nothing at `path` that could be judged.
+pub fn from(path: Option<&Path>) -> Result<Snapshot, CliError> {
+    let files = match path {
         Some(path) => collect::saved(path).map_err(|error| CliError::Input(error.to_string()))?,
         None => collect::live(&Real),
     };
-    Ok(Snapshot { protect: config.protect, ..snapshot::read(files) })
+    Ok(snapshot::read(files))
 }
 
 /// Reads a configuration file.

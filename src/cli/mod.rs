@@ -6,6 +6,7 @@ pub mod args;
 pub mod denies;
 pub mod audit;
 pub mod demo;
+pub mod diff;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
@@ -65,6 +66,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Flows(args) => flows::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
+        Command::Diff(args) => diff::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Matrix(args) => matrix::run(&cli.common, args, out),

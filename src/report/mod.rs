@@ -5,6 +5,7 @@ pub mod decided;
 pub mod denies;
 pub mod audit;
 pub mod events;
+pub mod diff;
 pub mod explain;
 pub mod lint;
 pub mod failsafe;

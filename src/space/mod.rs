@@ -8,11 +8,13 @@
 //! - [`header`]: the packets as rules see them at one place; rewriting changes the header, never the set.
 //! - [`encode`]: a rule's condition for a header, as the packets for which it certainly and possibly holds.
 //! - [`partition`]: numbers that a set treats alike, as classes.
+//! - [`cover`]: a set as few products of fields.
 //! - [`witness`]: one packet of a set. [`describe`]: a set in the fewest prefixes.
 //!
 //! Everything is deterministic: the same input gives the same nodes, lists and witnesses.
 
 pub mod bdd;
+pub mod cover;
 pub mod describe;
 pub mod encode;
 pub mod header;

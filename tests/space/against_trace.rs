@@ -55,7 +55,7 @@ fn read_on(sysctls: &str, ipsets: &str, tables: &[(&str, &str)]) -> Snapshot {
 }
 
 /// Words of a ruleset that look like addresses and ports.
-struct Words {
+pub(crate) struct Words {
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
 }
@@ -63,7 +63,7 @@ struct Words {
 const LOCAL: [&str; 5] = ["10.0.1.10", "192.168.7.10", "172.17.0.1", "fd00:1::10", "fd00:17::1"];
 
 impl Words {
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let mut words = Self { addresses: Vec::new(), ports: vec![22, 53, 80, 1024] };
         for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || "./:".contains(c))) {
             if let Ok(prefix) = word.parse::<Prefix>() {
@@ -79,7 +79,7 @@ impl Words {
         words
     }
 
-    fn packet(&self, rng: &mut Rng) -> Packet {
+    pub(crate) fn packet(&self, rng: &mut Rng) -> Packet {
         let v4 = rng.bool();
         let of_family: Vec<IpAddr> = self.addresses.iter().copied().filter(|address| address.is_ipv4() == v4).collect();
         let any = |rng: &mut Rng| of_family[rng.usize(..of_family.len())];

@@ -4,6 +4,7 @@
 mod against_conversation;
 mod against_trace;
 mod algebra;
+mod diff;
 #[allow(dead_code, unused_imports, reason = "the kernel's oracle draws native rulesets from it, too")]
 #[path = "../kernel/generate/mod.rs"]
 mod generate;

@@ -228,7 +228,28 @@ impl Engine<'_> {
 
     /// `set`, each packet with the interface by which the address in `towards` is reached; any, where routing is not known.
     fn routed_to(&mut self, towards: Dimension, interface: Dimension, set: Set) -> Built {
-        let devices = self.facts().devices(Some(interface_number(b"lo")));
+        let facts = self.facts();
+        let routed = self.by_route(facts, Some(interface_number(b"lo")), towards, interface)?;
+        self.bdd().and(set, routed)
+    }
+
+    /// Packets with the outgoing interface that a host's routes name for their destination, for packets that came in by
+    /// `iif`; any, where that is not known.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn routes_of(&mut self, facts: &super::HostFacts<'_>, iif: Option<u128>) -> Built {
+        self.by_route(facts, iif, Dimension::Destination, Dimension::OutInterface)
+    }
+
+    fn by_route(
+        &mut self,
+        facts: &super::HostFacts<'_>,
+        iif: Option<u128>,
+        towards: Dimension,
+        interface: Dimension,
+    ) -> Built {
+        let devices = facts.devices(iif);
         let names = self.layout().interfaces().names().to_vec();
         let mut by_device: std::collections::BTreeMap<Option<u128>, Vec<Interval>> = Default::default();
         for (interval, device) in devices {
@@ -247,8 +268,7 @@ impl Engine<'_> {
             };
             routed.push(self.bdd().and(addresses, by)?);
         }
-        let routed = self.bdd().union(routed)?;
-        self.bdd().and(set, routed)
+        self.bdd().union(routed)
     }
 
     /// First packets with the interface by which their answer leaves, where it is open.

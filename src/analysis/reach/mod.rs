@@ -143,8 +143,7 @@ impl<'a> Engine<'a> {
     /// first must have known both.
     #[must_use]
     pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b HostFacts<'b>) -> Engine<'b> {
-        let layout = self.walk.encoder.layout.clone();
-        let encoder = Encoder::new(self.walk.encoder.into_bdd(), layout, ruleset, facts);
+        let encoder = self.walk.encoder.beside(ruleset, facts);
         Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
 
@@ -190,12 +189,25 @@ impl<'a> Engine<'a> {
     /// When the node budget is used up.
     pub fn walk(&mut self, way: Way, header: Header, start: Set) -> Built<Verdicts> {
         let (left, ended) = self.drive(way, header, start)?;
+        let alike = self.walk.encoder.answers_alike();
         let bdd = &mut self.walk.encoder.bdd;
         let accepted = bdd.union(left.iter().map(|flow| flow.set))?;
         let accepted = bdd.or(accepted, ended.lost)?;
-        let refused = bdd.or(ended.refused, ended.lost)?;
+        // where every doubt has an answer the walk has told the two apart
+        let refused = if alike { ended.refused } else { bdd.or(ended.refused, ended.lost)? };
         let ends = left.iter().map(|flow| (self.walk.header(flow.header), flow.set)).collect();
         Ok(Verdicts { accepted, refused, lost: ended.lost, ends })
+    }
+
+    /// Those of `start` that connection tracking really gives the state of `header`: a TCP packet with impossible flags is
+    /// invalid whatever its connection.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn in_its_state(&mut self, header: &Header, start: Set) -> Built {
+        let parts = self.walk.corrected(header.clone(), start)?;
+        let own = parts.into_iter().filter(|(found, _)| found.state == header.state);
+        self.walk.encoder.bdd.union(own.map(|(_, set)| set).collect::<Vec<_>>())
     }
 
     fn drive(&mut self, way: Way, header: Header, start: Set) -> Built<(Vec<Flow>, Passed)> {

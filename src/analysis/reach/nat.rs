@@ -176,7 +176,7 @@ impl<'a> Walk<'a> {
         let doubt = bdd.minus(same.possible, same.certain)?;
         for (part, status) in [(same.certain, Some(CtStatus(0))), (!same.possible, Some(bit)), (doubt, None)] {
             let bdd = &mut self.encoder.bdd;
-            let set = bdd.and(flow.set, part)?;
+            let mut set = bdd.and(flow.set, part)?;
             if set.is_empty() {
                 continue;
             }
@@ -186,7 +186,14 @@ impl<'a> Walk<'a> {
                 if !dropped.is_empty() {
                     let words = || "dropped if another connection has the translated addresses".to_owned();
                     self.note_doubt(turn.place, Truth::OPEN, dropped, words)?;
-                    self.refuse(turn.passed, Flow { set: dropped, ..flow }, Decision::by(turn.place.rule))?;
+                    let place = std::ptr::from_ref(nat) as usize;
+                    let hook = turn.place.site.hook;
+                    let clashes =
+                        self.encoder.answer(place, "the translated connection is there", hook, Some(header))?;
+                    let bdd = &mut self.encoder.bdd;
+                    let (surely, maybe) = (bdd.and(dropped, clashes.certain)?, bdd.and(dropped, clashes.possible)?);
+                    set = bdd.minus(set, surely)?;
+                    self.refuse(turn.passed, Flow { set: maybe, ..flow }, Decision::by(turn.place.rule))?;
                 }
             }
             let mut changed = header.clone();

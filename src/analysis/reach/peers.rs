@@ -224,7 +224,9 @@ impl Engine<'_> {
         }
     }
 
-    fn interface_words(&self, class: usize) -> String {
+    /// A class of interfaces in words.
+    #[must_use]
+    pub fn interface_words(&self, class: usize) -> String {
         let interfaces = self.layout().interfaces();
         let name = interfaces.names().get(class).copied().unwrap_or_default().to_be_bytes();
         let name: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();

@@ -95,10 +95,14 @@ impl Drive<'_, '_> {
             let special = self.sent_to_all(header.ends.dst)?;
             let bdd = &mut self.walk.encoder.bdd;
             let (pass, stop) = (bdd.and(flow.set, rulings.pass)?, bdd.and(flow.set, rulings.stop)?);
-            self.ended.refused = bdd.or(self.ended.refused, stop)?;
             // what is sent to all is judged by other rules
             let spared = bdd.and(flow.set, special)?;
             let pass = bdd.or(pass, spared)?;
+            // where rulesets are compared, what the kernel may let pass is for their rules to judge
+            let alike = self.walk.encoder.answers_alike();
+            let bdd = &mut self.walk.encoder.bdd;
+            let stop = if alike { bdd.minus(stop, pass)? } else { stop };
+            self.ended.refused = bdd.or(self.ended.refused, stop)?;
             if let Some(notes) = &mut self.walk.notes {
                 for ruling in &rulings.each {
                     let set = bdd.and(flow.set, ruling.set)?;

@@ -39,7 +39,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-pub use blind::blind_spots;
+pub use blind::{blind_spots, is_listed};
 pub use record::{RuleOutcome, StepKind, TraceStep};
 
 use super::devices::{Devices, custom_routing4};

@@ -81,6 +81,15 @@ pub struct Encoder<'r> {
     looked_up: HashMap<(usize, Vec<Value>), Truth>,
     fields: HashMap<Dimension, Value>,
     questions: HashMap<String, u16>,
+    /// Where every undecided condition gets an answer of its own.
+    answers: Option<Answers>,
+}
+
+/// Which of several conditions with the same words is meant: by place in memory, in the order they were met.
+#[derive(Debug, Default)]
+struct Answers {
+    met: HashMap<usize, u32>,
+    times: HashMap<String, u32>,
 }
 
 impl<'r> Encoder<'r> {
@@ -99,7 +108,44 @@ impl<'r> Encoder<'r> {
             looked_up: HashMap::new(),
             fields: HashMap::new(),
             questions: HashMap::new(),
+            answers: None,
         }
+    }
+
+    /// The same for another ruleset and in the same diagram: an undecidable property is the same question in both.
+    #[must_use]
+    pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b dyn Facts) -> Encoder<'b> {
+        let answers = self.answers.map(|_| Answers::default());
+        Encoder { questions: self.questions, answers, ..Encoder::new(self.bdd, self.layout, ruleset, facts) }
+    }
+
+    /// From now on every condition that cannot be decided has one answer, a variable of [`Dimension::Question`]: the n-th
+    /// condition of the same words, asked of the same header at the same hook, answers the same in this ruleset and in those
+    /// [`Self::beside`] it. So rulesets that hang on the same conditions in the same way are equal. (One condition that a packet
+    /// meets twice with nothing changed between counts as met once.)
+    pub fn answer_alike(&mut self) {
+        self.answers = Some(Answers::default());
+    }
+
+    /// Whether [`Self::answer_alike`] holds.
+    #[must_use]
+    pub fn answers_alike(&self) -> bool {
+        self.answers.is_some()
+    }
+
+    /// The answer to what cannot be decided about `words` by the rule or condition at `place`; open where answers are not
+    /// kept or variables ran out.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub fn answer(&mut self, place: usize, words: &str, hook: Hook, header: Option<&Header>) -> Built<Truth> {
+        let Some(answers) = &mut self.answers else { return Ok(Truth::OPEN) };
+        let number = *answers.met.entry(place).or_insert_with(|| {
+            let times = answers.times.entry(words.to_owned()).or_default();
+            *times += 1;
+            *times
+        });
+        self.question(format!("same:{number}:{hook}:{header:?}:{words}"))
     }
 
     /// The ruleset.
@@ -108,18 +154,20 @@ impl<'r> Encoder<'r> {
         self.ruleset
     }
 
-    /// Gives the diagram back, for the next world's encoder; sets built so far stay valid.
-    #[must_use]
-    pub fn into_bdd(self) -> Bdd {
-        self.bdd
-    }
-
     /// Whether `condition` holds.
     ///
     /// # Errors
     /// When the budget is used up.
     pub fn truth(&mut self, condition: &'r Match, site: Site, header: &Header) -> Built<Truth> {
-        Eval { encoder: self, site, header, depth: 0 }.truth(condition)
+        let truth = Eval { encoder: self, site, header, depth: 0 }.truth(condition)?;
+        if truth.is_exact() || self.answers.is_none() {
+            return Ok(truth);
+        }
+        let place = std::ptr::from_ref(condition) as usize;
+        let answer = self.answer(place, &format!("{condition:?}"), site.hook, Some(header))?;
+        let open = self.bdd.minus(truth.possible, truth.certain)?;
+        let (surely, maybe) = (self.bdd.and(open, answer.certain)?, self.bdd.and(open, answer.possible)?);
+        Ok(Truth { certain: self.bdd.or(truth.certain, surely)?, possible: self.bdd.or(truth.certain, maybe)? })
     }
 
     /// The number `expr` is.

@@ -1,0 +1,214 @@
+//! A set as few products: each fixes what some fields may be, one by one, so that people can read it.
+//!
+//! A product is as wide as it can be (a prime implicant over fields instead of bits), so products may overlap; together they
+//! are the set exactly. Which field takes a wide list and which one is left out follows [`WIDEN`].
+
+use std::collections::HashMap;
+
+use super::bdd::{Bdd, Built, Group, Set};
+use super::layout::{Dimension, Layout};
+
+use Dimension as D;
+
+/// Fields in the order in which a product is made wider: the first ones are the first not to matter any more.
+pub const WIDEN: [Dimension; 18] = [
+    D::PacketType,
+    D::Length,
+    D::Tos,
+    D::Ttl,
+    D::ConnectionMark,
+    D::UserGroup,
+    D::User,
+    D::IcmpCode,
+    D::IcmpType,
+    D::TcpFlags,
+    D::State,
+    D::OutInterface,
+    D::InInterface,
+    D::SourcePort,
+    D::DestinationPort,
+    D::Protocol,
+    D::Source,
+    D::Destination,
+];
+
+/// Values of single fields; what is not in it may be anything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Product {
+    /// Fields that matter, in the order of [`WIDEN`] turned round, each with its values as a set of that field alone.
+    pub fields: Vec<(Dimension, Set)>,
+    /// All its packets.
+    pub set: Set,
+}
+
+/// Products that make up a set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cover {
+    /// The products.
+    pub products: Vec<Product>,
+    /// What the limit left out.
+    pub rest: Set,
+}
+
+/// Products that hold all of `must` and nothing outside `may`, at most `limit` of them. Both must not depend on questions.
+///
+/// # Errors
+/// When the node budget is used up.
+pub fn cover(bdd: &mut Bdd, layout: &Layout, (must, may): (Set, Set), limit: usize) -> Built<Cover> {
+    let may = bdd.or(may, must)?;
+    let others: HashMap<Dimension, Group> = WIDEN.iter().map(|one| (*one, but(bdd, layout, *one))).collect();
+    let (mut products, mut rest) = (Vec::new(), must);
+    while !rest.is_empty() && products.len() < limit {
+        let mut values = one_of(bdd, layout, rest)?;
+        for dimension in WIDEN {
+            let mut beside = Set::ALL;
+            for (known, set) in &values {
+                if *known != dimension {
+                    beside = bdd.and(beside, *set)?;
+                }
+            }
+            let outside = bdd.minus(beside, may)?;
+            let Some(group) = others.get(&dimension) else { continue };
+            let barred = bdd.exists(outside, *group)?;
+            if let Some((_, set)) = values.iter_mut().find(|(known, _)| *known == dimension) {
+                *set = !barred;
+            }
+        }
+        values.retain(|(_, set)| *set != Set::ALL);
+        values.sort_by_key(|(known, _)| std::cmp::Reverse(WIDEN.iter().position(|one| one == known)));
+        let mut set = Set::ALL;
+        for (_, of_field) in &values {
+            set = bdd.and(set, *of_field)?;
+        }
+        rest = bdd.minus(rest, set)?;
+        products.push(Product { fields: values, set });
+    }
+    without_needless(bdd, must, &mut products)?;
+    Ok(Cover { products, rest })
+}
+
+/// Leaves out products whose packets the others hold, too.
+fn without_needless(bdd: &mut Bdd, must: Set, products: &mut Vec<Product>) -> Built<()> {
+    let mut at = 0;
+    while at < products.len() {
+        let others = products.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, product)| product.set);
+        let others = bdd.union(others.collect::<Vec<_>>())?;
+        let own = products.get(at).map_or(Set::NONE, |product| product.set);
+        let own = bdd.and(own, must)?;
+        if bdd.is_subset(own, others)? {
+            products.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+/// All variables but those of one dimension.
+fn but(bdd: &mut Bdd, layout: &Layout, dimension: Dimension) -> Group {
+    let others: Vec<Dimension> = layout.dimensions().filter(|one| *one != dimension).collect();
+    let variables: Vec<u16> = others.into_iter().flat_map(|one| layout.variables(one)).collect();
+    bdd.group(variables)
+}
+
+/// One product within `set`, which must not be empty: field after field in the order of the variables.
+fn one_of(bdd: &mut Bdd, layout: &Layout, set: Set) -> Built<Vec<(Dimension, Set)>> {
+    let mut values = Vec::new();
+    let mut set = set;
+    for dimension in layout.dimensions() {
+        let (first, width) = layout.place(dimension);
+        let end = first + width;
+        let mut below = set;
+        while below != Set::ALL && bdd.level(below) < end {
+            let (low, high) = bdd.branches(below);
+            below = if low.is_empty() { high } else { low };
+        }
+        let of_field = leading_to(bdd, set, below, end, &mut HashMap::new())?;
+        if dimension != Dimension::Question {
+            values.push((dimension, of_field));
+        }
+        set = below;
+    }
+    Ok(values)
+}
+
+/// The values above variable `end` under which `set` is `below`. Recursion is as deep as a field is wide.
+fn leading_to(bdd: &mut Bdd, set: Set, below: Set, end: u16, known: &mut HashMap<Set, Set>) -> Built {
+    if bdd.level(set) >= end {
+        return Ok(if set == below { Set::ALL } else { Set::NONE });
+    }
+    if let Some(found) = known.get(&set) {
+        return Ok(*found);
+    }
+    let level = bdd.level(set);
+    let (low, high) = bdd.branches(set);
+    let low = leading_to(bdd, low, below, end, known)?;
+    let high = leading_to(bdd, high, below, end, known)?;
+    let found = bdd.node(level, low, high)?;
+    known.insert(set, found);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Family;
+    use crate::ruleset::Interval;
+    use crate::space::{Interfaces, Order};
+
+    fn layout() -> Layout {
+        Layout::new(Family::Ipv4, Order::Host, Interfaces::new(&[1 << 120], []))
+    }
+
+    fn of(bdd: &mut Bdd, layout: &Layout, dimension: Dimension, low: u128, high: u128) -> Set {
+        let bits = layout.bits(bdd, dimension).expect("room");
+        bdd.within(&bits, &[Interval { low, high }]).expect("room")
+    }
+
+    #[test]
+    fn products_are_wide_and_make_up_the_set() {
+        let layout = layout();
+        let mut bdd = Bdd::new(100_000);
+        let ssh = of(&mut bdd, &layout, D::DestinationPort, 22, 22);
+        let tcp = of(&mut bdd, &layout, D::Protocol, 6, 6);
+        let ssh = bdd.and(ssh, tcp).expect("room");
+        let office = of(&mut bdd, &layout, D::Source, 0x0a00_0000, 0x0aff_ffff);
+        let set = bdd.or(ssh, office).expect("room");
+        let found = cover(&mut bdd, &layout, (set, set), 100).expect("room");
+        let mut fields: Vec<Vec<Dimension>> =
+            found.products.iter().map(|product| product.fields.iter().map(|(one, _)| *one).collect()).collect();
+        fields.sort();
+        assert_eq!(fields, [vec![D::Source], vec![D::Protocol, D::DestinationPort]]);
+        let all = bdd.union(found.products.iter().map(|product| product.set)).expect("room");
+        assert_eq!((all, found.rest), (set, Set::NONE));
+        // what does not count makes products wider; the limit says what it left out
+        let found = cover(&mut bdd, &layout, (ssh, !office), 100).expect("room");
+        assert_eq!(found.products.len(), 1);
+        let one = cover(&mut bdd, &layout, (set, set), 1).expect("room");
+        assert!(one.products.len() == 1 && !one.rest.is_empty());
+    }
+
+    #[test]
+    fn random_sets_are_their_products() {
+        let layout = layout();
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..40 {
+            let mut bdd = Bdd::new(1_000_000);
+            let mut set = Set::NONE;
+            for _ in 0..6 {
+                let mut product = Set::ALL;
+                for dimension in [D::Source, D::Destination, D::DestinationPort, D::Protocol, D::State] {
+                    if rng.bool() {
+                        let low = rng.u128(..200);
+                        let one = of(&mut bdd, &layout, dimension, low, low + rng.u128(..60));
+                        product = bdd.and(product, one).expect("room");
+                    }
+                }
+                set = if rng.u8(..4) == 0 { bdd.minus(set, product) } else { bdd.or(set, product) }.expect("room");
+            }
+            let found = cover(&mut bdd, &layout, (set, set), 10_000).expect("room");
+            let all = bdd.union(found.products.iter().map(|product| product.set)).expect("room");
+            assert_eq!((all, found.rest), (set, Set::NONE));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What two snapshots treat differently, against traces of single packets in both.
+
+use fastrand::Rng;
+use hepguard::analysis::diff::{Changes, Diff, Line, Piece, Values, Wanted, compare};
+use hepguard::analysis::trace::{Engine, TraceOptions, TraceVerdict};
+use hepguard::packet::{Direction, Family, Packet, address_bits};
+use hepguard::ruleset::Interval;
+use hepguard::snapshot::Snapshot;
+use hepguard::space::Dimension;
+
+use crate::against_trace::{Words, read};
+use crate::generate;
+use crate::sets::facts;
+
+/// Whether a line, read as people read it, speaks of the packet.
+fn speaks_of(line: &Line, packet: &Packet) -> bool {
+    line.fields.iter().all(|field| {
+        let number = |dimension| -> u128 {
+            match dimension {
+                Dimension::Source => address_bits(packet.src),
+                Dimension::Destination => address_bits(packet.dst),
+                Dimension::SourcePort => packet.sport.unwrap_or(0).into(),
+                Dimension::DestinationPort => packet.dport.unwrap_or(0).into(),
+                Dimension::Protocol => packet.protocol.0.into(),
+                Dimension::TcpFlags => packet.tcp_flags.0.into(),
+                Dimension::IcmpType => packet.icmp.unwrap_or_default().0.into(),
+                Dimension::IcmpCode => packet.icmp.unwrap_or_default().1.into(),
+                Dimension::Ttl => packet.ttl.expect("a TTL").into(),
+                Dimension::Tos => packet.tos.expect("a TOS").into(),
+                Dimension::Length => packet.length.expect("a length").into(),
+                Dimension::User => packet.uid.unwrap_or(0).into(),
+                Dimension::UserGroup => packet.gid.unwrap_or(0).into(),
+                Dimension::ConnectionMark => packet.ct.mark.unwrap_or(0).into(),
+                Dimension::PacketType => packet.packet_type.expect("a type") as u128,
+                other => panic!("{other:?} is no number"),
+            }
+        };
+        let inside = match &field.values {
+            Values::Prefixes(list) => {
+                let address = number(field.dimension);
+                list.items.iter().map(|prefix| prefix.range()).any(|(low, high)| (low..=high).contains(&address))
+            }
+            Values::Names(names) => {
+                let name = if field.dimension == Dimension::InInterface { &packet.iif } else { &packet.oif };
+                name.as_ref().is_some_and(|name| names.iter().any(|known| **known == **name))
+            }
+            Values::States(states) => states.contains(&packet.state),
+            Values::Bits(value, mask) => packet.tcp_flags.0 & mask == *value,
+            Values::Numbers(intervals, more) => {
+                assert!(!more, "all of it");
+                let number = number(field.dimension);
+                intervals.iter().any(|interval| (interval.low..=interval.high).contains(&number))
+            }
+        };
+        inside != field.except
+    })
+}
+
+fn among(pieces: &[Piece], packet: &Packet) -> bool {
+    assert!(pieces.iter().all(|piece| !piece.more), "all of it");
+    pieces.iter().flat_map(|piece| &piece.lines).any(|line| speaks_of(line, packet))
+}
+
+fn of_packet<'d>(diff: &'d Diff, packet: &Packet) -> &'d Changes {
+    let part = diff.parts.iter().find(|part| part.family == packet.family() && part.way == packet.direction);
+    part.expect("its part").changes.as_ref().expect("room")
+}
+
+/// May it pass, may it be stopped? `None` when the kernel itself refuses it.
+fn judge(snapshot: &Snapshot, packet: &Packet) -> Option<(bool, bool)> {
+    let trace = Engine::new(&snapshot.ruleset, &snapshot.host).trace(packet, &TraceOptions::default());
+    let pass = trace.may.contains(&TraceVerdict::Accept);
+    let stop = trace.may.iter().any(|verdict| *verdict != TraceVerdict::Accept);
+    if !pass && trace.decided_by.is_none() && trace.certain { None } else { Some((pass, stop)) }
+}
+
+/// A ruleset's text with a rule gone, moved, doubled, or with another port.
+fn changed(text: &str, rng: &mut Rng) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for _ in 0..rng.usize(1..4) {
+        let rules: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].starts_with("-A ")).collect();
+        let Some(&at) = rules.get(rng.usize(..rules.len().max(1))) else { break };
+        match rng.u8(..5) {
+            0 => drop(lines.remove(at)),
+            1 if rules.contains(&(at + 1)) => lines.swap(at, at + 1),
+            2 => lines[at] = lines[at].replace("--dport 22", "--dport 443").replace(" 53", " 54"),
+            3 if rng.bool() => lines[at] = lines[at].replace("-j ACCEPT", "-j DROP"),
+            3 => lines[at] = lines[at].replace("-j DROP", "-j ACCEPT").replace("-j RETURN", "-j ACCEPT"),
+            _ => {
+                let rule = lines[at].clone();
+                lines.insert(at, rule.replace("-s ", "-d "));
+            }
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Everything, with nothing left out.
+fn whole() -> Wanted {
+    Wanted { limit: 100_000, ..Wanted::default() }
+}
+
+#[derive(Default, Debug)]
+struct Tally {
+    packets: usize,
+    gained: usize,
+    lost: usize,
+    /// Trace is sure of a difference, the sets leave it open.
+    duller: usize,
+    witnesses: usize,
+}
+
+fn against_traces(before: &Snapshot, after: &Snapshot, wanted: &Wanted, seed: u64, text: &str, tally: &mut Tally) {
+    let diff = compare(before, after, wanted);
+    let [four, six] = &facts(&before.host);
+    let words = Words::of(text);
+    let v6 = wanted.families.contains(&Family::Ipv6);
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..400 {
+        let mut packet = words.packet(&mut rng);
+        if packet.dst.is_ipv6() && !v6 {
+            continue;
+        }
+        packet.mark = 0;
+        packet.packet_type = Some(hepguard::packet::PacketType::Host);
+        let facts = if packet.dst.is_ipv4() { four } else { six };
+        if packet.direction != Direction::Out {
+            let here = facts.is_local(address_bits(packet.dst), Some(0)) == Some(true);
+            packet.direction = if here { Direction::In } else { Direction::Forward };
+        }
+        if packet.direction != Direction::In {
+            let Some(device) = facts.device(address_bits(packet.dst), Some(0)) else { continue };
+            let name = device.to_be_bytes().into_iter().take_while(|byte| *byte != 0).collect();
+            packet.oif = Some(String::from_utf8(name).expect("a name").into_boxed_str());
+        }
+        let (Some(a), Some(b)) = (judge(before, &packet), judge(after, &packet)) else { continue };
+        let changes = of_packet(&diff, &packet);
+        let (gained, lost) = (among(&changes.gained, &packet), among(&changes.lost, &packet));
+        let undecided = among(&changes.undecided, &packet);
+        let told = format!(
+            "seed {seed}: before {a:?}, after {b:?}, gained {gained}, lost {lost}, undecided {undecided}\n{packet:?}\n{changes:#?}\n{text}"
+        );
+        tally.packets += 1;
+        tally.gained += usize::from(gained);
+        tally.lost += usize::from(lost);
+        // trace may be sharper or duller by what each does not know; neither may contradict the other
+        assert!(!gained || (a.1 && b.0), "{told}");
+        assert!(!lost || (a.0 && b.1), "{told}");
+        let (sure_gain, sure_loss) =
+            (a == (false, true) && b == (true, false), a == (true, false) && b == (false, true));
+        assert!(!sure_gain || gained || undecided, "{told}");
+        assert!(!sure_loss || lost || undecided, "{told}");
+        tally.duller += usize::from((sure_gain || sure_loss) && undecided);
+    }
+    for part in &diff.parts {
+        let changes = part.changes.as_ref().expect("room");
+        for (pieces, was, is) in
+            [(&changes.gained, (false, true), (true, false)), (&changes.lost, (true, false), (false, true))]
+        {
+            for piece in pieces {
+                let packet = piece.witness.as_ref().expect("a packet of it");
+                assert!(among(std::slice::from_ref(piece), packet), "seed {seed}: {packet:?} is not of {piece:#?}");
+                let (Some(a), Some(b)) = (judge(before, packet), judge(after, packet)) else { continue };
+                tally.witnesses += 1;
+                let fits = |found: (bool, bool), wanted: (bool, bool)| found == wanted || found == (true, true);
+                assert!(fits(a, was) && fits(b, is), "seed {seed}: {a:?} {b:?}\n{packet:?}\n{piece:#?}\n{text}");
+            }
+        }
+    }
+}
+
+/// A filter table of plain rules: addresses, ports, interfaces, states, marks, calls.
+fn plain(rng: &mut Rng) -> String {
+    let mut text =
+        String::from("*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:alpha - [0:0]\n");
+    let pick = |rng: &mut Rng, from: &[&str]| from[rng.usize(..from.len())].to_owned();
+    for chain in ["INPUT", "FORWARD", "OUTPUT", "alpha"] {
+        for _ in 0..6 {
+            let mut rule = format!("-A {chain}");
+            if rng.bool() {
+                let not = if rng.u8(..4) == 0 { "! " } else { "" };
+                rule += &format!(" {not}-s {}", pick(rng, &["203.0.113.0/24", "10.0.0.0/8", "192.168.7.0/24"]));
+            }
+            if rng.u8(..3) == 0 {
+                rule += &format!(" -d {}", pick(rng, &["10.0.1.10/32", "8.8.0.0/16", "172.17.0.0/16"]));
+            }
+            if rng.u8(..4) == 0 && chain != "OUTPUT" && chain != "alpha" {
+                rule += &format!(" -i {}", pick(rng, &["ens5", "eth1", "cali+"]));
+            }
+            if rng.bool() {
+                rule += &format!(" -p {} --dport {}", pick(rng, &["tcp", "udp"]), pick(rng, &["22", "53", "80:1024"]));
+            }
+            if rng.u8(..3) == 0 {
+                rule += &format!(" -m conntrack --ctstate {}", pick(rng, &["NEW", "RELATED,ESTABLISHED", "INVALID"]));
+            }
+            if rng.u8(..8) == 0 {
+                rule += " -m mark --mark 0x1/0x1";
+            }
+            let targets = ["ACCEPT", "ACCEPT", "DROP", "REJECT", "RETURN", "MARK --set-xmark 0x1/0x1", "alpha"];
+            let target = pick(rng, if chain == "alpha" { &targets[..6] } else { &targets });
+            text += &format!("{rule} -j {target}\n");
+        }
+    }
+    text + "COMMIT\n"
+}
+
+#[test]
+fn a_packet_is_gained_when_its_trace_drops_it_before_and_accepts_it_after() {
+    let mut tally = Tally::default();
+    for seed in 0..30 {
+        let mut rng = Rng::with_seed(seed);
+        let old = plain(&mut rng);
+        let new = changed(&old, &mut rng);
+        let (before, after) = (read("", &[("iptables-save.txt", &old)]), read("", &[("iptables-save.txt", &new)]));
+        let text = format!("{old}\n-- after --\n{new}");
+        let wanted = Wanted { families: vec![Family::Ipv4], ..whole() };
+        against_traces(&before, &after, &wanted, seed, &text, &mut tally);
+    }
+    assert!(tally.gained > 10 && tally.lost > 20 && tally.witnesses > 10, "{tally:?}");
+    assert_eq!(tally.duller, 0, "{tally:?}");
+}
+
+#[test]
+fn what_cannot_be_decided_is_never_called_gained_or_lost_against_a_trace() {
+    let mut tally = Tally::default();
+    for seed in 0..2 {
+        let (ipsets, tables) = generate::iptables(seed, seed != 1);
+        let mut rng = Rng::with_seed(seed);
+        let new = changed(&tables, &mut rng);
+        let name = if seed == 1 { "ip6tables-legacy-save.txt" } else { "iptables-legacy-save.txt" };
+        let (before, after) = (read(&ipsets, &[(name, &tables)]), read(&ipsets, &[(name, &new)]));
+        let text = format!("{ipsets}{tables}\n-- after --\n{new}");
+        against_traces(&before, &after, &whole(), seed, &text, &mut tally);
+        // nor is a ruleset different from itself
+        let diff = compare(&before, &before.clone(), &Wanted::default());
+        assert!(diff.parts.iter().all(|part| !part.is_different()), "seed {seed}\n{tables}");
+    }
+    assert!(tally.packets > 500, "{tally:?}");
+}
+
+const OLD: &str = "*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:admin - [0:0]
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -i lo -j ACCEPT
+-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 22 -j admin
+-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT
+-A INPUT -p udp -m udp --dport 123 -m limit --limit 5/min -j ACCEPT
+-A admin -s 10.9.0.0/16 -j RETURN
+-A admin -j ACCEPT
+COMMIT
+";
+
+/// The same in other words and another order.
+const SAME: &str = "*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -p udp -m udp --dport 123 -m limit --limit 5/min -j ACCEPT
+-A INPUT -s 10.0.0.0/9 ! -i lo -p tcp -m multiport --dports 22 -m iprange ! --src-range 10.9.0.0-10.9.255.255 -j ACCEPT
+-A INPUT -s 10.128.0.0/9 -p tcp -m tcp --dport 22 -j ACCEPT
+-A INPUT -i lo -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED -j ACCEPT
+-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A OUTPUT -j ACCEPT
+COMMIT
+";
+
+fn of_v4(before: &str, after: &str) -> Diff {
+    let (before, after) = (read("", &[("iptables-save.txt", before)]), read("", &[("iptables-save.txt", after)]));
+    compare(&before, &after, &Wanted { families: vec![Family::Ipv4], ..whole() })
+}
+
+#[test]
+fn the_same_in_other_words_is_no_difference() {
+    for (before, after) in [(OLD, OLD), (OLD, SAME), (SAME, OLD)] {
+        let diff = of_v4(before, after);
+        assert!(diff.parts.iter().all(|part| part.changes.as_ref().expect("room").is_empty()), "{diff:#?}");
+    }
+}
+
+#[test]
+fn one_port_changed_is_that_port_and_nothing_else() {
+    let diff = of_v4(OLD, &OLD.replace("--dport 443", "--dport 8443"));
+    for part in &diff.parts {
+        let changes = part.changes.as_ref().expect("room");
+        if part.way != Direction::In {
+            assert!(changes.is_empty(), "{part:#?}");
+            continue;
+        }
+        assert!(changes.undecided.is_empty(), "{part:#?}");
+        for (pieces, port) in [(&changes.gained, 8443), (&changes.lost, 443)] {
+            let lines: Vec<&Line> = pieces.iter().flat_map(|piece| &piece.lines).collect();
+            let [line] = lines.as_slice() else { panic!("{part:#?}") };
+            let of = |dimension| line.fields.iter().find(|field| field.dimension == dimension).map(|f| &f.values);
+            let single = |number| Values::Numbers(vec![Interval::single(number)], false);
+            assert_eq!(of(Dimension::DestinationPort), Some(&single(port)));
+            assert_eq!(of(Dimension::Protocol), Some(&single(6)));
+            let source = line.fields.iter().any(|field| field.dimension == Dimension::Source);
+            assert!(!source, "any source: {line:#?}");
+        }
+    }
+}
+
+#[test]
+fn another_limit_is_undecided_and_too_small_a_budget_no_answer() {
+    let diff = of_v4(OLD, &OLD.replace("5/min", "50/min"));
+    let input = diff.parts.iter().find(|part| part.way == Direction::In).expect("it");
+    let changes = input.changes.as_ref().expect("room");
+    assert!(changes.gained.is_empty() && changes.lost.is_empty() && !changes.undecided.is_empty(), "{input:#?}");
+    assert!(changes.undecided.iter().all(|piece| piece.because.len() == 2), "{input:#?}");
+    let snapshot = read("", &[("iptables-save.txt", OLD)]);
+    let diff = compare(&snapshot, &snapshot.clone(), &Wanted { budget: 50, ..Wanted::default() });
+    assert!(diff.parts.iter().any(|part| part.changes.is_err() && !part.is_certain()));
+}
