@@ -171,6 +171,34 @@ fn bars_show_denies_over_time() {
 /// Longest wait for a line.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[test]
+fn a_suggestion_admits_one_peer_and_what_must_work_is_said() {
+    let folder = folder();
+    let lab = folder.path().join("lab");
+    let written = Command::new(env!("CARGO_BIN_EXE_hepguard")).args(["demo", "--write", text(&lab)]).output();
+    assert!(written.expect("hepguard runs").status.success());
+    let api = line("2026-08-21T07:00:00Z", 6443).replace("147.75.40.148", "10.0.1.20");
+    let log = write(&folder, "syslog", [line("2026-08-21T07:00:00Z", 8443), api].concat());
+    let before = lab.join("before");
+    let document = json(&[text(&log), "--suggest", "--snapshot", text(&before)]);
+    let group = |port: u64| {
+        let groups = document["groups"].as_array().expect("groups");
+        groups.iter().find(|group| group["key"]["dst_port"] == port).expect("the group").clone()
+    };
+    assert!(group(8443).get("needed").is_none());
+    assert_eq!(
+        group(8443)["suggestion"]["rule"],
+        "- action: Allow\n  protocol: TCP\n  destination:\n    nets: [147.75.40.148/32]\n    ports: [8443]\n"
+    );
+    assert!(group(6443)["needed"]["name"].as_str().is_some_and(|name| name.contains("6443")), "{:#}", group(6443));
+    let words = stdout(&hepguard(&[text(&log), "--suggest", "--snapshot", text(&before)]));
+    assert!(words.contains("must work on this host:") && words.contains("which also admits"), "{words}");
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+    let vague = json(&[text(&log), "--suggest", "--group-by", "policy,tier,rule_index,direction"]);
+    let refused = vague["groups"][0]["suggestion"]["refused"].as_str().expect("a reason");
+    assert!(refused.contains("everybody"), "{refused}");
+}
+
 struct Live {
     child: Child,
     lines: Receiver<String>,

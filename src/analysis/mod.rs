@@ -1,6 +1,7 @@
 //! Questions about packets, answered from the model: which path a packet takes, what the rules do to it.
 
 pub mod conversation;
+pub mod denied;
 pub mod devices;
 pub mod diff;
 pub mod flows;

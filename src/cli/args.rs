@@ -167,6 +167,7 @@ Examples:
   hepguard denies /var/log/syslog --src-ip 10.0.1.10 --dst-port 443
   hepguard denies --rotated --new-since yesterday --histogram
   hepguard denies --follow --direction ingress
+  hepguard denies syslog --snapshot before/ --suggest
   hepguard denies /var/log/calico/flowlogs/flows.log --format ecs
   journalctl -o json | hepguard denies -";
 
@@ -248,11 +249,14 @@ pub struct DeniesArgs {
     #[arg(long, value_name = "WIDTH", num_args = 0..=1, require_equals = true, default_missing_value = "auto",
         value_parser = bar_width)]
     pub histogram: Option<BarWidth>,
+    /// For each group the smallest Calico rule that would admit it, and what else that rule would admit
+    #[arg(long)]
+    pub suggest: bool,
     /// Also the older files of each log, as logrotate names them (.1, .2.gz, -20260821.xz), oldest first
     #[arg(long)]
     pub rotated: bool,
     /// Print denies as they are logged, through rotation; with --since also those that are there already
-    #[arg(short, long, conflicts_with_all = ["histogram", "new_since", "top", "group_by", "until", "rotated"])]
+    #[arg(short, long, conflicts_with_all = ["histogram", "new_since", "top", "group_by", "until", "rotated", "suggest"])]
     pub follow: bool,
 }
 

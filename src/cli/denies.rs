@@ -11,6 +11,7 @@ use super::exit::{CliError, Outcome};
 use super::log_merge::merge;
 use super::log_reader::{FileResult, Log, clock, now, scan};
 use super::{follow, progress, rotated};
+use crate::analysis::flows;
 use crate::calico::settings::{Loaded, Settings, envfile, ini};
 use crate::diagnostic::printable;
 use crate::forward::encode::Form;
@@ -19,7 +20,8 @@ use crate::logs::moment;
 use crate::logs::query::{Failsafes, Field, Filter};
 use crate::logs::tally::Query;
 use crate::logs::time::rfc3339;
-use crate::report::denies::{Answer, FileLine, Histogram, NewSince, Row, Unreadable, csv, text};
+use crate::report::denies::{Answer, FileLine, Histogram, NewSince, Row, Unreadable, text};
+use crate::report::denies_csv::csv;
 
 const FORMATS: [&str; 7] = ["text", "json", "csv", "jsonl", "ecs", "ocsf", "cef"];
 /// Groups shown as text when nothing is said.
@@ -35,6 +37,9 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         return Err(super::unknown_format(&common.format, &FORMATS));
     }
     let form = Form::parse(&common.format);
+    if form.is_some() && args.suggest {
+        return Err(CliError::Usage("--suggest is about groups; use --format text or json".to_owned()));
+    }
     if form.is_some() && (args.histogram.is_some() || args.new_since.is_some() || args.top.is_some()) {
         let words = "--histogram, --new-since and --top are about groups; use --format text, json or csv";
         return Err(CliError::Usage(words.to_owned()));
@@ -206,6 +211,9 @@ fn answer(
     gathered: Gather,
 ) -> Answer {
     let Gather { mut tally, histogram } = gathered;
+    // the inventory is of the host the snapshot was taken on; a live host's log may be of any host
+    let inventory = common.snapshot.as_ref().and_then(|_| super::load::snapshot(common).ok());
+    let inventory = inventory.as_ref().map(flows::inventory);
     let new_since =
         query.new_since.map(|since| NewSince { time: rfc3339(since), seen_before: tally.retain_new(since) });
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
@@ -220,7 +228,9 @@ fn answer(
             let length = usize::try_from(place.length).unwrap_or(0).min(4096);
             let example = group.text.as_deref().map(<[u8]>::to_vec);
             let example = example.or_else(|| log?.reread(place.offset, length));
-            Row::new(&query.group_by, key, &group, example.as_deref(), &query.failsafes)
+            let mut row = Row::new(&query.group_by, key, &group, example.as_deref(), &query.failsafes);
+            row.judge(inventory.as_ref(), args.suggest);
+            row
         })
         .collect();
     let read = paths.iter().zip(logs).zip(files).filter(|((_, log), _)| log.is_some());

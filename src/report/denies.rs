@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 use super::decided::Decided;
 use super::json_text;
 use super::text::{Style, Tone, count};
+use crate::analysis::denied::{Denied, Suggestion};
+use crate::analysis::flows::Inventory;
 use crate::calico::settings::ports::Entry;
 use crate::diagnostic::printable;
 use crate::logs::event::{Event, Source};
@@ -124,6 +126,43 @@ pub struct Row {
     pub why: Option<String>,
     /// Lines.
     pub examples: Vec<String>,
+    /// The flow that must work on this host and that these denies hit, where the host is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed: Option<Needed>,
+    /// With `--suggest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<Suggested>,
+}
+
+/// A flow of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Needed {
+    /// The flow.
+    pub name: String,
+    /// Where the evidence stands.
+    pub source: String,
+    /// The evidence.
+    pub evidence: String,
+}
+
+/// A rule that would admit a group, or why none is suggested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Suggested {
+    /// A rule.
+    Rule {
+        /// Where it belongs.
+        place: String,
+        /// YAML, an item of `ingress` or `egress`.
+        rule: String,
+        /// What else it would admit.
+        admits: String,
+    },
+    /// None.
+    Refused {
+        /// Why.
+        refused: String,
+    },
 }
 
 impl Row {
@@ -155,7 +194,25 @@ impl Row {
             failsafe: group.failsafe > 0,
             why,
             examples: example.map(|line| String::from_utf8_lossy(line).into_owned()).into_iter().collect(),
+            needed: None,
+            suggestion: None,
             key,
+        }
+    }
+
+    /// Adds what the host's inventory says, and a rule when one is asked for.
+    pub fn judge(&mut self, inventory: Option<&Inventory>, suggest: bool) {
+        let denied = Denied::of_key(self.key.0.iter().map(|(field, value)| (*field, value)));
+        self.needed = inventory.and_then(|inventory| denied.needed(inventory)).map(|flow| Needed {
+            name: flow.name.clone(),
+            source: flow.source.clone(),
+            evidence: flow.evidence.clone(),
+        });
+        if suggest {
+            self.suggestion = Some(match denied.suggestion() {
+                Ok(Suggestion { place, rule, admits }) => Suggested::Rule { place, rule, admits },
+                Err(refused) => Suggested::Refused { refused },
+            });
         }
     }
 }
@@ -405,6 +462,22 @@ fn group(row: &Row, style: Style, out: &mut String) {
         _ => {}
     }
     out.push_str(&style.wrap(&blank, &facts));
+    if let Some(Needed { name, source, evidence }) = &row.needed {
+        out.push_str(&style.wrap(&blank, &format!("must work on this host: {name} ({source}: {evidence})")));
+    }
+    match &row.suggestion {
+        Some(Suggested::Rule { place, rule, admits }) => {
+            out.push_str(&style.wrap(&blank, &format!("would be admitted by this rule, {place}:")));
+            for line in rule.lines() {
+                let _ = writeln!(out, "{blank}  {}", printable(line));
+            }
+            out.push_str(&style.wrap(&blank, &format!("which also admits {admits}")));
+        }
+        Some(Suggested::Refused { refused }) => {
+            out.push_str(&style.wrap(&blank, &format!("no rule is suggested: {refused}")));
+        }
+        None => {}
+    }
 }
 
 /// Fields that `why` puts in words.
@@ -486,42 +559,6 @@ fn notes(answer: &Answer) -> Vec<String> {
         notes.push(format!("incomplete: {}: {}", file.path, file.error));
     }
     notes
-}
-
-/// A line a group, RFC 4180. Text that a spreadsheet would take for a formula gets a quote in front.
-#[must_use]
-pub fn csv(answer: &Answer) -> String {
-    if let Some(histogram) = &answer.histogram {
-        return super::histogram::csv(histogram);
-    }
-    let mut out = String::new();
-    let fields: Vec<&str> =
-        answer.groups.first().map(|row| row.key.0.iter().map(|(field, _)| field.name()).collect()).unwrap_or_default();
-    let head = fields.into_iter().chain(["count", "packets", "bytes", "first", "last", "failsafe", "why"]);
-    out.push_str(&head.collect::<Vec<_>>().join(","));
-    out.push_str("\r\n");
-    for row in &answer.groups {
-        for (_, value) in &row.key.0 {
-            match value {
-                Value::Null => {}
-                Value::Text(text) => out.push_str(&cell(text)),
-                other => out.push_str(&text_of(other)),
-            }
-            out.push(',');
-        }
-        let text = |text: &Option<String>| text.as_deref().map(cell).unwrap_or_default();
-        let _ = write!(out, "{},{},{},{},{},", row.count, row.packets, row.bytes, text(&row.first), text(&row.last));
-        let _ = write!(out, "{},{}\r\n", row.failsafe, text(&row.why));
-    }
-    out
-}
-
-fn cell(text: &str) -> String {
-    let mut text = printable(text);
-    if text.starts_with(['=', '+', '-', '@']) {
-        text.insert(0, '\'');
-    }
-    if text.contains([',', '"', ' ']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// Fields of an event in the order of the contract; those before `packets`, and those after the tier's end.

@@ -3,6 +3,7 @@
 pub mod conversation;
 pub mod decided;
 pub mod denies;
+pub mod denies_csv;
 pub mod audit;
 pub mod events;
 pub mod diff;
