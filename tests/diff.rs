@@ -48,8 +48,8 @@ fn document(text: &str) -> Value {
 fn one_port_changed_is_shown_with_both_rules() {
     let text = answer(&SAVE.replace("443", "8443"), &[], 1);
     assert!(text.starts_with("different\n"), "{text}");
-    assert!(text.contains("newly accepted\n    tcp, to port 8443\n"), "{text}");
-    assert!(text.contains("newly dropped\n    tcp, to port 443\n"), "{text}");
+    assert!(text.contains("newly accepted\n    tcp, to port 8443, state any but established related\n"), "{text}");
+    assert!(text.contains("newly dropped\n    tcp, to port 443, state any but established related\n"), "{text}");
     assert!(text.contains("policy") && text.contains("INPUT rule 2"), "{text}");
     assert!(text.contains("ipv4 forward: no difference") && !text.contains("ipv6"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

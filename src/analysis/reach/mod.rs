@@ -20,6 +20,7 @@
 //! before showing a set.
 
 pub mod conversation;
+mod doubt;
 mod drive;
 mod facts;
 mod interfaces;
