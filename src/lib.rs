@@ -27,6 +27,7 @@ pub mod demo;
 pub mod analysis;
 pub mod audit;
 pub mod lint;
+pub mod plan;
 pub mod report;
 pub mod forward;
 

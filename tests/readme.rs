@@ -62,7 +62,8 @@ fn the_outputs_shown_are_real() {
     let ssh_in = ["trace", "--conversation", "in", "tcp", "203.0.113.7:51522", "10.0.1.10:22", "-i", "ens5"];
     let at_output = ["--hook", "output", "-o", "ens5", "--family", "ipv4"];
     let after = format!("{lab}/after");
-    let calls: [(&str, Vec<&str>); 10] = [
+    let calls: [(&str, Vec<&str>); 11] = [
+        ("plan", vec!["plan", "--felix", "restart", "--snapshot", &before]),
         ("audit", vec!["audit", "--snapshot", &before]),
         ("failsafe", vec!["failsafe", "--snapshot", &before]),
         ("flows", vec!["flows", "--snapshot", &before]),

@@ -2,23 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use hepguard::audit::registry::{CHECKS, find};
+use hepguard::audit::check::Check;
+use hepguard::audit::registry::{self, CHECKS};
 use hepguard::lint::registry::{self as lints, LINTS};
+use hepguard::plan::codes;
+
+/// Checks of the audit and what plans find, in the order of their codes.
+fn all() -> Vec<&'static Check> {
+    let mut all: Vec<&Check> = CHECKS.iter().chain(codes::CODES).collect();
+    all.sort_by_key(|check| check.code);
+    all
+}
+
+fn find(code: &str) -> Option<&'static Check> {
+    registry::find(code).or_else(|| codes::find(code))
+}
 
 #[test]
 fn codes_and_names_are_unique_and_in_order() {
-    let codes: Vec<&str> = CHECKS.iter().map(|check| check.code).collect();
+    for list in [CHECKS, codes::CODES] {
+        assert!(list.is_sorted_by_key(|check| check.code), "codes are listed in order");
+    }
+    let codes: Vec<&str> = all().into_iter().map(|check| check.code).collect();
     let mut sorted = codes.clone();
     sorted.sort_unstable();
     sorted.dedup();
     assert_eq!(codes, sorted, "codes must be unique and listed in order");
-    let names: BTreeSet<&str> = CHECKS.iter().map(|check| check.name).collect();
-    assert_eq!(names.len(), CHECKS.len(), "names must be unique");
+    let names: BTreeSet<&str> = all().into_iter().map(|check| check.name).collect();
+    assert_eq!(names.len(), all().len(), "names must be unique");
     let shared = LINTS.iter().find(|lint| codes.contains(&lint.code) || names.contains(lint.name));
     assert!(shared.is_none(), "{shared:?} shares its code or name with a check");
     let lint_names: BTreeSet<&str> = LINTS.iter().map(|lint| lint.name).collect();
     assert_eq!(lint_names.len(), LINTS.len(), "names must be unique");
-    for check in CHECKS {
+    for check in all() {
         let digits = check.code.strip_prefix("HG").unwrap_or_else(|| panic!("{} must start with HG", check.code));
         assert!(digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()), "{}", check.code);
         assert!(
@@ -31,7 +47,7 @@ fn codes_and_names_are_unique_and_in_order() {
 
 #[test]
 fn every_page_says_what_why_how_and_limits() {
-    for check in CHECKS {
+    for check in all() {
         let page: Vec<&str> = check.page().collect();
         assert_eq!(page.first().copied(), Some(format!("# {} {}", check.code, check.name).as_str()));
         let headings: Vec<&str> = page.iter().filter_map(|line| line.strip_prefix("## ")).collect();
@@ -54,7 +70,7 @@ fn codes_once_given_stay() {
         let known = known.unwrap_or_else(|| panic!("{code} was given away once and must stay"));
         assert_eq!(known, name, "{code} keeps its name");
     }
-    let given = CHECKS.iter().map(|check| (check.code, check.name));
+    let given = all().into_iter().map(|check| (check.code, check.name));
     for (code, name) in given.chain(LINTS.iter().map(|lint| (lint.code, lint.name))) {
         let line = format!("{code} {name}");
         assert!(recorded.lines().any(|known| known == line), "add \"{line}\" to tests/fixtures/finding-codes.txt");

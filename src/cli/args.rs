@@ -106,6 +106,9 @@ pub enum Command {
     /// Check Calico policy files by themselves: who is selected, what order makes of them, what hosts would lack
     #[command(after_help = LINT_EXAMPLES)]
     Lint(LintArgs),
+    /// Dry-run a change: what it cuts, what it only seems to keep, and when that is noticed
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Box<PlanArgs>),
     /// The exact set of peers that can reach a port of this host, or whom this host can reach
     #[command(after_help = REACH_EXAMPLES)]
     Reach(ReachArgs),
@@ -430,6 +433,44 @@ pub struct DiffArgs {
     /// Only this way: in, out or forward [default: all]
     #[arg(long, value_name = "WAY", value_parser = ["in", "out", "forward"])]
     pub direction: Option<String>,
+}
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  hepguard plan --felix-env new/calico.env
+  hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
+  hepguard plan --felix restart --snapshot before/
+
+Exit codes: 0 safe, 1 do not apply it, 2 could not do the job, 3 undecided.";
+
+/// `hepguard plan`
+///
+/// The change is made on a copy of what is known about this host; the host stays as it is. Each flow that must work is
+/// judged before and after it, as a whole conversation: open sessions, new connections, policy without the failsafe lists,
+/// and after the next restart of Felix. Formats: text, json, sarif, markdown, junit (a case a protected flow).
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// New environment file of Felix, which then restarts
+    #[arg(long, value_name = "FILE", help_heading = "Changes")]
+    pub felix_env: Vec<std::path::PathBuf>,
+    /// New felix.cfg; Felix restarts
+    #[arg(long, value_name = "FILE", help_heading = "Changes")]
+    pub felix_cfg: Vec<std::path::PathBuf>,
+    /// One parameter of Felix, set in its environment; Felix restarts
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Changes")]
+    pub set: Vec<String>,
+    /// Felix stops, or restarts with what is on disk now
+    #[arg(long, value_enum, value_name = "stop|restart", help_heading = "Changes")]
+    pub felix: Option<FelixAction>,
+}
+
+/// What happens to Felix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FelixAction {
+    /// It stops.
+    Stop,
+    /// It starts again with what is on disk.
+    Restart,
 }
 
 const TRACE_EXAMPLES: &str = "\

@@ -14,6 +14,7 @@ pub mod flows;
 pub mod lint;
 pub mod load;
 pub mod matrix;
+pub mod plan;
 pub mod reach;
 pub mod snapshot;
 mod follow;
@@ -71,6 +72,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Explain(args) => explain::run(&cli.common, args, out),
         Command::Matrix(args) => matrix::run(&cli.common, args, out),
         Command::Lint(args) => lint::run(&cli.common, args, out),
+        Command::Plan(args) => plan::run(&cli.common, args, out),
         Command::Reach(args) => reach::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),

@@ -2,6 +2,7 @@
 
 use super::text::{Style, Tone, count};
 use crate::audit::Audit;
+use crate::audit::calendar::Entry;
 use crate::audit::finding::{Finding, Severity};
 
 /// The audit as text.
@@ -24,14 +25,14 @@ pub fn text(audit: &Audit, style: Style, verbose: bool) -> String {
     out.push('\n');
     out.push_str(&looked_at(audit, style));
     out.push('\n');
-    out.push_str(&calendar(audit, style));
+    out.push_str(&calendar(&audit.calendar, style));
     out
 }
 
 /// Verdict and calendar only.
 #[must_use]
 pub fn brief(audit: &Audit, style: Style) -> String {
-    headline(audit, style) + &calendar(audit, style)
+    headline(audit, style) + &calendar(&audit.calendar, style)
 }
 
 fn headline(audit: &Audit, style: Style) -> String {
@@ -139,13 +140,15 @@ fn looked_at(audit: &Audit, style: Style) -> String {
     out
 }
 
-fn calendar(audit: &Audit, style: Style) -> String {
+/// The calendar: findings by when they bite.
+#[must_use]
+pub fn calendar(entries: &[Entry], style: Style) -> String {
     let mut out = style.paint(Tone::Strong, "Calendar");
     out.push('\n');
-    if audit.calendar.is_empty() {
+    if entries.is_empty() {
         out.push_str("  nothing is known to bite\n");
     }
-    for entry in &audit.calendar {
+    for entry in entries {
         let when = entry.bites.name();
         let at = entry.at.as_deref().map(|at| format!(" at {at}")).unwrap_or_default();
         let text =

@@ -13,7 +13,9 @@ pub mod failsafe;
 pub mod flows;
 pub mod histogram;
 pub mod matrix;
+pub mod plan;
 pub mod reach;
+pub mod sarif;
 pub mod text;
 pub mod trace;
 

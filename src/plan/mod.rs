@@ -1,0 +1,223 @@
+//! The dry run of a change: what it cuts, what it only seems to keep, when that is noticed, how to fix it.
+//!
+//! ```text
+//! Snapshot ─┬─ every world (now, new, no-failsafe, felix-restart, reboot) ─┐
+//!   Change ─┴─► Snapshot' ─ the same worlds ─────────────────────────────┴─► impact ─► findings, verdict, calendar ─► Plan
+//! ```
+//! Each protected flow is judged as a whole conversation in each world, before the change and after it.
+
+pub mod change;
+pub mod codes;
+mod findings;
+pub mod impact;
+pub mod worlds;
+
+use serde::Serialize;
+
+use crate::analysis::trace::blind_spots;
+use crate::audit;
+use crate::audit::calendar::{Entry, calendar};
+use crate::audit::context::Context;
+use crate::audit::finding::{Finding, Severity};
+use crate::calico::failsafe::{self, FailsafeReport};
+use crate::calico::integrity;
+use crate::packet::Family;
+use crate::snapshot::Snapshot;
+use impact::{Impact, State};
+use worlds::{WorldName, restart_unknown};
+
+/// The answer in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing that is protected gets worse.
+    Safe,
+    /// Something that matters to the answer could not be decided.
+    Unknown,
+    /// A protected flow is lost, or hangs on one thread from now on.
+    Risky,
+    /// The way in, or on, is lost.
+    Lockout,
+}
+
+impl Verdict {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Unknown => "unknown",
+            Self::Risky => "risky",
+            Self::Lockout => "lockout",
+        }
+    }
+}
+
+/// A change, made on a copy.
+#[derive(Clone, Debug, Default)]
+pub struct Rehearsal {
+    /// The parts of the change in words, in order.
+    pub parts: Vec<String>,
+    /// The host after it, before Felix restarts.
+    pub after: Snapshot,
+    /// The change restarts Felix.
+    pub restarts_felix: bool,
+    /// What went wrong while it was made; may hold any text.
+    pub failures: Vec<Failure>,
+    /// What of the host could not be copied, so that the answer may be another on the host.
+    pub not_copied: Vec<String>,
+    /// Remarks on how it was made.
+    pub notes: Vec<String>,
+}
+
+/// A part of a change that failed when it was made on the copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Which part.
+    pub part: String,
+    /// How it ended, and the end of what it said.
+    pub how: String,
+    /// It changed something nevertheless.
+    pub partial: bool,
+}
+
+/// How far the model of this host is proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Fidelity {
+    /// Rules of Felix on the host.
+    pub rules: usize,
+    /// Those whose hash proves them to be as Felix wrote them.
+    pub verified: usize,
+}
+
+/// A plan: what `hepguard plan` prints (schema `hepguard/plan/v1`).
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// `hepguard/plan/v1`.
+    pub schema: &'static str,
+    /// The host's name, when the snapshot tells.
+    pub host: Option<String>,
+    /// The answer.
+    pub verdict: Verdict,
+    /// The change in words.
+    pub change: Vec<String>,
+    /// How far the model is proven.
+    pub fidelity: Fidelity,
+    /// The inventory, each flow before and after.
+    pub protected: Vec<Impact>,
+    /// Flows of the inventory that were left out, because there are too many.
+    pub left_out: usize,
+    /// Packets that are refused from then on, as few lines as there are.
+    pub newly_denied: Vec<serde_json::Value>,
+    /// Packets that pass from then on.
+    pub newly_allowed: Vec<serde_json::Value>,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+    /// Findings by when they bite.
+    pub calendar: Vec<Entry>,
+    /// What failed while the change was made on the copy.
+    pub failures: Vec<Failure>,
+    /// What limits the answer.
+    pub limits: Vec<String>,
+    /// Remarks on how the answer was found.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// How many flows are in this state.
+    #[must_use]
+    pub fn count(&self, state: State) -> usize {
+        self.protected.iter().filter(|impact| impact.state == state).count()
+    }
+}
+
+/// Judges a change.
+#[must_use]
+pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
+    let after = &rehearsal.after;
+    let lists = |snapshot: &Snapshot| failsafe::compare(&snapshot.files, &snapshot.ruleset);
+    let (old, new) = (lists(before), lists(after));
+    let last = if rehearsal.restarts_felix { WorldName::FelixRestart } else { WorldName::New };
+    let judged = impact::judge((before, &old), (after, &new), last);
+    let mut limits = rehearsal.not_copied.clone();
+    limits.extend(limits_of(before, after, &new, last));
+    let mut findings = findings::of_flows(&judged, last);
+    findings.extend(findings::of_failures(rehearsal));
+    findings.extend(findings::of_limits(&limits));
+    findings.extend(brought_by(before, after, rehearsal));
+    findings.sort_by(|a, b| {
+        b.severity.cmp(&a.severity).then_with(|| a.code.cmp(b.code)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
+    });
+    let mut protected = judged.impacts;
+    for impact in &mut protected {
+        let own = |finding: &&Finding| finding.subject.get("flow").is_some_and(|flow| *flow == impact.name.as_str());
+        impact.finding = findings.iter().find(own).map(|finding| finding.code);
+    }
+    let integrity = integrity::check(&before.ruleset);
+    let meta = &before.meta;
+    Plan {
+        schema: "hepguard/plan/v1",
+        host: meta.host.clone(),
+        verdict: verdict(&findings, &protected, &limits),
+        change: rehearsal.parts.clone(),
+        fidelity: Fidelity { rules: integrity.rules, verified: integrity.verified },
+        protected,
+        left_out: judged.left_out,
+        newly_denied: Vec::new(),
+        newly_allowed: Vec::new(),
+        calendar: calendar(&findings),
+        findings,
+        failures: rehearsal.failures.clone(),
+        limits,
+        notes: rehearsal.notes.clone(),
+    }
+}
+
+/// What keeps the answer from being whole: rules that were not read, worlds that cannot be told.
+fn limits_of(before: &Snapshot, after: &Snapshot, new: &FailsafeReport, last: WorldName) -> Vec<String> {
+    let mut limits: Vec<String> = Vec::new();
+    for snapshot in [before, after] {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            for spot in blind_spots(snapshot, family) {
+                if !limits.contains(&spot) {
+                    limits.push(spot);
+                }
+            }
+        }
+    }
+    if let (WorldName::FelixRestart, Some(why)) = (last, restart_unknown(new)) {
+        limits.push(format!("what Felix programs when it restarts is not known: {why}"));
+    }
+    limits
+}
+
+/// Findings of the audit that the change brings. Those about flows, rules and listings are the plan's own business.
+fn brought_by(before: &Snapshot, after: &Snapshot, rehearsal: &Rehearsal) -> Vec<Finding> {
+    if before.files == after.files {
+        return Vec::new();
+    }
+    let told = |finding: &Finding| {
+        let drift = rehearsal.restarts_felix && ["HG105", "HG108"].contains(&finding.code);
+        finding.severity >= Severity::Medium
+            && ["HG1", "HG6", "HG7"].iter().any(|family| finding.code.starts_with(family))
+            && finding.code != "HG104"
+            && !drift
+    };
+    let known: Vec<String> =
+        audit::findings(&Context::new(before)).into_iter().map(|finding| finding.fingerprint).collect();
+    let found = audit::findings(&Context::new(after));
+    found.into_iter().filter(|finding| told(finding) && !known.contains(&finding.fingerprint)).collect()
+}
+
+fn verdict(findings: &[Finding], protected: &[Impact], limits: &[String]) -> Verdict {
+    let lost = |finding: &&Finding| finding.code == codes::flow_lost::CHECK.code;
+    if findings.iter().filter(lost).any(|finding| finding.severity == Severity::Critical) {
+        return Verdict::Lockout;
+    }
+    let risk = |finding: &&Finding| finding.severity >= Severity::Medium && !codes::is_about_limits(finding.code);
+    if findings.iter().any(|finding| risk(&finding)) {
+        return Verdict::Risky;
+    }
+    let open = protected.iter().any(|impact| impact.state == State::Unknown);
+    if open || !limits.is_empty() { Verdict::Unknown } else { Verdict::Safe }
+}

@@ -1,0 +1,178 @@
+//! `hepguard plan` as its users call it: what it says of changes to the lab, in every format.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn hepguard(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hepguard")).args(arguments).output().expect("hepguard runs")
+}
+
+fn path(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).display().to_string()
+}
+
+fn plan(snapshot: &str, more: &[&str]) -> Output {
+    hepguard(&[&["plan", "--snapshot", snapshot], more].concat())
+}
+
+/// The JSON answer, checked against the shipped schema.
+fn json(snapshot: &str, change: &[&str], code: i32) -> Value {
+    let output = plan(snapshot, &[&["--format", "json"], change].concat());
+    assert_eq!(output.status.code(), Some(code), "{change:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let schema: Value =
+        serde_json::from_str(include_str!("../src/report/schemas/plan.v1.json")).expect("the schema is JSON");
+    let mut schemas = boon::Schemas::new();
+    let mut compiler = boon::Compiler::new();
+    compiler.enable_format_assertions();
+    compiler.add_resource("plan.v1.json", schema).expect("a resource");
+    let index = compiler.compile("plan.v1.json", &mut schemas).expect("a schema");
+    if let Err(error) = schemas.validate(&value, index) {
+        panic!("{error}\n{value:#}");
+    }
+    value
+}
+
+fn flow<'a>(plan: &'a Value, name: &str) -> &'a Value {
+    let all = plan["protected"].as_array().expect("protected flows");
+    all.iter().find(|flow| flow["name"] == name).unwrap_or_else(|| panic!("no flow {name:?} in {all:#?}"))
+}
+
+fn about<'a>(plan: &'a Value, code: &str, name: &str) -> &'a Value {
+    let all = plan["findings"].as_array().expect("findings");
+    let fits = |finding: &&Value| finding["code"] == code && finding["subject"]["flow"] == name;
+    all.iter().find(fits).unwrap_or_else(|| panic!("no {code} about {name:?} in {all:#?}"))
+}
+
+const WORKER: &str = "tcp/22 out to 10.0.1.30";
+const WITHOUT_SSH: &str = "FailsafeOutboundHostPorts=udp:53,udp:67,tcp:179,tcp:6443";
+const WITH_SSH: &str = "FailsafeOutboundHostPorts=udp:53,udp:67,tcp:179,tcp:6443,tcp:22";
+
+/// The list is trimmed on disk, policy denies: the restart is what cuts.
+#[test]
+fn the_restart_of_break_nine_is_a_lockout_with_rule_witness_and_fix() {
+    let plan = json(&path("src/demo/before"), &["--felix", "restart"], 1);
+    assert_eq!(plan["verdict"], "lockout");
+    let lost = about(&plan, "HG251", WORKER);
+    assert_eq!((&lost["severity"], &lost["bites"]), (&"critical".into(), &"felix-restart".into()));
+    assert_eq!(lost["witness"]["dst"], "10.0.1.30");
+    let evidence = lost["evidence"].to_string();
+    for words in ["hep-external", "egress rule 0 (deny)", "failsafe tcp:22", "live session of ssh"] {
+        assert!(evidence.contains(words), "the evidence names {words:?}: {evidence}");
+    }
+    assert!(lost["fix"].as_str().is_some_and(|fix| fix.contains("tcp:22 on the failsafe list")), "{lost:#}");
+    let worker = flow(&plan, WORKER);
+    assert_eq!(
+        (&worker["state"], &worker["before"], &worker["after"]),
+        (&"lost".into(), &"works".into(), &"broken".into())
+    );
+    assert_eq!(worker["worlds"]["now"]["after"], "works", "the open session goes on");
+    assert_eq!(plan["calendar"][0]["bites"], "felix-restart");
+    assert_eq!(plan["fidelity"]["rules"], plan["fidelity"]["verified"]);
+}
+
+/// The same edit, given as the change on a host whose file is still whole.
+#[test]
+fn the_edit_and_its_repair_are_told_apart() {
+    let before = path("src/demo/before");
+    let edit = json(&before, &["--set", WITHOUT_SSH], 1);
+    assert_eq!((&edit["verdict"], &flow(&edit, WORKER)["state"]), (&"lockout".into(), &"lost".into()));
+    let repair = json(&before, &["--set", WITH_SSH], 0);
+    assert_eq!((&repair["verdict"], &flow(&repair, WORKER)["state"]), (&"safe".into(), &"kept".into()));
+    assert_eq!(repair["findings"], Value::Array(Vec::new()));
+    // after the lockout the repair gives the flow back
+    let gained = json(&path("src/demo/after"), &["--set", WITH_SSH], 0);
+    assert_eq!((&gained["verdict"], &flow(&gained, WORKER)["state"]), (&"safe".into(), &"gained".into()));
+}
+
+/// SSH in hangs on the inbound list; BGP has policy as well, so it only loses its guard.
+#[test]
+fn an_emptied_list_cuts_what_hangs_on_it_and_unguards_the_rest() {
+    let plan = json(&path("src/demo/before"), &["--set", WITH_SSH, "--set", "FailsafeInboundHostPorts=none"], 1);
+    assert_eq!(plan["verdict"], "lockout");
+    about(&plan, "HG251", "SSH in (tcp/22, ipv4)");
+    let bird = about(&plan, "HG253", "tcp/179 in from 10.0.1.20");
+    assert_eq!((&bird["severity"], &bird["bites"]), (&"medium".into(), &"felix-restart".into()));
+    assert_eq!(flow(&plan, WORKER)["state"], "kept");
+    let codes: Vec<&str> =
+        plan["findings"].as_array().expect("findings").iter().filter_map(|finding| finding["code"].as_str()).collect();
+    assert!(codes.contains(&"HG102"), "what the audit would say of the new list is said: {codes:?}");
+}
+
+#[test]
+fn a_list_on_disk_that_nobody_saved_leaves_the_answer_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in [
+        "iptables-legacy-save.txt",
+        "ip6tables-legacy-save.txt",
+        "ipset-save.txt",
+        "sockets.txt",
+        "ip-addr.json",
+        "ip-route.json",
+    ] {
+        std::fs::copy(path(&format!("src/demo/before/{file}")), folder.path().join(file)).expect("copied");
+    }
+    let plan = json(&folder.path().display().to_string(), &["--felix", "restart"], 3);
+    assert_eq!(plan["verdict"], "unknown");
+    assert!(plan["limits"].to_string().contains("failsafe list on disk is not known"), "{:#}", plan["limits"]);
+}
+
+#[test]
+fn text_fits_eighty_columns_says_the_verdict_first_and_the_calendar_last() {
+    for change in [&["--felix", "restart"][..], &["--set", WITH_SSH], &["--set", "FailsafeInboundHostPorts=none", "-v"]]
+    {
+        let output = plan(&path("src/demo/before"), change);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "wider than 80 columns: {line:?}");
+        }
+        let first = text.lines().next().expect("a first line");
+        let word = if change.contains(&WITH_SSH) { "SAFE" } else { "LOCKOUT" };
+        assert!(first.starts_with(word), "{first}");
+        assert!(text.find("Calendar") > text.find("How it was found"), "the calendar comes last");
+    }
+}
+
+#[test]
+fn the_other_formats_say_the_same() {
+    let formatted = |format: &str| {
+        let output = plan(&path("src/demo/before"), &["--felix", "restart", "--format", format]);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let junit = formatted("junit");
+    assert!(junit.contains("tests=\"25\" failures=\"2\" skipped=\"0\""), "{junit}");
+    assert_eq!(junit.matches("<testcase ").count(), 25);
+    assert!(junit.contains("name=\"tcp/22 out to 10.0.1.30\">\n      <failure type=\"lost\""), "{junit}");
+    let sarif: Value = serde_json::from_str(&formatted("sarif")).expect("JSON");
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!(
+        (&sarif["version"], &result["ruleId"], &result["level"]),
+        (&"2.1.0".into(), &"HG251".into(), &"error".into())
+    );
+    assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 216);
+    let markdown = formatted("markdown");
+    assert!(markdown.starts_with("## hepguard plan: lockout\n"), "{markdown}");
+    assert!(markdown.contains("| tcp/22 out to 10.0.1.30 | works | broken | lost |"), "{markdown}");
+}
+
+#[test]
+fn bad_changes_are_refused_with_what_was_expected() {
+    let says = |change: &[&str], words: &str| {
+        let output = plan(&path("src/demo/before"), change);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{change:?}: {said}");
+        assert!(said.contains(words) && output.stdout.is_empty(), "{change:?}: {said}");
+    };
+    says(&[], "no change was given");
+    says(&["--set", "tcp:22"], "expected NAME=VALUE");
+    says(&["--set", "FailsafeInbondHostPorts=tcp:22"], "did you mean FailsafeInboundHostPorts?");
+    says(&["--felix-env", "/does/not/exist"], "cannot read /does/not/exist");
+    says(&["--felix", "restart", "--format", "yaml"], "expected one of text, json, sarif, markdown, junit");
+    let folder = tempfile::tempdir().expect("a folder");
+    let empty: PathBuf = folder.path().join("empty.env");
+    std::fs::write(&empty, "# nothing\n").expect("written");
+    says(&["--felix-env", &empty.display().to_string()], "no line sets a variable of Felix");
+}
