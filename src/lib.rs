@@ -39,4 +39,6 @@ pub mod collect;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod tail;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
+pub mod scratch;
+#[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod cli;

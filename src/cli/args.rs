@@ -440,6 +440,13 @@ Examples:
   hepguard plan --felix-env new/calico.env
   hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
   hepguard plan --felix restart --snapshot before/
+  hepguard plan --iptables-restore new.v4 --ip6tables-restore new.v6
+  hepguard plan -- ufw enable
+  hepguard plan --timeout 20 -- sh ./firewall.sh
+
+A command runs for real, but in a private network namespace with a copy of this host's interfaces, addresses, routes, sets
+and rules, and on private file systems: what it writes is thrown away. It needs root. What talks to a daemon of the host
+(firewalld, Docker, systemd) is beyond the copy.
 
 Exit codes: 0 safe, 1 do not apply it, 2 could not do the job, 3 undecided.";
 
@@ -459,6 +466,24 @@ pub struct PlanArgs {
     /// One parameter of Felix, set in its environment; Felix restarts
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Changes")]
     pub set: Vec<String>,
+    /// A file for iptables-restore
+    #[arg(long, value_name = "FILE", help_heading = "Changes")]
+    pub iptables_restore: Vec<std::path::PathBuf>,
+    /// A file for ip6tables-restore
+    #[arg(long, value_name = "FILE", help_heading = "Changes")]
+    pub ip6tables_restore: Vec<std::path::PathBuf>,
+    /// A file for nft -f
+    #[arg(long, value_name = "FILE", help_heading = "Changes")]
+    pub nft: Vec<std::path::PathBuf>,
+    /// The restore files are added to the rules that are there, as the tools have it
+    #[arg(long, help_heading = "Changes")]
+    pub noflush: bool,
+    /// Seconds that a command or a ruleset to load may take
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// A command, run in a private copy of this host's network
+    #[arg(last = true, value_name = "COMMAND", help_heading = "Changes")]
+    pub command: Vec<std::ffi::OsString>,
     /// Felix stops, or restarts with what is on disk now
     #[arg(long, value_enum, value_name = "stop|restart", help_heading = "Changes")]
     pub felix: Option<FelixAction>,

@@ -60,7 +60,8 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
 
 /// Every page, in the order of the codes.
 fn all() -> Vec<Page> {
-    let mut pages: Vec<Page> = CHECKS.iter().chain(codes::CODES).map(Page::from).chain(LINTS.iter().map(Page::from)).collect();
+    let mut pages: Vec<Page> =
+        CHECKS.iter().chain(codes::CODES).map(Page::from).chain(LINTS.iter().map(Page::from)).collect();
     pages.sort_by_key(|page| page.code);
     pages
 }

@@ -1,14 +1,18 @@
 //! `hepguard plan`: dry-run a change, and say what it cuts.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::args::{Common, FelixAction, PlanArgs};
 use super::exit::{CliError, Outcome};
 use crate::audit::finding::Severity;
+use crate::files::SnapshotFiles;
 use crate::plan::change::Setting;
-use crate::plan::{Plan, Rehearsal, Verdict, plan};
+use crate::plan::{Failure, Plan, Rehearsal, Verdict, plan};
 use crate::report;
+use crate::scratch::{self, Ended, Step};
 use crate::snapshot::{self, Snapshot};
 
 /// Largest file of a change: 64 MiB.
@@ -23,13 +27,17 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
         return Err(super::unknown_format(&common.format, &FORMATS));
     }
     let settings = settings(args)?;
-    if settings.is_empty() && args.felix.is_none() {
+    let steps = steps(common, args)?;
+    if settings.is_empty() && args.felix.is_none() && steps.is_empty() {
         return Err(CliError::Usage(
-            "no change was given; expected for example --felix-env FILE, --set NAME=VALUE or --felix restart (see --help)".to_owned(),
+            "no change was given; expected for example --felix-env FILE, --set NAME=VALUE, --iptables-restore FILE, \
+             --felix restart or -- COMMAND (see --help)"
+                .to_owned(),
         ));
     }
+
     let before = super::load::snapshot(common)?;
-    let rehearsal = rehearse(&before, &settings, args)?;
+    let rehearsal = rehearse(common, &before, &settings, &steps, args)?;
     let plan = plan(&before, &rehearsal);
     print(common, &plan, out)?;
     Ok(outcome(common, &plan))
@@ -38,9 +46,18 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
 const FORMATS: [&str; 5] = ["text", "json", "sarif", "markdown", "junit"];
 
 /// Makes the change on a copy.
-fn rehearse(before: &Snapshot, settings: &[Setting], args: &PlanArgs) -> Result<Rehearsal, CliError> {
+fn rehearse(
+    common: &Common,
+    before: &Snapshot,
+    settings: &[Setting],
+    steps: &[Step],
+    args: &PlanArgs,
+) -> Result<Rehearsal, CliError> {
     let mut rehearsal = Rehearsal { after: before.clone(), ..Rehearsal::default() };
     let mut files = before.files.clone();
+    if !steps.is_empty() {
+        files = in_scratch(common, before, steps, args, &mut rehearsal)?;
+    }
     for setting in settings {
         setting.apply(&mut files).map_err(CliError::Input)?;
         rehearsal.parts.push(setting.describe());
@@ -66,6 +83,120 @@ fn rehearse(before: &Snapshot, settings: &[Setting], args: &PlanArgs) -> Result<
         rehearsal.after = Snapshot { protect: before.protect.clone(), ..snapshot::read(files) };
     }
     Ok(rehearsal)
+}
+
+/// Does the steps in a private copy; gives back the files they leave.
+fn in_scratch(
+    common: &Common,
+    before: &Snapshot,
+    steps: &[Step],
+    args: &PlanArgs,
+    rehearsal: &mut Rehearsal,
+) -> Result<SnapshotFiles, CliError> {
+    let limit = Duration::from_secs(args.timeout);
+    let live = common.snapshot.is_none();
+    let outcome = scratch::rehearse(before, live, steps, limit).map_err(CliError::Input)?;
+    for done in &outcome.done {
+        if NOT_STARTED.iter().any(|status| done.ended == Ended::Status(*status))
+            && done.said.contains("failed to execute")
+        {
+            let why = done.said.lines().last().unwrap_or_default().trim_start_matches("setpriv: ").to_owned();
+            return Err(CliError::Input(format!("{}: {why}", done.name)));
+        }
+        rehearsal.parts.push(done.name.clone());
+        match done.ended {
+            Ended::Status(0) if !done.changed => rehearsal
+                .notes
+                .push(format!("{} changed no rule, set, address, route or saved file in the copy", done.name)),
+            Ended::Status(0) => {}
+            ended => {
+                let mut how = format!("{ended}: {}", if done.said.is_empty() { "it said nothing" } else { &done.said });
+                if needs_a_daemon(steps, &done.name) {
+                    how.push_str(
+                        "; it talks to a daemon of the host, which is beyond the copy: plan the rules it would make",
+                    );
+                }
+                rehearsal.failures.push(Failure { part: done.name.clone(), how, partial: done.changed });
+            }
+        }
+    }
+    for step in steps.iter().skip(outcome.done.len()) {
+        rehearsal.notes.push(format!("{} was not tried, because a part before it failed", step.name));
+    }
+    rehearsal.not_copied.extend(outcome.not_copied);
+    rehearsal.notes.extend(outcome.notes);
+    Ok(outcome.files)
+}
+
+/// Statuses of a command that could not be started at all.
+const NOT_STARTED: [i32; 3] = [1, 126, 127];
+
+/// Programs that only pass orders on.
+const ORDERS: [&str; 12] = [
+    "firewall-cmd",
+    "systemctl",
+    "service",
+    "docker",
+    "podman",
+    "nmcli",
+    "networkctl",
+    "kubectl",
+    "calicoctl",
+    "lxc",
+    "virsh",
+    "busctl",
+];
+
+fn needs_a_daemon(steps: &[Step], name: &str) -> bool {
+    let program = steps.iter().find(|step| step.name == name).and_then(|step| step.command.first());
+    let program = program.and_then(|program| Path::new(program).file_name()).and_then(|name| name.to_str());
+    program.is_some_and(|program| ORDERS.contains(&program))
+}
+
+/// Rulesets to load and the command to run, in that order.
+fn steps(common: &Common, args: &PlanArgs) -> Result<Vec<Step>, CliError> {
+    let mut all = Vec::new();
+    let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let mut load = |program: &str, path: &Path| -> Result<(), CliError> {
+        let mut command: Vec<OsString> = match (common.snapshot.is_some(), program) {
+            // which variant the host uses, its listings tell
+            (true, "iptables-restore" | "ip6tables-restore") => vec![variant(common, program).into()],
+            (_, "nft") => ["nft", "-f", "-"].map(OsString::from).to_vec(),
+            (false, program) => vec![program.into()],
+            (true, program) => vec![program.into()],
+        };
+        if args.noflush && program != "nft" {
+            command.push("--noflush".into());
+        }
+        let name = format!("{program} {}", path.display());
+        all.push(Step { name, command, input: content(path)?, folder: folder.clone() });
+        Ok(())
+    };
+    let forms = [
+        ("iptables-restore", &args.iptables_restore),
+        ("ip6tables-restore", &args.ip6tables_restore),
+        ("nft", &args.nft),
+    ];
+    for (program, files) in forms {
+        for path in files {
+            load(program, path)?;
+        }
+    }
+    if !args.command.is_empty() {
+        let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let name: String = words.join(" ").chars().take(200).collect();
+        all.push(Step { name, command: args.command.clone(), input: Vec::new(), folder });
+    }
+    Ok(all)
+}
+
+/// The restore tool of the variant that a snapshot's listings are of.
+fn variant(common: &Common, program: &str) -> String {
+    let folder = common.snapshot.as_deref().unwrap_or(Path::new("."));
+    let (tool, _) = program.split_once('-').unwrap_or((program, ""));
+    let legacy = folder.join(format!("{tool}-legacy-save.txt"));
+    let used = std::fs::metadata(legacy).is_ok_and(|file| file.len() > 0);
+    format!("{tool}-{}-restore", if used { "legacy" } else { "nft" })
 }
 
 fn settings(args: &PlanArgs) -> Result<Vec<Setting>, CliError> {
@@ -115,13 +246,10 @@ pub(super) fn print(common: &Common, plan: &Plan, out: &mut dyn Write) -> Result
             out.write_all(text.as_bytes())?;
         }
         "json" => {
-            serde_json::to_writer_pretty(&mut *out, plan).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            writeln!(out, "{}", report::json_pretty(plan))?;
         }
         "sarif" => {
-            let document = report::sarif::document(&plan.findings);
-            serde_json::to_writer_pretty(&mut *out, &document).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            writeln!(out, "{}", report::json_pretty(&report::sarif::document(&plan.findings)))?;
         }
         "markdown" => out.write_all(report::plan::markdown(plan).as_bytes())?,
         "junit" => out.write_all(report::plan::junit(plan).as_bytes())?,

@@ -46,6 +46,16 @@ pub fn live(system: &dyn System) -> SnapshotFiles {
     found
 }
 
+/// Looks at the network and at what boot loads, and at nothing else: at a private copy of a host, which has no services.
+#[must_use]
+pub fn network_state(system: &dyn System) -> SnapshotFiles {
+    let mut live = Live { system, found: SnapshotFiles::default() };
+    live.firewall();
+    live.links();
+    live.stored();
+    live.found
+}
+
 /// A tool that gave no answer to rely on.
 struct Failure {
     /// In words.

@@ -19,14 +19,9 @@ const MAX_FILTERED: usize = 64;
 
 impl Live<'_> {
     pub(super) fn network(&mut self) {
-        self.put("ip-addr.json", self.tool("ip", &["-j", "addr"]));
-        self.put("ip-link.json", self.tool("ip", &["-j", "-d", "link"]));
-        self.put("ip-maddr.json", self.tool("ip", &["-j", "maddr"]));
-        self.put("ip-route.json", self.tool("ip", &["-j", "route", "show", "table", "all"]));
-        self.put("ip-rule.json", self.rules());
+        self.links();
         self.put("sockets.txt", self.sockets());
         self.put("conntrack.txt", self.conntrack());
-        self.put("sysctl.txt", self.sysctls());
         self.put("tc.txt", self.traffic_control());
         // without the tool, `ip -d link` still tells XDP, and tc its filters
         match self.tool("bpftool", &["-j", "net"]) {
@@ -58,6 +53,16 @@ impl Live<'_> {
             };
             self.put(map.file, state);
         }
+    }
+
+    /// Interfaces, addresses, routes and kernel settings.
+    pub(super) fn links(&mut self) {
+        self.put("ip-addr.json", self.tool("ip", &["-j", "addr"]));
+        self.put("ip-link.json", self.tool("ip", &["-j", "-d", "link"]));
+        self.put("ip-maddr.json", self.tool("ip", &["-j", "maddr"]));
+        self.put("ip-route.json", self.tool("ip", &["-j", "route", "show", "table", "all"]));
+        self.put("ip-rule.json", self.rules());
+        self.put("sysctl.txt", self.sysctls());
     }
 
     /// IPv4's rules, then IPv6's. A kernel without IPv6 policy routing has none.

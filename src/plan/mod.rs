@@ -135,7 +135,7 @@ impl Plan {
 #[must_use]
 pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
     let after = &rehearsal.after;
-    let lists = |snapshot: &Snapshot| failsafe::compare(&snapshot.files, &snapshot.ruleset);
+    let lists = |snapshot: &Snapshot| failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
     let (old, new) = (lists(before), lists(after));
     let last = if rehearsal.restarts_felix { WorldName::FelixRestart } else { WorldName::New };
     let judged = impact::judge((before, &old), (after, &new), last);
