@@ -183,9 +183,20 @@ fn words_that_make_no_question_are_refused() {
 fn the_lab_hangs_on_its_failsafes() {
     let output = hepguard(&["in", "tcp/22", "--snapshot", LAB, "--family", "ipv4", "--format", "json"]);
     let told = documents(&String::from_utf8(output.stdout).expect("UTF-8"));
-    let [now, without] = told[0]["worlds"].as_array().expect("worlds").as_slice() else { panic!("two worlds") };
+    let [now, without, after] = told[0]["worlds"].as_array().expect("worlds").as_slice() else {
+        panic!("three worlds")
+    };
     assert_eq!(now["allowed"], serde_json::json!(["0.0.0.0/0"]));
     let few = without["allowed"].as_array().expect("a list");
     assert!(few.contains(&"10.0.1.20/32".into()) && few.len() < 20, "{few:?}");
     assert_eq!(now["left_out"], 0);
+    // the environment file still has the inbound entry, and has lost the outbound one
+    assert_eq!((&after["world"], &after["allowed"]), (&"felix-restart".into(), &now["allowed"]));
+    let output = hepguard(&["out", "tcp/22", "--snapshot", LAB, "--family", "ipv4", "--format", "json"]);
+    let told = documents(&String::from_utf8(output.stdout).expect("UTF-8"));
+    let [now, without, after] = told[0]["worlds"].as_array().expect("worlds").as_slice() else {
+        panic!("three worlds")
+    };
+    assert_eq!(after["allowed"], without["allowed"], "what the failsafe alone let through");
+    assert_ne!(after["allowed"], now["allowed"]);
 }

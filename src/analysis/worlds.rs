@@ -79,6 +79,31 @@ pub fn after_felix_restart(ruleset: &Ruleset, failsafe: &FailsafeReport) -> Opti
     world
 }
 
+/// The same for one family, with a reason where it is not known; no ruleset where nothing changes.
+///
+/// # Errors
+/// Says why it is not known.
+pub fn next_restart(
+    ruleset: &Ruleset,
+    failsafe: &FailsafeReport,
+    family: Family,
+) -> Result<Option<Ruleset>, &'static str> {
+    let mut changes = false;
+    for direction in ListDirection::ALL {
+        let mut all = failsafe.direction(direction).next_restart.iter();
+        let change =
+            all.find(|change| change.family == family).ok_or("a restart of Felix: its lists on disk are not known")?;
+        if !change.certain && change.frozen.is_none() {
+            return Err("a restart of Felix: not every source of its lists was read");
+        }
+        if kernel::chains(ruleset, direction).iter().any(|chain| chain.family == family && chain.withheld) {
+            return Err("a restart of Felix: the listing withholds what the failsafe rules ask");
+        }
+        changes |= change.frozen.is_none() && !change.is_none();
+    }
+    Ok(if changes { after_felix_restart(ruleset, failsafe) } else { None })
+}
+
 /// The rule of an entry, as a save listing would have it.
 fn accepting(entry: Entry, family: Family, direction: ListDirection) -> Option<Rule> {
     let side = if direction == ListDirection::In { "-s" } else { "-d" };

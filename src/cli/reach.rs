@@ -8,7 +8,8 @@ use crate::analysis::reach::HostFacts;
 use crate::analysis::reach::conversation::Question;
 use crate::analysis::reach::peers::{self, Wanted};
 use crate::analysis::trace::blind_spots;
-use crate::analysis::worlds::{is_failsafe_chain, without_failsafes};
+use crate::analysis::worlds::{is_failsafe_chain, next_restart, without_failsafes};
+use crate::calico::failsafe;
 use crate::packet::{CtState, Family, Protocol};
 use crate::report::reach::{self as report, Told, World};
 use crate::ruleset::Ruleset;
@@ -66,13 +67,20 @@ fn told(snapshot: &Snapshot, args: &ReachArgs, family: Family) -> Told {
     let question = Question { outgoing, protocol: args.service.protocol, port: args.service.port, state };
     let wanted = Wanted { from: args.from, explain: args.explain };
     let answer = |ruleset: &Ruleset, wanted| peers::answer(ruleset, &facts, &question, wanted);
+    let mut restart = None;
     let mut worlds = vec![World { name: "now", answer: answer(&snapshot.ruleset, wanted) }];
     let tables = snapshot.ruleset.tables.iter().filter(|table| table.family.sees(family));
     if tables.flat_map(|table| &table.chains).any(|chain| is_failsafe_chain(&chain.name) && !chain.rules.is_empty()) {
         let ruleset = without_failsafes(&snapshot.ruleset);
         let wanted = Wanted { explain: false, ..wanted };
         worlds.push(World { name: "no-failsafe", answer: answer(&ruleset, wanted) });
+        let lists = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
+        match next_restart(&snapshot.ruleset, &lists, family) {
+            Ok(None) => worlds.extend(worlds.first().cloned().map(|now| World { name: "felix-restart", ..now })),
+            Ok(Some(ruleset)) => worlds.push(World { name: "felix-restart", answer: answer(&ruleset, wanted) }),
+            Err(why) => restart = Some(why),
+        }
     }
     let settings = snapshot.host.sysctls.is_some();
-    Told { family, question, from: args.from, worlds, settings, blind: blind_spots(snapshot, family) }
+    Told { family, question, from: args.from, worlds, restart, settings, blind: blind_spots(snapshot, family) }
 }

@@ -29,6 +29,8 @@ pub struct Told {
     pub from: Option<Prefix>,
     /// The worlds, `now` first.
     pub worlds: Vec<World>,
+    /// Why the world after a restart of Felix is not among them, where it could be.
+    pub restart: Option<&'static str>,
     /// Whether the kernel's settings (sysctl) were read.
     pub settings: bool,
     /// Why the rules are not all known; empty when they are.
@@ -36,9 +38,9 @@ pub struct Told {
 }
 
 /// An answer in one world.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
-    /// Its name: `now`, `no-failsafe`.
+    /// Its name: `now`, `no-failsafe`, `felix-restart`.
     pub name: &'static str,
     /// The answer, or why there is none.
     pub answer: Result<Answer, TooLarge>,
@@ -69,6 +71,7 @@ impl Told {
         if !self.settings && self.family == Family::Ipv4 {
             all.push("rp_filter (sysctl.txt was not read: taken to be off)");
         }
+        all.extend(self.restart);
         all
     }
 
@@ -262,6 +265,7 @@ pub fn text(ruleset: &Ruleset, told: &Told, style: Style, verbose: bool) -> Stri
         let Ok(answer) = &world.answer else { continue };
         let title = match world.name {
             "no-failsafe" => "without Felix's failsafes",
+            "felix-restart" => "after the next restart of Felix",
             other => other,
         };
         if same(&answer.all, &now.all) {

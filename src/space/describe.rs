@@ -1,10 +1,10 @@
 //! Sets in few words: prefixes, intervals, classes, how much is in them.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::{Bdd, Set};
 use super::layout::{Dimension, Layout};
+use super::quick::QuickMap;
 use super::ranges::{joined, mask};
 use crate::packet::{Family, Prefix};
 use crate::ruleset::Interval;
@@ -60,7 +60,7 @@ impl Blocks<'_> {
     }
 
     /// How many such blocks there are.
-    fn count(&self, must: Set, may: Set, depth: u16, known: &mut HashMap<(Set, Set), u128>) -> u128 {
+    fn count(&self, must: Set, may: Set, depth: u16, known: &mut QuickMap<(Set, Set), u128>) -> u128 {
         if must.is_empty() {
             return 0;
         }
@@ -92,7 +92,7 @@ fn blocks(bdd: &Bdd, layout: &Layout, (must, may): (Set, Set), dimension: Dimens
     blocks.walk(must, may, 0, 0);
     let total = match blocks.found.len() < limit {
         true => blocks.found.len() as u128,
-        false => blocks.count(must, may, 0, &mut HashMap::new()),
+        false => blocks.count(must, may, 0, &mut QuickMap::default()),
     };
     Listing { items: blocks.found, total }
 }
@@ -139,11 +139,11 @@ pub fn address(number: u128, family: Family) -> IpAddr {
 #[must_use]
 pub fn size(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension) -> f64 {
     let (_, width) = layout.place(dimension);
-    fraction(bdd, set, &mut HashMap::new()) * f64::from(width).exp2()
+    fraction(bdd, set, &mut QuickMap::default()) * f64::from(width).exp2()
 }
 
 /// The part of all packets that is in `set`, of 1. Recursion is as deep as there are variables.
-fn fraction(bdd: &Bdd, set: Set, known: &mut HashMap<Set, f64>) -> f64 {
+fn fraction(bdd: &Bdd, set: Set, known: &mut QuickMap<Set, f64>) -> f64 {
     match set {
         Set::ALL => return 1.0,
         Set::NONE => return 0.0,

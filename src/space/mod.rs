@@ -20,6 +20,7 @@ pub mod encode;
 pub mod header;
 pub mod layout;
 pub mod partition;
+mod quick;
 pub mod ranges;
 pub mod witness;
 

@@ -4,11 +4,11 @@
 //! that no bit tells apart share a node, so its blocks are the fewest aligned ones there are. Recursion goes one bit deeper
 //! with each call, at most 128.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::bdd::{Bdd, Built, Set, TooLarge};
 use super::layout::{Dimension, Layout};
+use super::quick::QuickMap;
 
 /// Where a diagram goes on: a node, or a class. Equal diagrams of one [`Diagrams`] are equal values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,7 +43,7 @@ pub type Block = (u128, u16);
 pub struct Diagrams {
     width: u16,
     nodes: Vec<Node>,
-    unique: HashMap<Node, u32>,
+    unique: QuickMap<Node, u32>,
     budget: usize,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Diagrams {
 }
 
 /// Gives equal things equal numbers, counted from 0 in the order they are met.
-struct Numbered<T>(HashMap<T, u32>);
+struct Numbered<T>(QuickMap<T, u32>);
 
 impl<T: Eq + Hash> Numbered<T> {
     fn number(&mut self, thing: T) -> u32 {
@@ -67,7 +67,7 @@ impl Diagrams {
     /// Without partitions yet; at most `budget` nodes of some 40 bytes.
     #[must_use]
     pub fn new(width: u16, budget: usize) -> Self {
-        Self { width, nodes: Vec::new(), unique: HashMap::new(), budget: budget.min(CLASS as usize) }
+        Self { width, nodes: Vec::new(), unique: QuickMap::default(), budget: budget.min(CLASS as usize) }
     }
 
     fn node(&mut self, depth: u16, low: Partition, high: Partition) -> Built<Partition> {
@@ -115,7 +115,7 @@ impl Diagrams {
         dimension: Dimension,
     ) -> Built<(Partition, Vec<Set>)> {
         let (first, _) = layout.place(dimension);
-        let mut rests = Rests { bdd, first, known: HashMap::new(), classes: Numbered(HashMap::new()) };
+        let mut rests = Rests { bdd, first, known: QuickMap::default(), classes: Numbered(QuickMap::default()) };
         let partition = rests.walk(self, set)?;
         let mut sets = vec![Set::NONE; rests.classes.0.len()];
         for (set, class) in rests.classes.0 {
@@ -131,7 +131,7 @@ impl Diagrams {
     /// # Errors
     /// When the budget is used up.
     pub fn both(&mut self, left: Partition, right: Partition) -> Built<Partition> {
-        let mut product = Product { known: HashMap::new(), classes: Numbered(HashMap::new()) };
+        let mut product = Product { known: QuickMap::default(), classes: Numbered(QuickMap::default()) };
         product.walk(self, left, right)
     }
 
@@ -158,11 +158,11 @@ impl Diagrams {
     /// there are more than `most` blocks.
     #[must_use]
     pub fn blocks(&self, partition: Partition, most: usize) -> Option<Vec<Vec<Block>>> {
-        if self.count(partition, 0, &mut HashMap::new()) > most as u128 {
+        if self.count(partition, 0, &mut QuickMap::default()) > most as u128 {
             return None;
         }
         let mut classes: Vec<Vec<Block>> = Vec::new();
-        let mut numbers = Numbered(HashMap::new());
+        let mut numbers = Numbered(QuickMap::default());
         self.list(partition, 0, 0, &mut |class, block| {
             let number = numbers.number(class) as usize;
             if number == classes.len() {
@@ -185,7 +185,7 @@ impl Diagrams {
     }
 
     /// Blocks of all classes from `depth` on; saturates.
-    fn count(&self, of: Partition, depth: u16, known: &mut HashMap<Partition, u128>) -> u128 {
+    fn count(&self, of: Partition, depth: u16, known: &mut QuickMap<Partition, u128>) -> u128 {
         if of.class().is_some() {
             return 1;
         }
@@ -208,7 +208,7 @@ impl Diagrams {
 struct Rests<'b> {
     bdd: &'b Bdd,
     first: u16,
-    known: HashMap<Set, Partition>,
+    known: QuickMap<Set, Partition>,
     classes: Numbered<Set>,
 }
 
@@ -233,7 +233,7 @@ impl Rests<'_> {
 
 /// Two partitions at once.
 struct Product {
-    known: HashMap<(Partition, Partition), Partition>,
+    known: QuickMap<(Partition, Partition), Partition>,
     classes: Numbered<(u32, u32)>,
 }
 

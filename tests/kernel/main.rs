@@ -21,6 +21,7 @@ mod harness;
 mod joined_cases;
 mod judge;
 mod lab;
+mod matrix;
 mod netlink;
 mod nflog;
 mod nft_cases;

@@ -57,13 +57,15 @@ pub(super) struct Passed {
     pub(super) returned: Vec<Flow>,
     /// Dropped or rejected.
     pub(super) refused: Set,
+    /// The same by rule, not joined yet: see [`Walk::settle`].
+    parts: Vec<Set>,
     /// Anything may happen to them.
     pub(super) lost: Set,
 }
 
 impl Passed {
     pub(super) fn nothing() -> Self {
-        Self { accepted: Vec::new(), returned: Vec::new(), refused: Set::NONE, lost: Set::NONE }
+        Self { accepted: Vec::new(), returned: Vec::new(), refused: Set::NONE, parts: Vec::new(), lost: Set::NONE }
     }
 }
 
@@ -179,12 +181,20 @@ impl<'a> Walk<'a> {
             passed.accepted.push(flow);
         }
         passed.accepted = self.merged(passed.accepted)?;
+        self.settle(&mut passed)?;
         Ok(passed)
+    }
+
+    /// Joins what was refused rule by rule: in a balanced tree, because the union gets large long before the last rule.
+    fn settle(&mut self, passed: &mut Passed) -> Built<()> {
+        let parts = std::mem::take(&mut passed.parts);
+        passed.refused = self.encoder.bdd.union(parts.into_iter().chain([passed.refused]))?;
+        Ok(())
     }
 
     /// Packets end here.
     pub(super) fn refuse(&mut self, passed: &mut Passed, flow: Flow, by: Decision) -> Built<()> {
-        passed.refused = self.encoder.bdd.or(passed.refused, flow.set)?;
+        passed.parts.push(flow.set);
         if let Some(notes) = &mut self.notes {
             notes.refused(by, flow.set);
         }
@@ -258,6 +268,7 @@ impl<'a> Walk<'a> {
         passed.returned.append(&mut flows);
         passed.accepted = self.merged(passed.accepted)?;
         passed.returned = self.merged(passed.returned)?;
+        self.settle(&mut passed)?;
         Ok(passed)
     }
 
@@ -544,7 +555,7 @@ impl<'a> Walk<'a> {
         passed.accepted.append(&mut inner.accepted);
         // goto leaves no way back here: its chain's end is this chain's
         if goto { &mut passed.returned } else { &mut turn.next }.append(&mut inner.returned);
-        passed.refused = self.encoder.bdd.or(passed.refused, inner.refused)?;
+        passed.parts.push(inner.refused);
         passed.lost = self.encoder.bdd.or(passed.lost, inner.lost)?;
         Ok(())
     }
