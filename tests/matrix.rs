@@ -271,7 +271,7 @@ fn class_of(matrix: &Matrix, address: u32) -> usize {
 
 #[test]
 fn classes_and_edges_are_those_of_brute_force() {
-    let rounds = if cfg!(debug_assertions) { 20 } else { 300 };
+    let rounds = if cfg!(debug_assertions) { 60 } else { 300 };
     let mut classes = BTreeSet::new();
     for seed in 0..rounds {
         let mut rng = Rng::with_seed(seed);

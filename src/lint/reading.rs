@@ -57,7 +57,7 @@ define!(
     MISSING, "HG408", "field-missing", High, "a field that must be there is missing",
     what: "Rules need `action`, host endpoints need `node`, resources need `apiVersion`.",
     why: "The API server refuses the resource as a whole.",
-    fix: "Add the field.",
+    fix: "Add the field with a value Calico takes.",
     limits: EXACT
 );
 define!(
@@ -194,7 +194,7 @@ define!(
     limits: EXACT
 );
 define!(
-    NO_INTERFACE, "HG428", "endpoint-without-interface", High, "a host endpoint that names neither interface nor addresses",
+    NO_INTERFACE, "HG428", "endpoint-names-nothing", High, "a host endpoint that names neither interface nor addresses",
     what: "Host endpoints need `interfaceName` or `expectedIPs`.",
     why: "The API server refuses it, and the host stays unpoliced.",
     fix: "Write `interfaceName: \"*\"` for every interface, or the name of one; add `expectedIPs` so that rules can name the host.",

@@ -122,6 +122,7 @@ pub(super) fn reach(input: &[u8]) {
             question,
             from: None,
             worlds: vec![World { name: "now", answer }],
+            restart: None,
             settings: read.host.sysctls.is_some(),
             blind: blind_spots(&read, family),
         };
