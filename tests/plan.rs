@@ -176,3 +176,44 @@ fn bad_changes_are_refused_with_what_was_expected() {
     std::fs::write(&empty, "# nothing\n").expect("written");
     says(&["--felix-env", &empty.display().to_string()], "no line sets a variable of Felix");
 }
+
+/// The lab's policy without the rule that denies SSH to worker1.
+fn without_the_deny() -> String {
+    let policies = include_str!("../src/demo/before/calico/globalnetworkpolicies.yaml");
+    let start = policies.find("    # the lab's break 9").expect("the lab's deny");
+    let end = policies.find("    - action: Allow\n      destination:\n        selector: all()").expect("the next rule");
+    let whole = format!("{}{}", &policies[..start], &policies[end..]);
+    whole.split("---").next().expect("the first policy").to_owned()
+}
+
+/// The policy repaired: safe by itself, and the restart that cut the flow does so no more.
+#[test]
+fn a_repaired_policy_keeps_the_flow_through_the_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("repaired.yaml");
+    std::fs::write(&file, without_the_deny()).expect("the policy is written");
+    let (before, file) = (path("src/demo/before"), file.display().to_string());
+    let repaired = json(&before, &["-f", &file], 0);
+    assert_eq!(repaired["verdict"], "safe");
+    assert_eq!(flow(&repaired, WORKER)["worlds"]["no-failsafe"]["before"], "broken");
+    assert_eq!(flow(&repaired, WORKER)["worlds"]["no-failsafe"]["after"], "works");
+    let both = json(&before, &["-f", &file, "--felix", "restart"], 1);
+    assert_ne!(flow(&both, WORKER)["state"], "lost");
+    assert_ne!(both["verdict"], "lockout");
+}
+
+#[test]
+fn resources_that_cannot_change_anything_are_refused() {
+    let before = path("src/demo/before");
+    let said = |change: &[&str]| {
+        let output = plan(&before, change);
+        assert_eq!(output.status.code(), Some(2), "{change:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(said(&["--delete", "gnp/security.hep-externl"]).contains("did you mean"), "a typo");
+    assert!(said(&["-f", "/nowhere.yaml"]).contains("/nowhere.yaml"), "a missing file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("empty.yaml");
+    std::fs::write(&file, "a: 1\n").expect("the file is written");
+    assert!(said(&["-f", &file.display().to_string()]).contains("no Calico resource"), "nothing in it");
+}

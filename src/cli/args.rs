@@ -437,6 +437,8 @@ pub struct DiffArgs {
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
+  hepguard plan -f policy.yaml --policies export/
+  hepguard plan --delete gnp/security.hep-external
   hepguard plan --felix-env new/calico.env
   hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
   hepguard plan --felix restart --snapshot before/
@@ -457,6 +459,15 @@ Exit codes: 0 safe, 1 do not apply it, 2 could not do the job, 3 undecided.";
 /// and after the next restart of Felix. Formats: text, json, sarif, markdown, junit (a case a protected flow).
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
+    /// Calico resources to create or replace: files, folders, - for standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", help_heading = "Changes")]
+    pub resources: Vec<std::path::PathBuf>,
+    /// A Calico resource to delete
+    #[arg(long, value_name = "KIND/NAME", help_heading = "Changes")]
+    pub delete: Vec<String>,
+    /// What is in force now: an export of Calico's resources; else the snapshot's, else the live chains themselves
+    #[arg(long, value_name = "DIR")]
+    pub policies: Option<std::path::PathBuf>,
     /// New environment file of Felix, which then restarts
     #[arg(long, value_name = "FILE", help_heading = "Changes")]
     pub felix_env: Vec<std::path::PathBuf>,

@@ -82,7 +82,7 @@ pub fn run(common: &Common, args: &LintArgs, out: &mut dyn Write) -> Result<Outc
 }
 
 /// The files to read, in order: those given, and all YAML and JSON files below folders that are given.
-fn listed(given: &[PathBuf], note: &mut dyn FnMut(String)) -> Vec<PathBuf> {
+pub(super) fn listed(given: &[PathBuf], note: &mut dyn FnMut(String)) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in given {
         if path.as_os_str() != "-" && path.is_dir() {
@@ -131,7 +131,7 @@ fn below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, note: &mut dyn F
     }
 }
 
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{Common, FelixAction, PlanArgs};
 use super::exit::{CliError, Outcome};
 use crate::audit::finding::Severity;
+use crate::calico::predict::{Knowledge, Situation, predict};
+use crate::calico::resources::{Problem, Resources};
 use crate::files::SnapshotFiles;
 use crate::plan::change::Setting;
 use crate::plan::{Failure, Plan, Rehearsal, Verdict, plan};
@@ -28,9 +31,10 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
     }
     let settings = settings(args)?;
     let steps = steps(common, args)?;
-    if settings.is_empty() && args.felix.is_none() && steps.is_empty() {
+    let resources = !args.resources.is_empty() || !args.delete.is_empty();
+    if settings.is_empty() && args.felix.is_none() && steps.is_empty() && !resources {
         return Err(CliError::Usage(
-            "no change was given; expected for example --felix-env FILE, --set NAME=VALUE, --iptables-restore FILE, \
+            "no change was given; expected for example -f policy.yaml, --felix-env FILE, --set NAME=VALUE, --iptables-restore FILE, \
              --felix restart or -- COMMAND (see --help)"
                 .to_owned(),
         ));
@@ -82,7 +86,75 @@ fn rehearse(
     if files != before.files {
         rehearsal.after = Snapshot { protect: before.protect.clone(), ..snapshot::read(files) };
     }
+    if !args.resources.is_empty() || !args.delete.is_empty() {
+        resources(before, args, &mut rehearsal)?;
+    }
     Ok(rehearsal)
+}
+
+/// Foretells the rules that Felix writes once the resources have changed.
+fn resources(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Result<(), CliError> {
+    let mut known = Knowledge::of(&before.files);
+    if let Some(folder) = &args.policies {
+        known.resources = read(std::slice::from_ref(folder))?;
+    }
+    let mut wanted = known.clone();
+    let change = read(&args.resources)?;
+    if !args.resources.is_empty() && change.is_empty() {
+        let why = change.problems.first().map_or_else(|| "expected YAML or JSON of Calico".to_owned(), Problem::text);
+        return Err(CliError::Input(format!("no Calico resource is in the files of the change: {why}")));
+    }
+    if let Some(refused) = change.problems.iter().find(|problem| problem.refused) {
+        return Err(CliError::Input(format!("{} (hepguard lint tells all)", refused.text())));
+    }
+    rehearsal.notes.extend(change.problems.iter().take(MAX_PROBLEMS).map(Problem::text));
+    let titles: Vec<String> = change.iter().map(|resource| resource.meta.title()).collect();
+    let replaced = wanted.resources.apply(&change);
+    for title in titles {
+        let verb = if replaced.contains(&title) { "is replaced" } else { "is created" };
+        rehearsal.parts.push(format!("{title} {verb}"));
+    }
+    for word in &args.delete {
+        let gone = wanted.resources.delete(word).map_err(|error| {
+            CliError::Input(format!(
+                "--delete {error}; resources in force are read from --policies DIR or the snapshot"
+            ))
+        })?;
+        rehearsal.parts.push(format!("{} is deleted", gone.meta.title()));
+    }
+    let situation = Situation { ruleset: &rehearsal.after.ruleset, host: &before.host, known: &known };
+    let foretold = predict(&situation, &wanted);
+    rehearsal.after.ruleset = foretold.ruleset;
+    rehearsal.not_copied.extend(foretold.unknown.into_iter().map(|what| format!("not known: {what}")));
+    rehearsal.notes.extend(foretold.notes);
+    let fidelity = foretold.fidelity;
+    if fidelity.rules > 0 {
+        rehearsal.notes.push(format!(
+            "fidelity: {} of {} rules of Felix are rendered from the resources in force hash for hash",
+            fidelity.verified, fidelity.rules
+        ));
+    }
+    Ok(())
+}
+
+/// Most remarks about the change's files that are told.
+const MAX_PROBLEMS: usize = 20;
+
+/// The resources in files and folders.
+fn read(paths: &[PathBuf]) -> Result<Resources, CliError> {
+    let mut missed = Vec::new();
+    let files = super::lint::listed(paths, &mut |note| missed.push(note));
+    let mut all = Resources::default();
+    for path in files {
+        let label = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+        let bytes = super::lint::bytes(&path)
+            .map_err(|error| CliError::Input(format!("cannot read {}: {error}", path.display())))?;
+        all.read(&Arc::from(label), &bytes);
+    }
+    match missed.into_iter().next() {
+        Some(note) => Err(CliError::Input(note)),
+        None => Ok(all),
+    }
 }
 
 /// Does the steps in a private copy; gives back the files they leave.

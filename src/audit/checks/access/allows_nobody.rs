@@ -91,5 +91,7 @@ fn has_twin(ruleset: &Ruleset, set: &Set) -> bool {
         Some(rest) => format!("cali6{rest}"),
         None => format!("cali4{}", set.name.strip_prefix("cali6").unwrap_or_default()),
     };
-    ruleset.ipset(&twin).is_some_and(|twin| !is_empty(twin))
+    // in nftables mode it stands in the other family's table
+    let in_tables = ruleset.tables.iter().filter_map(|table| table.sets.iter().find(|set| *set.name == *twin));
+    ruleset.ipset(&twin).into_iter().chain(in_tables).any(|twin| !is_empty(twin))
 }
