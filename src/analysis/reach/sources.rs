@@ -109,7 +109,9 @@ impl Drive<'_, '_> {
                     let doubtful = if ruling.sure { bdd.and(set, special)? } else { set };
                     let certain = if ruling.sure { bdd.minus(set, special)? } else { Set::NONE };
                     notes.refused_by_kernel(&ruling.why, certain);
-                    notes.asked(None, ruling.why.clone(), doubtful);
+                    if !alike {
+                        notes.asked(None, ruling.why.clone(), doubtful);
+                    }
                 }
             }
             left.extend((!pass.is_empty()).then_some(Flow { set: pass, ..flow }));
