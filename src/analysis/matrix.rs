@@ -72,7 +72,7 @@ pub struct Matrix {
     pub edges: Vec<(u32, u32)>,
     /// Whether the other bound gives the same matrix.
     pub certain: bool,
-    /// Conditions the other pairs hang on: the first [`MAX_REASONS`].
+    /// Conditions the other pairs hang on: the first `MAX_REASONS`.
     pub because: Vec<Question>,
 }
 

@@ -34,7 +34,7 @@ define!(
     WRONG_PROTOCOL, "HG467", "known-port-with-wrong-protocol", Medium, "a well-known port with a protocol that does not use it",
     what: "Rules for one port that belongs to one protocol alone: DHCP 67 and 68, NTP 123, SNMP 161, TFTP 69, VXLAN 4789 and WireGuard 51820 are UDP; SSH 22, BGP 179, LDAP 389, API server 6443 and kubelet 10250 are TCP.",
     why: "The rule allows something nobody uses, and the service it was written for stays denied.",
-    fix: "Correct the protocol.",
+    fix: "Correct the protocol of the rule.",
     limits: "A service of one's own on that port is reported as well."
 );
 define!(

@@ -202,7 +202,7 @@ define!(
 );
 define!(
     HTTP, "HG429", "http-not-enforced-on-hosts", Medium, "http conditions that no rule of the host enforces",
-    what: "Rules with `http`.",
+    what: "Rules of hosts that ask for `http`.",
     why: "Paths and methods are matched by a sidecar in front of pods. On a host endpoint the rule allows by address and port alone: it opens more than it says.",
     fix: "Do not rely on it for hosts; restrict source and port.",
     limits: "A policy that only selects pods is reported as well, since pods' labels are not known."
