@@ -107,10 +107,10 @@ pub struct Plan {
     pub protected: Vec<Impact>,
     /// Flows of the inventory that were left out, because there are too many.
     pub left_out: usize,
-    /// Packets that are refused from then on, as few lines as there are.
-    pub newly_denied: Vec<serde_json::Value>,
-    /// Packets that pass from then on.
-    pub newly_allowed: Vec<serde_json::Value>,
+    /// Packets that are refused from then on, as few lines as there are; `null`: not computed, `hepguard diff` tells.
+    pub newly_denied: Option<Vec<serde_json::Value>>,
+    /// Packets that pass from then on; `null` likewise.
+    pub newly_allowed: Option<Vec<serde_json::Value>>,
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Findings by when they bite.
@@ -163,8 +163,8 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
         fidelity: Fidelity { rules: integrity.rules, verified: integrity.verified },
         protected,
         left_out: judged.left_out,
-        newly_denied: Vec::new(),
-        newly_allowed: Vec::new(),
+        newly_denied: None,
+        newly_allowed: None,
         calendar: calendar(&findings),
         findings,
         failures: rehearsal.failures.clone(),
