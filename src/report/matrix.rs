@@ -124,7 +124,7 @@ pub fn line(ruleset: &Ruleset, told: &Told) -> serde_json::Result<String> {
             reason: &question.reason,
         }));
     }
-    serde_json::to_string(&Document {
+    Ok(super::json_text(&Document {
         schema: "hepguard/matrix/v1",
         family: told.family,
         proto: told.query.protocol.to_string(),
@@ -140,7 +140,7 @@ pub fn line(ruleset: &Ruleset, told: &Told) -> serde_json::Result<String> {
         edges,
         because,
         not_judged: told.beside.iter().filter_map(|at| chain_json(ruleset, *at)).collect(),
-    })
+    }))
 }
 
 /// The answer for people.

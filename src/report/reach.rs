@@ -213,7 +213,7 @@ fn write<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Res
         aside: now.answer.as_ref().map(|answer| cidrs(&answer.aside)).unwrap_or_default(),
         not_judged: told.not_judged(),
     };
-    serde_json::to_string(&document)
+    Ok(super::json_text(&document))
 }
 
 fn part_json<'t, 'r: 't>(meanings: &Meanings<'r>, part: &'t Part) -> PartJson<'t> {
