@@ -158,6 +158,43 @@ fn the_other_formats_say_the_same() {
     assert!(markdown.contains("| tcp/22 out to 10.0.1.30 | works | broken | lost |"), "{markdown}");
 }
 
+/// Beyond the protected flows: every packet, with the rules responsible on both sides.
+#[test]
+fn the_exact_packets_of_a_change_are_told_in_every_format() {
+    let before = path("src/demo/before");
+    let restart = json(&before, &["--felix", "restart"], 1);
+    let denied = restart["newly_denied"].as_array().expect("a list");
+    let worker = denied.iter().find(|set| set["witness"]["dst"] == "10.0.1.30").expect("the worker's");
+    assert_eq!(
+        (&worker["family"], &worker["hook"], &worker["more"]),
+        (&"ipv4".into(), &"output".into(), &false.into())
+    );
+    assert_eq!(worker["packets"][0]["dport"]["values"], serde_json::json!(["22"]));
+    assert_eq!(worker["packets"][0]["dst"]["values"], serde_json::json!(["10.0.1.30"]));
+    assert_eq!(worker["before"]["rule"]["chain"], "cali-failsafe-out");
+    assert_eq!(worker["after"]["rule"]["chain"], "cali-po-_kyBV9b1MY9iBlyOGLNE");
+    let others = denied.iter().filter(|set| set["witness"]["dst"] != "10.0.1.30");
+    assert_eq!(others.count(), 1, "everybody else's port 22: {denied:#?}");
+    assert_eq!((&restart["newly_allowed"], &restart["not_compared"]), (&serde_json::json!([]), &serde_json::json!([])));
+    let back = json(&path("src/demo/after"), &["--set", WITH_SSH], 0);
+    assert_eq!(back["newly_denied"], serde_json::json!([]));
+    let allowed = back["newly_allowed"].as_array().expect("a list");
+    let ipv4 = allowed.iter().filter(|set| set["family"] == "ipv4");
+    // these entries hold for both families, the live ones for IPv4 alone
+    assert_eq!((ipv4.count(), allowed.len()), (2, 6), "{allowed:#?}");
+
+    let formatted = |format: &str| {
+        let output = plan(&before, &["--felix", "restart", "--format", format]);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = formatted("text");
+    assert!(text.contains("  newly denied ipv4 out\n    tcp, to port 22, "), "{text}");
+    assert!(text.contains("tcp, to port 22, to 10.0.1.30, state new untracked\n"), "{text}");
+    assert!(formatted("markdown").contains("| newly denied: ipv4 out | tcp, to port 22, to 10.0.1.30, "));
+    let nothing = plan(&before, &["--felix", "stop"]);
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("All packets\n  none is treated differently\n"));
+}
+
 #[test]
 fn bad_changes_are_refused_with_what_was_expected() {
     let says = |change: &[&str], words: &str| {

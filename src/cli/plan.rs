@@ -318,7 +318,7 @@ pub(super) fn print(common: &Common, plan: &Plan, out: &mut dyn Write) -> Result
             out.write_all(text.as_bytes())?;
         }
         "json" => {
-            writeln!(out, "{}", report::json_pretty(plan))?;
+            writeln!(out, "{}", report::plan::document(plan))?;
         }
         "sarif" => {
             writeln!(out, "{}", report::json_pretty(&report::sarif::document(&plan.findings)))?;
@@ -336,6 +336,6 @@ fn outcome(common: &Common, plan: &Plan) -> Outcome {
     Outcome {
         findings: plan.verdict == Verdict::Lockout
             || (plan.verdict == Verdict::Risky && worst >= common.fail_on.severity().min(Severity::Medium)),
-        incomplete: plan.verdict == Verdict::Unknown || !plan.limits.is_empty(),
+        incomplete: plan.verdict == Verdict::Unknown || !plan.limits.is_empty() || !plan.difference.is_whole(),
     }
 }

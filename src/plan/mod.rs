@@ -8,13 +8,17 @@
 
 pub mod change;
 pub mod codes;
+pub mod difference;
 mod findings;
 pub mod impact;
 pub mod worlds;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::analysis::trace::blind_spots;
+use crate::analysis::worlds::after_felix_restart;
 use crate::audit;
 use crate::audit::calendar::{Entry, calendar};
 use crate::audit::context::Context;
@@ -23,6 +27,7 @@ use crate::calico::failsafe::{self, FailsafeReport};
 use crate::calico::integrity;
 use crate::packet::Family;
 use crate::snapshot::Snapshot;
+use difference::Difference;
 use impact::{Impact, State};
 use worlds::{WorldName, restart_unknown};
 
@@ -107,10 +112,10 @@ pub struct Plan {
     pub protected: Vec<Impact>,
     /// Flows of the inventory that were left out, because there are too many.
     pub left_out: usize,
-    /// Packets that are refused from then on, as few lines as there are; `null`: not computed, `hepguard diff` tells.
-    pub newly_denied: Option<Vec<serde_json::Value>>,
-    /// Packets that pass from then on; `null` likewise.
-    pub newly_allowed: Option<Vec<serde_json::Value>>,
+    /// Packets that are refused or pass from then on, beyond the flows that are protected. [`crate::report::plan::document`]
+    /// writes them.
+    #[serde(skip)]
+    pub difference: Difference,
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Findings by when they bite.
@@ -163,13 +168,24 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
         fidelity: Fidelity { rules: integrity.rules, verified: integrity.verified },
         protected,
         left_out: judged.left_out,
-        newly_denied: None,
-        newly_allowed: None,
+        difference: Difference::of(before, &in_force(after, &new, last)),
         calendar: calendar(&findings),
         findings,
         failures: rehearsal.failures.clone(),
         limits,
         notes: rehearsal.notes.clone(),
+    }
+}
+
+/// The host once all of the change is in force.
+fn in_force<'a>(after: &'a Snapshot, lists: &FailsafeReport, last: WorldName) -> Cow<'a, Snapshot> {
+    let restarted = match last {
+        WorldName::FelixRestart => after_felix_restart(&after.ruleset, lists),
+        _ => None,
+    };
+    match restarted {
+        Some(ruleset) => Cow::Owned(Snapshot { ruleset, ..after.clone() }),
+        None => Cow::Borrowed(after),
     }
 }
 

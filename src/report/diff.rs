@@ -9,7 +9,7 @@ use crate::analysis::diff::{Cause, Changes, Condition, Diff, Field, Line, Part, 
 use crate::calico::names::Meanings;
 use crate::packet::text::to_json;
 use crate::packet::{Direction, Prefix, Protocol, TcpFlags};
-use crate::ruleset::Interval;
+use crate::ruleset::{Interval, Ruleset};
 use crate::snapshot::Snapshot;
 use crate::space::Dimension;
 use crate::space::describe::Listing;
@@ -69,7 +69,7 @@ struct PartJson<'t> {
 }
 
 #[derive(Serialize)]
-struct PieceJson<'t> {
+pub(super) struct PieceJson<'t> {
     packets: Vec<Value>,
     more: bool,
     before: CauseJson<'t>,
@@ -96,17 +96,17 @@ struct ConditionJson<'t> {
 }
 
 /// Both sides' names of things.
-struct Both<'r> {
+pub(super) struct Both<'r> {
     before: Meanings<'r>,
     after: Meanings<'r>,
 }
 
 impl<'r> Both<'r> {
-    fn new(compared: &Compared<'r>) -> Self {
-        Self { before: Meanings::new(&compared.before.ruleset), after: Meanings::new(&compared.after.ruleset) }
+    pub(super) fn new(before: &'r Ruleset, after: &'r Ruleset) -> Self {
+        Self { before: Meanings::new(before), after: Meanings::new(after) }
     }
 
-    fn side(&self, before: bool) -> &Meanings<'r> {
+    pub(super) fn side(&self, before: bool) -> &Meanings<'r> {
         if before { &self.before } else { &self.after }
     }
 }
@@ -116,7 +116,7 @@ impl<'r> Both<'r> {
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
 pub fn document(compared: &Compared<'_>) -> serde_json::Result<String> {
-    let both = Both::new(compared);
+    let both = Both::new(&compared.before.ruleset, &compared.after.ruleset);
     let parts = compared.diff.parts.iter().map(|part| part_json(&both, part)).collect();
     serde_json::to_string_pretty(&Document {
         schema: "hepguard/diff/v1",
@@ -147,7 +147,7 @@ fn part_json<'t, 'r: 't>(both: &Both<'r>, part: &'t Part) -> PartJson<'t> {
     }
 }
 
-fn piece_json<'t, 'r: 't>(both: &Both<'r>, piece: &'t Piece) -> PieceJson<'t> {
+pub(super) fn piece_json<'t, 'r: 't>(both: &Both<'r>, piece: &'t Piece) -> PieceJson<'t> {
     let cause = |meanings: &Meanings<'r>, cause: &'t Cause| {
         let (kind, rule, reason) = match cause {
             Cause::Decided(decision) => ("rule", place(meanings, decision.rule, true), None),
@@ -245,7 +245,7 @@ fn prefix(prefix: &Prefix) -> String {
     if prefix.is_host() { prefix.address().to_string() } else { prefix.to_string() }
 }
 
-fn direction(way: Direction) -> &'static str {
+pub(super) fn direction(way: Direction) -> &'static str {
     match way {
         Direction::In => "in",
         Direction::Out => "out",
@@ -256,7 +256,7 @@ fn direction(way: Direction) -> &'static str {
 /// The answer for people.
 #[must_use]
 pub fn text(compared: &Compared<'_>, style: Style, verbose: bool) -> String {
-    let both = &Both::new(compared);
+    let both = &Both::new(&compared.before.ruleset, &compared.after.ruleset);
     let verdict = match compared.equal() {
         Some(true) => style.paint(Tone::Good, "equal: every packet is treated as before"),
         Some(false) => style.paint(Tone::Bad, "different"),
@@ -273,11 +273,12 @@ pub fn text(compared: &Compared<'_>, style: Style, verbose: bool) -> String {
 }
 
 /// Writes parts of the answer.
-struct Shown<'o, 'r> {
-    out: &'o mut String,
-    both: &'o Both<'r>,
-    style: Style,
-    limit: usize,
+pub(super) struct Shown<'o, 'r> {
+    pub(super) out: &'o mut String,
+    pub(super) both: &'o Both<'r>,
+    pub(super) style: Style,
+    /// Lines of a piece.
+    pub(super) limit: usize,
 }
 
 impl Shown<'_, '_> {
@@ -318,7 +319,7 @@ impl Shown<'_, '_> {
         }
     }
 
-    fn piece(&mut self, piece: &Piece) {
+    pub(super) fn piece(&mut self, piece: &Piece) {
         for line in piece.lines.iter().take(self.limit) {
             let words = self.line(line);
             self.wrap("    ", &words);
@@ -353,7 +354,7 @@ impl Shown<'_, '_> {
     }
 
     /// `tcp, to port 22, from 10.0.0.0/8, over ens5`.
-    fn line(&self, line: &Line) -> String {
+    pub(super) fn line(&self, line: &Line) -> String {
         if line.fields.is_empty() {
             return "every packet".to_owned();
         }
@@ -399,7 +400,7 @@ fn rank(dimension: Dimension) -> usize {
 }
 
 /// What decided, in words.
-fn cause(meanings: &Meanings<'_>, cause: &Cause) -> Option<String> {
+pub(super) fn cause(meanings: &Meanings<'_>, cause: &Cause) -> Option<String> {
     let ruleset = meanings.ruleset();
     match cause {
         Cause::Decided(decision) => {

@@ -1,11 +1,62 @@
 //! A plan for the terminal and for code review: verdict first, what to do, every protected flow, the calendar last.
 
+use serde::Serialize;
+
 use super::audit::{calendar, one};
+use super::diff::{Both, PieceJson, Shown, cause, direction, piece_json};
 use super::text::{Style, Tone, count};
+use crate::analysis::diff::{Changes, Piece};
 use crate::audit::finding::Severity;
 use crate::diagnostic::printable;
+use crate::packet::{Direction, Family};
+use crate::plan::difference::{Difference, hook};
 use crate::plan::impact::{Impact, State};
 use crate::plan::{Plan, Verdict};
+
+/// Lines of one set of packets, and sets of one list, in a text; `-v` shows all.
+const SHOWN: usize = 4;
+
+#[derive(Serialize)]
+struct Document<'t> {
+    #[serde(flatten)]
+    plan: &'t Plan,
+    newly_denied: Vec<Packets<'t>>,
+    newly_allowed: Vec<Packets<'t>>,
+    newly_undecided: Vec<Packets<'t>>,
+    not_compared: &'t [String],
+}
+
+#[derive(Serialize)]
+struct Packets<'t> {
+    family: Family,
+    direction: &'static str,
+    hook: &'static str,
+    #[serde(flatten)]
+    piece: PieceJson<'t>,
+}
+
+/// The plan as a JSON document (`hepguard/plan/v1`).
+#[must_use]
+pub fn document(plan: &Plan) -> String {
+    let difference = &plan.difference;
+    let both = &Both::new(&difference.before, &difference.after);
+    let list = |of: List| -> Vec<Packets<'_>> {
+        let packets = difference.pieces(of).map(|(family, way, piece)| Packets {
+            family,
+            direction: direction(way),
+            hook: hook(way),
+            piece: piece_json(both, piece),
+        });
+        packets.collect()
+    };
+    super::json_pretty(&Document {
+        plan,
+        newly_denied: list(|changes| &changes.lost),
+        newly_allowed: list(|changes| &changes.gained),
+        newly_undecided: list(|changes| &changes.undecided),
+        not_compared: &difference.not_compared,
+    })
+}
 
 /// The plan as text.
 #[must_use]
@@ -20,6 +71,8 @@ pub fn text(plan: &Plan, style: Style, verbose: bool) -> String {
     }
     out.push('\n');
     out.push_str(&protected(plan, style, verbose));
+    out.push('\n');
+    out.push_str(&packets(plan, style, verbose));
     out.push('\n');
     out.push_str(&looked_at(plan, style));
     out.push('\n');
@@ -109,6 +162,47 @@ fn protected(plan: &Plan, style: Style, verbose: bool) -> String {
     out
 }
 
+/// One of the lists of packets.
+type List = fn(&Changes) -> &[Piece];
+
+/// The lists, as people call them.
+const LISTS: [(&str, Tone, List); 3] = [
+    ("newly denied", Tone::Bad, |changes| &changes.lost),
+    ("newly allowed", Tone::Warn, |changes| &changes.gained),
+    ("cannot be decided", Tone::Warn, |changes| &changes.undecided),
+];
+
+/// Every packet that is treated differently.
+fn packets(plan: &Plan, style: Style, verbose: bool) -> String {
+    let mut out = style.paint(Tone::Strong, "All packets");
+    out.push('\n');
+    let difference = &plan.difference;
+    let both = &Both::new(&difference.before, &difference.after);
+    let limit = if verbose { usize::MAX } else { SHOWN };
+    for (label, tone, of) in LISTS {
+        let all: Vec<(Family, Direction, &Piece)> = difference.pieces(of).collect();
+        let mut last = None;
+        for (family, way, piece) in all.iter().take(limit) {
+            if last.replace((family, way)) != Some((family, way)) {
+                out.push_str(&format!("  {} {family} {}\n", style.paint(tone, label), direction(*way)));
+            }
+            Shown { out: &mut out, both, style, limit }.piece(piece);
+        }
+        if let Some(hidden) = all.len().checked_sub(limit).filter(|hidden| *hidden > 0) {
+            out.push_str(
+                &style.wrap("    ", &format!("and {} {label} by other rules (-v)", count(hidden, "more set"))),
+            );
+        }
+    }
+    for part in &difference.not_compared {
+        out.push_str(&style.wrap("  not compared  ", part));
+    }
+    if difference.is_whole() && difference.diff.parts.iter().all(|part| !part.is_different()) {
+        out.push_str("  none is treated differently\n");
+    }
+    out
+}
+
 fn looked_at(plan: &Plan, style: Style) -> String {
     let mut out = style.paint(Tone::Strong, "How it was found");
     out.push('\n');
@@ -164,8 +258,39 @@ pub fn markdown(plan: &Plan) -> String {
         let cells = [&impact.name, impact.before.name(), impact.after.name(), impact.state.name()];
         out.push_str(&format!("| {} |\n", cells.map(plain).join(" | ")));
     }
+    out.push_str(&packets_markdown(&plan.difference));
     for limit in &plan.limits {
         out.push_str(&format!("\n> missing: {}\n", plain(limit)));
+    }
+    out
+}
+
+/// The lists of packets as a table.
+fn packets_markdown(difference: &Difference) -> String {
+    let both = &Both::new(&difference.before, &difference.after);
+    let mut out = String::new();
+    for (label, _, of) in LISTS {
+        for (family, way, piece) in difference.pieces(of) {
+            if out.is_empty() {
+                out.push_str("\n| packets | | before | after | such as |\n|---|---|---|---|---|\n");
+            }
+            let shown = Shown { out: &mut String::new(), both, style: Style::default(), limit: SHOWN };
+            let mut lines: Vec<String> = piece.lines.iter().take(SHOWN).map(|line| shown.line(line)).collect();
+            if piece.more || piece.lines.len() > SHOWN {
+                lines.push("and more".to_owned());
+            }
+            let told = |before: bool| {
+                let side = if before { &piece.before } else { &piece.after };
+                cause(both.side(before), side).unwrap_or_default()
+            };
+            let witness = piece.witness.as_ref().map(ToString::to_string).unwrap_or_default();
+            let cells =
+                [format!("{label}: {family} {}", direction(way)), lines.join("; "), told(true), told(false), witness];
+            out.push_str(&format!("| {} |\n", cells.map(|cell| plain(&cell)).join(" | ")));
+        }
+    }
+    for part in &difference.not_compared {
+        out.push_str(&format!("\n> not compared: {}\n", plain(part)));
     }
     out
 }
