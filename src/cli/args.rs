@@ -90,6 +90,9 @@ pub enum Command {
     /// The inventory of flows that must work, each with its evidence and its verdict in every world
     #[command(after_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
+    /// Check the configuration file
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
     /// Query deny lines: who was denied what, by which policy
     #[command(after_help = DENIES_EXAMPLES)]
     Denies(Box<DeniesArgs>),
@@ -163,6 +166,31 @@ pub struct FlowsArgs {
     /// Protect the `[[protect]]` entries of this file, too; may be given several times
     #[arg(long, value_name = "FILE")]
     pub import: Vec<std::path::PathBuf>,
+}
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  hepguard config check                      # /etc/hepguard/hepguard.toml
+  hepguard config check new.toml && cp new.toml /etc/hepguard/hepguard.toml
+  hepguard config check --format json        # every key with its value, defaults included";
+
+/// `hepguard config`
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigVerb {
+    /// Read it as the daemon would; exits with 1 at a mistake, named with its line
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Check {
+        /// The file [default: that of --config, else /etc/hepguard/hepguard.toml]
+        file: Option<std::path::PathBuf>,
+    },
 }
 
 const DENIES_EXAMPLES: &str = "\

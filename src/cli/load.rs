@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::cli::args::Common;
 use crate::cli::exit::CliError;
 use crate::collect;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use crate::snapshot::{self, Snapshot};
 use crate::system::Real;
 
@@ -43,12 +43,20 @@ pub fn from(path: Option<&Path>) -> Result<Snapshot, CliError> {
 /// # Errors
 /// When it cannot be read, or holds a mistake: the message names file and line.
 pub fn config(path: &Path) -> Result<Config, CliError> {
+    checked(path)?.map_err(|error| CliError::Input(error.to_string()))
+}
+
+/// The same, with the mistake apart.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn checked(path: &Path) -> Result<Result<Config, ConfigError>, CliError> {
     // one byte above the limit is enough to see that it is too large
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take((1 << 20) + 1).read_to_end(&mut bytes));
     read.map_err(|error| CliError::Input(format!("cannot read the configuration {}: {error}", path.display())))?;
     let name: Arc<str> = Arc::from(path.display().to_string());
-    config::read(&name, &bytes).map_err(|error| CliError::Input(error.to_string()))
+    Ok(config::read(&name, &bytes))
 }
 
 /// Writes a new file, for its owner only.

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod denies;
 pub mod audit;
+pub mod config;
 pub mod demo;
 pub mod diff;
 pub mod exit;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Audit(args) => audit::run(&cli.common, args, out),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Flows(args) => flows::run(&cli.common, args, out),
+        Command::Config(args) => config::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Diff(args) => diff::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),

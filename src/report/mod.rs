@@ -21,6 +21,9 @@ pub mod trace;
 
 use serde::Serialize;
 
+/// The schema of what `config check --format json` prints, as shipped.
+pub const CONFIG_SCHEMA: &str = include_str!("schemas/config.v1.json");
+
 /// Compact JSON without a character that a terminal would obey or hide: JSON's own escapes leave some of them raw.
 #[must_use]
 pub fn json_text(value: &impl Serialize) -> String {

@@ -1,18 +1,26 @@
 //! The configuration file, `/etc/hepguard/hepguard.toml`: TOML, kebab-case; every key has a default, so an empty file works.
 //!
 //! What is unknown is refused, with its line and the nearest word that is known: a key without effect must not look as if it
-//! had one. So far `[[protect]]` is read.
+//! had one. `packaging/hepguard.toml` is the commented example; a test holds it against the defaults here.
+
+mod protect;
+mod sections;
+mod values;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+pub use protect::{Protect, write};
+pub use sections::{Alerts, Audit, From, Journal, Logs, Metrics, State};
+pub use values::Span;
 
 use crate::calico::failsafe::Weight;
 use crate::calico::settings::params::edit_distance;
-use crate::packet::{Direction, MAX_INTERFACE_NAME, PortRange, Prefix, Protocol};
+use protect::RawProtect;
 
 /// Where the file usually is.
 pub const PATH: &str = "/etc/hepguard/hepguard.toml";
@@ -20,38 +28,25 @@ pub const PATH: &str = "/etc/hepguard/hepguard.toml";
 /// Largest file read, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Most entries, and most ports or peers of one: each makes flows that are judged in every world.
+/// Most `[[protect]]` entries: each makes flows that are judged in every world.
 const MAX_ENTRIES: usize = 256;
-const MAX_PARTS: usize = 64;
 
 /// What is configured.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Config {
+    /// Logs that the daemon follows.
+    pub logs: Logs,
+    /// When the daemon looks at the firewall.
+    pub audit: Audit,
+    /// What becomes an alert, and where it goes.
+    pub alerts: Alerts,
+    /// Where figures can be read.
+    pub metrics: Metrics,
+    /// What the daemon keeps.
+    pub state: State,
     /// Flows that must work whatever the host's own files say.
     pub protect: Vec<Protect>,
-}
-
-/// A `[[protect]]` entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Protect {
-    /// In people's words.
-    pub name: String,
-    /// To this host or from it.
-    pub direction: Direction,
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Ports of the receiving side; empty for protocols without ports.
-    pub ports: Vec<PortRange>,
-    /// The other side; empty: anybody.
-    pub peers: Vec<Prefix>,
-    /// The interface it comes in or leaves by; without it routes tell.
-    pub interface: Option<String>,
-    /// How bad its loss is.
-    pub severity: Weight,
-    /// Why it must work.
-    pub because: Option<String>,
-    /// File and line: `hepguard.toml:3`.
-    pub place: String,
 }
 
 /// A file that cannot be used.
@@ -80,29 +75,17 @@ impl std::error::Error for ConfigError {}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RawConfig {
     #[serde(default)]
-    protect: Vec<Spanned<RawProtect>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawProtect {
-    name: Spanned<String>,
-    direction: Spanned<String>,
-    proto: Spanned<String>,
-    port: Option<Spanned<RawPort>>,
+    logs: Logs,
     #[serde(default)]
-    peers: Vec<Spanned<String>>,
-    interface: Option<Spanned<String>>,
-    severity: Option<Spanned<String>>,
-    because: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawPort {
-    Number(i64),
-    Text(String),
-    List(Vec<RawPort>),
+    audit: Audit,
+    #[serde(default)]
+    alerts: Alerts,
+    #[serde(default)]
+    metrics: Metrics,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    protect: Vec<Spanned<RawProtect>>,
 }
 
 /// Reads a configuration file.
@@ -128,12 +111,22 @@ pub fn read(file: &Arc<str>, bytes: &[u8]) -> Result<Config, ConfigError> {
             format!("expected at most {MAX_ENTRIES} [[protect]] entries, found {}", raw.protect.len()),
         ));
     }
-    let mut config = Config::default();
+    let RawConfig { logs, audit, alerts, metrics, state, protect: _ } = &raw;
+    let mut config = Config {
+        logs: logs.clone(),
+        audit: audit.clone(),
+        alerts: alerts.clone(),
+        metrics: metrics.clone(),
+        state: state.clone(),
+        protect: Vec::new(),
+    };
     for entry in raw.protect {
         let line = line_at(bytes, entry.span().start);
         let entry = entry.into_inner();
         let at = |span: Range<usize>| line_at(bytes, span.start);
-        config.protect.push(protect(entry, format!("{file}:{line}"), &at).map_err(|(line, text)| fail(line, text))?);
+        config
+            .protect
+            .push(protect::protect(entry, format!("{file}:{line}"), &at).map_err(|(line, text)| fail(line, text))?);
     }
     Ok(config)
 }
@@ -146,14 +139,21 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
 /// The parser's words, with the nearest known key for an unknown one.
 fn with_suggestion(message: &str) -> String {
     let message = message.lines().next().unwrap_or("not TOML");
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+    let kinds = [("unknown field `", "key"), ("unknown variant `", "value")];
+    let found = kinds.iter().find_map(|(start, kind)| Some((message.strip_prefix(start)?, kind)));
+    let Some((rest, kind)) = found else { return plain(message) };
     let Some((found, expected)) = rest.split_once('`') else { return message.to_owned() };
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let message = format!("unknown key {found:?}; expected {}", list(&known));
+    let message = format!("unknown {kind} {found:?}; expected {}", list(&known));
     match nearest(found, &known) {
         Some(near) => format!("{message}; did you mean {near:?}?"),
         None => message,
     }
+}
+
+/// Words of serde for people: no names of Rust types.
+fn plain(message: &str) -> String {
+    message.replace("u64", "a whole number").replace("a boolean", "true or false").replace("a sequence", "a list")
 }
 
 fn list(words: &[&str]) -> String {
@@ -175,73 +175,6 @@ fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
 
 type Mistake = (usize, String);
 
-fn protect(raw: RawProtect, place: String, line: &dyn Fn(Range<usize>) -> usize) -> Result<Protect, Mistake> {
-    let direction = match raw.direction.get_ref().as_str() {
-        "in" => Direction::In,
-        "out" => Direction::Out,
-        other => {
-            return Err((
-                line(raw.direction.span()),
-                format!("direction: expected \"in\" or \"out\", found {other:?}"),
-            ));
-        }
-    };
-    let name = raw.name.get_ref().trim().to_owned();
-    if name.is_empty() {
-        return Err((line(raw.name.span()), "name: expected words that say what it is, found nothing".to_owned()));
-    }
-    let protocol: Protocol =
-        raw.proto.get_ref().parse().map_err(|error| (line(raw.proto.span()), format!("proto: {error}")))?;
-    let ports = match &raw.port {
-        Some(port) if protocol.has_ports() => {
-            let mut ports = Vec::new();
-            read_ports(port.get_ref(), &mut ports).map_err(|text| (line(port.span()), format!("port: {text}")))?;
-            ports
-        }
-        Some(port) => return Err((line(port.span()), format!("port: {protocol} has no ports; leave it out"))),
-        None if protocol.has_ports() => {
-            let text = format!("port: {protocol} needs one: a number, \"a-b\" or a list of them");
-            return Err((line(raw.proto.span()), text));
-        }
-        None => Vec::new(),
-    };
-    if ports.len() > MAX_PARTS || raw.peers.len() > MAX_PARTS {
-        let text = format!("expected at most {MAX_PARTS} ports and {MAX_PARTS} peers; split the entry");
-        return Err((line(raw.name.span()), text));
-    }
-    let mut peers = Vec::new();
-    for peer in &raw.peers {
-        let prefix: Prefix = peer.get_ref().parse().map_err(|error| (line(peer.span()), format!("peers: {error}")))?;
-        peers.push(prefix);
-    }
-    if let Some(interface) = &raw.interface {
-        let text = interface.get_ref();
-        if text.is_empty() || text.len() > MAX_INTERFACE_NAME || text.contains(|c: char| c == '/' || c.is_whitespace())
-        {
-            let expected = format!("expected an interface's name of 1 to {MAX_INTERFACE_NAME} bytes, found {text:?}");
-            return Err((line(interface.span()), format!("interface: {expected}")));
-        }
-    }
-    let severity = match &raw.severity {
-        None => Weight::Critical,
-        Some(text) => severity(text.get_ref()).ok_or_else(|| {
-            let expected = "expected critical, high, medium, low or info";
-            (line(text.span()), format!("severity: {expected}, found {:?}", text.get_ref()))
-        })?,
-    };
-    Ok(Protect {
-        name,
-        direction,
-        protocol,
-        ports,
-        peers,
-        interface: raw.interface.map(Spanned::into_inner),
-        severity,
-        because: raw.because,
-        place,
-    })
-}
-
 fn severity(text: &str) -> Option<Weight> {
     Some(match text {
         "critical" => Weight::Critical,
@@ -251,33 +184,6 @@ fn severity(text: &str) -> Option<Weight> {
         "info" => Weight::Info,
         _ => return None,
     })
-}
-
-fn read_ports(raw: &RawPort, ports: &mut Vec<PortRange>) -> Result<(), String> {
-    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-    match raw {
-        RawPort::Number(number) => {
-            let found = u16::try_from(*number).ok().filter(|port| *port > 0);
-            ports.push(PortRange::single(found.ok_or_else(|| format!("expected 1 to 65535, found {number}"))?));
-        }
-        RawPort::Text(text) => {
-            let (low, high) = text.split_once('-').unwrap_or((text, text));
-            let range = port(low).zip(port(high)).filter(|(low, high)| low <= high);
-            let (low, high) =
-                range.ok_or_else(|| format!("expected a port or a range such as \"8000-8099\", found {text:?}"))?;
-            ports.push(PortRange { low, high });
-        }
-        RawPort::List(all) if all.len() > MAX_PARTS => return Err(format!("expected at most {MAX_PARTS} ports")),
-        RawPort::List(all) => {
-            for one in all {
-                if matches!(one, RawPort::List(_)) {
-                    return Err("expected numbers or ranges, found a list in the list".to_owned());
-                }
-                read_ports(one, ports)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// `text` as a TOML string.
@@ -295,45 +201,10 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// The entries as a configuration file that reads back as the same.
-#[must_use]
-pub fn write(entries: &[Protect]) -> String {
-    let mut out = String::new();
-    for entry in entries {
-        let strings =
-            |all: &mut dyn Iterator<Item = String>| all.map(|one| quoted(&one)).collect::<Vec<_>>().join(", ");
-        let way = if entry.direction == Direction::In { "in" } else { "out" };
-        out.push_str(&format!("[[protect]]\nname = {}\ndirection = \"{way}\"\n", quoted(&entry.name)));
-        out.push_str(&format!("proto = {}\n", quoted(&entry.protocol.to_string())));
-        match entry.ports.as_slice() {
-            [] => {}
-            [one] if one.low == one.high => out.push_str(&format!("port = {}\n", one.low)),
-            [one] => out.push_str(&format!("port = \"{}-{}\"\n", one.low, one.high)),
-            all => {
-                let all = strings(&mut all.iter().map(|range| format!("{}-{}", range.low, range.high)));
-                out.push_str(&format!("port = [{all}]\n"));
-            }
-        }
-        if !entry.peers.is_empty() {
-            out.push_str(&format!("peers = [{}]\n", strings(&mut entry.peers.iter().map(ToString::to_string))));
-        }
-        if let Some(interface) = &entry.interface {
-            out.push_str(&format!("interface = {}\n", quoted(interface)));
-        }
-        if entry.severity != Weight::Critical {
-            out.push_str(&format!("severity = {}\n", quoted(entry.severity.name())));
-        }
-        if let Some(because) = &entry.because {
-            out.push_str(&format!("because = {}\n", quoted(because)));
-        }
-        out.push('\n');
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Direction, PortRange};
 
     fn parse(text: &str) -> Result<Config, String> {
         read(&Arc::from("hepguard.toml"), text.as_bytes()).map_err(|error| error.to_string())
@@ -357,7 +228,10 @@ mod tests {
     fn mistakes_have_their_line_and_a_suggestion() {
         let entry = |more: &str| format!("[[protect]]\nname = \"a\"\ndirection = \"in\"\nproto = \"tcp\"\n{more}");
         let cases = [
-            ("[[protects]]\n".to_owned(), ":1: unknown key \"protects\"; expected protect; did you mean \"protect\"?"),
+            (
+                "[[protects]]\n".to_owned(),
+                ":1: unknown key \"protects\"; expected one of logs, audit, alerts, metrics, state, protect; did you mean \"protect\"?",
+            ),
             (entry("prot = 1\n"), ":5: unknown key \"prot\""),
             (entry("port = 0\n"), ":5: port: expected 1 to 65535, found 0"),
             (entry("port = \"9-1\"\n"), ":5: port: expected a port or a range"),
@@ -402,5 +276,69 @@ mod tests {
             entry.place.clear();
         }
         assert_eq!(read_once, again);
+    }
+
+    const EXAMPLE: &str = include_str!("../../packaging/hepguard.toml");
+
+    /// Lines with a word behind `#` are keys.
+    fn uncommented() -> String {
+        let key =
+            |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        let lines = EXAMPLE.lines().map(|line| if key(&line) { &line[1..] } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_shipped_example_is_the_defaults() {
+        assert_eq!(parse(EXAMPLE), Ok(Config::default()));
+        let text = uncommented();
+        assert_eq!(parse(&text), Ok(Config::default()), "{text}");
+        let table: toml::Table = toml::from_str(&text).expect("TOML");
+        let known = serde_json::to_value(Config::default()).expect("JSON");
+        for (section, keys) in known.as_object().expect("an object") {
+            for key in keys.as_object().into_iter().flatten().map(|(key, _)| key) {
+                let shown = table.get(section).and_then(|table| table.get(key));
+                assert!(shown.is_some(), "the example should show {section}.{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_entry_of_the_example_is_sound() {
+        let start = EXAMPLE.find("# [[protect]]").expect("an entry");
+        let entry: String =
+            EXAMPLE[start..].lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+        assert_eq!(parse(&entry).expect("sound").protect.len(), 1);
+    }
+
+    #[test]
+    fn every_section_refuses_what_it_does_not_know() {
+        let cases = [
+            ("[log]\n", ":1: unknown key \"log\""),
+            (
+                "[logs]\nfile = []\n",
+                ":2: unknown key \"file\"; expected one of files, journal, from; did you mean \"files\"?",
+            ),
+            (
+                "[logs]\nfiles = [\"syslog\"]\n",
+                ":2: expected an absolute path such as \"/var/log/syslog\", found \"syslog\"",
+            ),
+            ("[logs]\njournal = \"yes\"\n", ":2: unknown value \"yes\"; expected one of auto, on, off"),
+            ("[logs]\nfrom = \"begining\"\n", "did you mean \"beginning\"?"),
+            ("[audit]\nsettle = 5\n", ":2: invalid type: integer `5`, expected a string"),
+            ("[audit]\nsettle = \"5 s\"\n", ":2: expected a span of time such as"),
+            ("[audit]\ncompare-every = \"1s\"\n", ":2: expected at least 10s, found \"1s\""),
+            ("[alerts]\nminimum = \"worst\"\n", ":2: expected critical, high, medium, low or info, found \"worst\""),
+            ("[alerts]\nburst = -1\n", ":2: invalid value: integer `-1`, expected a whole number"),
+            ("[alerts]\nwall = \"no\"\n", ":2: invalid type: string \"no\", expected true or false"),
+            ("[alerts]\nmotd = \"motd\"\n", "or \"off\""),
+            ("[metrics]\nlisten = \"9707\"\n", ":2: expected an address and port"),
+            ("[state]\ndirectory = \"off\"\n", ":2: expected an absolute path"),
+            ("[state]\ndirectory = \"/a\"\ndirectory = \"/b\"\n", ":3: duplicate key"),
+        ];
+        for (text, expected) in cases {
+            let found = parse(text).expect_err(text);
+            assert!(found.contains(expected), "{found} should contain {expected}");
+        }
     }
 }
