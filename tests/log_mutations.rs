@@ -173,6 +173,17 @@ fn shortcuts_change_no_answer() {
                 start += line.len();
             }
             assert_eq!((&counts, &told.0), (&answer.0, &answer.1), "seed {seed}: lines on their own");
+            // a tally remembers what became of each text
+            let (mut once, mut alone) = (Tally::new(query), Tally::new(query));
+            Scan::new(query, Clock::utc(1_787_313_600), 0, false).block(&log, log.len(), 0, &mut once);
+            let mut start = 0;
+            for line in log.split_inclusive(|byte| *byte == b'\n') {
+                let mut scan = Scan::new(query, Clock::utc(1_787_313_600), 0, false);
+                scan.block(&log[start..], line.len(), start as u64, &mut alone);
+                start += line.len();
+            }
+            let groups = |tally: Tally| (tally.events, tally.repeats, tally.range, tally.rows(usize::MAX));
+            assert_eq!(groups(once), groups(alone), "seed {seed}: groups by text or by value");
         }
         let [_, (plain, _), (_, some), (closely, _)] = answers;
         assert_eq!(scan(&queries[1], Some(&filtered)).1, some, "seed {seed}: filtered before or after reading");

@@ -2,7 +2,8 @@
 
 use super::event::Event;
 use super::histogram::Histogram;
-use super::tally::{Origin, Query, Sink, Tally};
+use super::memo::{Memo, Outcome};
+use super::tally::{Again, Origin, Query, Sink, Tally};
 
 /// Counts by key and by time.
 pub struct Gather {
@@ -33,6 +34,21 @@ impl Sink for Gather {
         self.tally.event(event, origin);
         if let Some(histogram) = &mut self.histogram {
             histogram.add(event.time, event.count);
+        }
+    }
+
+    fn memo(&mut self) -> Option<&mut Memo> {
+        self.tally.memo()
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.tally.outcome()
+    }
+
+    fn again(&mut self, group: u32, again: &Again<'_>) {
+        self.tally.again(group, again);
+        if let Some(histogram) = &mut self.histogram {
+            histogram.add(again.time, again.count);
         }
     }
 }

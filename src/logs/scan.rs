@@ -12,9 +12,11 @@ use super::felix;
 use super::header::{Envelope, Wrap, trim_end};
 use super::kernel::Opening;
 use super::line::{Read, Scratch, What, read, torn_second};
+use super::memo::Outcome;
 use super::skim::Skim;
-use super::tally::{Origin, Place, Query, Sink, Verdict};
+use super::tally::{Again, Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
+use super::usual::{self, Said};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -237,12 +239,7 @@ impl<'q> Scan<'q> {
         let place = Place { file: self.file, offset, length };
         let origin = Origin { line, place, keep: self.keep };
         if let Some(pairs) = self.report.said(line).filter(|said| said.starts_with(b"action=\"")) {
-            let flow = felix::read_any(pairs);
-            if flow.flaw.is_some() {
-                return self.broken(line, following, offset, sink);
-            }
-            let event = Event { time: self.report.time, host: self.report.host(line), ..Event::of_flow(&flow) };
-            return found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
+            return self.report(line, pairs, following, origin, sink);
         }
         let Read { envelope, repeat, what } = read(line, &mut self.scratch, &mut self.stamper);
         let mut event = match &what {
@@ -277,6 +274,43 @@ impl<'q> Scan<'q> {
         found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
     }
 
+    /// A report line with the head of the one before. One that says what another has said is not taken apart again.
+    fn report(&mut self, line: &[u8], pairs: &[u8], following: &[u8], origin: Origin<'_>, sink: &mut impl Sink) {
+        let (time, host) = (self.report.time, self.report.host(line));
+        let said = sink.memo().and_then(|memo| {
+            let said = usual::cut(pairs)?;
+            let place = memo.place(&said);
+            Some((said, place, memo.recall(&said, place)))
+        });
+        match &said {
+            Some((_, _, Some(Outcome::Unwanted))) => return,
+            Some((Said { packets, bytes, .. }, _, Some(Outcome::Counted { group, failsafe }))) => {
+                let repeats = repeated_after(following, host, &mut self.stamper).unwrap_or(0);
+                let count = repeats.saturating_add(1);
+                let (packets, bytes, failsafe) = (*packets, *bytes, *failsafe);
+                return sink.again(*group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+            }
+            _ => {}
+        }
+        let usual = usual::read(pairs);
+        // only of usual lines is it known that those cut alike are read alike
+        let said = said.filter(|_| usual.is_some());
+        let flow = usual.unwrap_or_else(|| felix::read_pairs(pairs));
+        if flow.flaw.is_some() {
+            return self.broken(line, following, origin.place.offset, sink);
+        }
+        let event = Event { time, host, ..Event::of_flow(&flow) };
+        let verdict = found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
+        let outcome = match verdict {
+            Verdict::Wanted => sink.outcome(),
+            Verdict::Unwanted => Some(Outcome::Unwanted),
+            Verdict::NoVerdict | Verdict::Undated => None,
+        };
+        if let (Some((said, place, _)), Some(outcome), Some(memo)) = (said, outcome, sink.memo()) {
+            memo.learn(&said, place, outcome);
+        }
+    }
+
     /// Counts a packet line whose rule says nothing about the verdict; false when that needs a closer look.
     fn silent(&mut self, line: &[u8], following: &[u8]) -> bool {
         let Some(said) = self.packet.said(line).filter(|_| self.count_silent) else { return false };
@@ -300,7 +334,7 @@ impl<'q> Scan<'q> {
     }
 }
 
-/// Judges an event, and hands it on when it is wanted.
+/// Judges an event, hands it on when it is wanted, and says how it was judged.
 fn found(
     mut event: Event<'_>,
     following: &[u8],
@@ -309,10 +343,10 @@ fn found(
     stamper: &mut Stamper<'_>,
     counts: &mut Counts,
     sink: &mut impl Sink,
-) {
+) -> Verdict {
     let verdict = query.judge(&mut event);
     if verdict == Verdict::Unwanted {
-        return;
+        return verdict;
     }
     if let Some(times) = repeated_after(following, event.host, stamper) {
         event.count = event.count.saturating_add(times);
@@ -324,6 +358,7 @@ fn found(
         Verdict::Undated => counts.undated += event.count,
         Verdict::Unwanted => {}
     }
+    verdict
 }
 
 /// Whether a line is JSON, or would be.

@@ -1,11 +1,11 @@
 //! Counting events by key, without an allocation for a key seen before, in bounded memory.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 
 use super::event::{Action, Direction, Event, Source};
+use super::groups::Groups;
+use super::memo::{Memo, Outcome};
 use super::query::{Failsafes, Field, Filter, Value};
 use super::time::Micros;
 use crate::packet::Protocol;
@@ -50,10 +50,42 @@ pub struct Origin<'a> {
     pub keep: bool,
 }
 
+/// What is new about an event of a group known.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    /// When.
+    pub time: Option<Micros>,
+    /// How many events.
+    pub count: u64,
+    /// Those of them that only a repeat notice tells of.
+    pub repeats: u64,
+    /// Packets of one event.
+    pub packets: u64,
+    /// Bytes of one event.
+    pub bytes: u64,
+    /// On a failsafe port.
+    pub failsafe: bool,
+    /// Its line.
+    pub origin: Origin<'a>,
+}
+
 /// What takes the wanted events.
 pub trait Sink {
     /// One event and where it is from.
     fn event(&mut self, event: &Event<'_>, origin: Origin<'_>);
+
+    /// What became of earlier lines, where the question allows to go by that.
+    fn memo(&mut self) -> Option<&mut Memo> {
+        None
+    }
+
+    /// What became of the event given last.
+    fn outcome(&self) -> Option<Outcome> {
+        None
+    }
+
+    /// One more event of a group that [`Sink::outcome`] named, since the memo last forgot.
+    fn again(&mut self, _group: u32, _again: &Again<'_>) {}
 
     /// Whether more events are of no use (the reader of the answer went away).
     fn stopped(&self) -> bool {
@@ -88,7 +120,9 @@ pub const EXAMPLE_LENGTH: usize = 1024;
 /// Counts by key.
 pub struct Tally {
     fields: Vec<Field>,
-    groups: HashMap<Box<[u8]>, Group, Seed>,
+    groups: Groups,
+    memo: Option<Memo>,
+    outcome: Option<Outcome>,
     key: Vec<u8>,
     limit: usize,
     /// Events, repeats included.
@@ -107,7 +141,9 @@ impl Tally {
     pub fn new(query: &Query) -> Self {
         Self {
             fields: query.group_by.clone(),
-            groups: HashMap::with_hasher(Seed::new()),
+            groups: Groups::new(),
+            memo: query.goes_by_text().then(Memo::new),
+            outcome: None,
             key: Vec::with_capacity(128),
             limit: query.max_groups.max(2),
             events: 0,
@@ -123,8 +159,9 @@ impl Tally {
         self.repeats += other.repeats;
         self.given_up += other.given_up;
         self.range = widest(self.range, other.range);
-        for (key, group) in other.groups {
-            match self.groups.get_mut(&key) {
+        for (key, group) in other.groups.into_rows() {
+            let row = self.groups.find(&key);
+            match row.and_then(|row| self.groups.get_mut(row)) {
                 Some(known) => known.add(group),
                 None => {
                     self.make_room();
@@ -149,7 +186,7 @@ impl Tally {
     /// Drops the groups that were seen before a time, and says how many that were.
     pub fn retain_new(&mut self, since: Micros) -> usize {
         let all = self.groups.len();
-        self.groups.retain(|_, group| group.first.is_some_and(|first| first >= since));
+        self.groups.retain(|(_, group)| group.first.is_some_and(|first| first >= since));
         all - self.groups.len()
     }
 
@@ -158,7 +195,7 @@ impl Tally {
     pub fn rows(self, top: usize) -> Vec<(Vec<Value>, Group)> {
         let fields = self.fields;
         let size = |group: &Group| (group.count, group.packets);
-        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        let mut groups = self.groups.into_rows();
         if let Some(last) = top.checked_sub(1)
             && last < groups.len()
         {
@@ -178,12 +215,12 @@ impl Tally {
         if self.groups.len() < self.limit {
             return;
         }
-        let mut counts: Vec<u64> = self.groups.values().map(|group| group.count).collect();
+        let mut counts: Vec<u64> = self.groups.iter().map(|group| group.count).collect();
         let middle = counts.len() / 2;
         let median = *counts.select_nth_unstable(middle).1;
         let mut equal = self.limit / 4;
         let mut given_up = 0;
-        self.groups.retain(|_, group| {
+        self.groups.retain(|(_, group)| {
             let keep = group.count > median || (group.count == median && equal > 0);
             if group.count == median {
                 equal = equal.saturating_sub(1);
@@ -194,46 +231,54 @@ impl Tally {
             keep
         });
         self.given_up += given_up;
+        if let Some(memo) = &mut self.memo {
+            memo.forget();
+        }
     }
 }
 
 impl Sink for Tally {
     fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
-        self.events += event.count;
-        self.repeats += event.repeats;
-        self.range = widest(self.range, event.time.map(|time| (time, time)));
         encode(&self.fields, event, &mut self.key);
-        let packets = event.packets.saturating_mul(event.count);
-        let bytes = event.bytes.saturating_mul(event.count);
-        let on_failsafe = if event.failsafe { event.count } else { 0 };
-        if let Some(group) = self.groups.get_mut(self.key.as_slice()) {
-            group.count += event.count;
-            group.packets = group.packets.saturating_add(packets);
-            group.bytes = group.bytes.saturating_add(bytes);
-            group.failsafe += on_failsafe;
-            if let Some(time) = event.time {
-                group.first = Some(group.first.map_or(time, |first| first.min(time)));
-                group.last = Some(group.last.map_or(time, |last| last.max(time)));
+        let row = match self.groups.find(&self.key) {
+            Some(row) => row,
+            None => {
+                self.make_room();
+                self.groups.insert(self.key.as_slice().into(), Group::new(origin))
             }
-            // parts of one file are not read in order
-            if origin.place < group.example {
-                group.example = origin.place;
-                group.text = origin.text();
-            }
-            return;
-        }
-        self.make_room();
-        let group = Group {
-            count: event.count,
-            packets,
-            bytes,
-            first: event.time,
-            last: event.time,
-            failsafe: on_failsafe,
-            example: origin.place,
-            text: origin.text(),
         };
-        self.groups.insert(self.key.as_slice().into(), group);
+        let group = u32::try_from(row).unwrap_or(u32::MAX);
+        let Event { time, count, repeats, packets, bytes, failsafe, .. } = *event;
+        self.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+        self.outcome = Some(Outcome::Counted { group, failsafe });
+    }
+
+    fn memo(&mut self) -> Option<&mut Memo> {
+        self.memo.as_mut()
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    fn again(&mut self, group: u32, again: &Again<'_>) {
+        self.events += again.count;
+        self.repeats += again.repeats;
+        self.range = widest(self.range, again.time.map(|time| (time, time)));
+        let Some(group) = usize::try_from(group).ok().and_then(|row| self.groups.get_mut(row)) else { return };
+        group.count += again.count;
+        group.packets = group.packets.saturating_add(again.packets.saturating_mul(again.count));
+        group.bytes = group.bytes.saturating_add(again.bytes.saturating_mul(again.count));
+        group.failsafe += if again.failsafe { again.count } else { 0 };
+        if let Some(time) = again.time {
+            group.first = Some(group.first.map_or(time, |first| first.min(time)));
+            group.last = Some(group.last.map_or(time, |last| last.max(time)));
+        }
+        // parts of one file are not read in order
+        if again.origin.place < group.example {
+            group.example = again.origin.place;
+            group.text = again.origin.text();
+        }
     }
 }
 
@@ -244,6 +289,11 @@ impl Origin<'_> {
 }
 
 impl Group {
+    fn new(origin: Origin<'_>) -> Self {
+        let (example, text) = (origin.place, origin.text());
+        Self { count: 0, packets: 0, bytes: 0, first: None, last: None, failsafe: 0, example, text }
+    }
+
     fn add(&mut self, other: Self) {
         self.count += other.count;
         self.packets = self.packets.saturating_add(other.packets);
@@ -389,58 +439,6 @@ fn decode(fields: &[Field], key: &[u8]) -> Vec<Value> {
     fields.iter().map(|_| next(&mut rest).unwrap_or(Value::Null)).collect()
 }
 
-/// A hasher for short keys that attackers may choose: words are folded by wide multiplication, seeded for each run.
-#[derive(Clone, Copy)]
-struct Seed(u64);
-
-impl Seed {
-    fn new() -> Self {
-        Self(RandomState::new().hash_one(0u8) | 1)
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = Fold;
-
-    fn build_hasher(&self) -> Fold {
-        Fold { state: self.0, seed: self.0 }
-    }
-}
-
-struct Fold {
-    state: u64,
-    seed: u64,
-}
-
-fn fold(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
-    low ^ high
-}
-
-impl Hasher for Fold {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<16>();
-        for word in words {
-            let wide = u128::from_le_bytes(*word);
-            let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
-            self.state = fold(low ^ self.state, high ^ self.seed);
-        }
-        let mut tail = [0u8; 16];
-        for (to, from) in tail.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        let wide = u128::from_le_bytes(tail);
-        let [low, high] = [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0));
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.state = fold(low ^ self.state ^ length, high ^ self.seed ^ 0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        fold(self.state, 0xa076_1d64_78bd_642f)
-    }
-}
-
 /// The owner's words for what an event's verdict rests on.
 #[must_use]
 pub fn text_of(value: &Value) -> Cow<'_, str> {
@@ -477,6 +475,14 @@ impl Query {
             max_groups: MAX_GROUPS,
             new_since: None,
         }
+    }
+
+    /// Whether what becomes of a report line depends on nothing but what it says, source port and counters excepted.
+    fn goes_by_text(&self) -> bool {
+        let Filter { src_port, host, since, until, .. } = &self.filter;
+        let timeless = since.is_none() && until.is_none() && self.new_since.is_none();
+        let others = [Field::Host, Field::SrcPort];
+        timeless && src_port.is_empty() && host.is_empty() && !self.group_by.iter().any(|field| others.contains(field))
     }
 
     /// Judges an event, and notes whether it is on a failsafe port.
