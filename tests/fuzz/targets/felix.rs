@@ -1,6 +1,7 @@
-//! Felix's settings, from every place they come from.
+//! Felix's settings, from every place they come from, and hepguard's own.
 
 use hepguard::calico::settings::{Settings, datastore, envfile, ini, params, ports, process, sources, unit, value};
+use hepguard::config as own;
 use hepguard::snapshot::secrets as redaction;
 
 use super::firewall::source;
@@ -64,5 +65,25 @@ pub(super) fn secrets(input: &[u8]) {
         let count = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
         assert!(!lines || count(&once) == count(input), "lines moved");
         let _ = blank(&once);
+    }
+}
+
+/// hepguard's configuration: what is written reads back, a mistake names its line.
+pub(super) fn config(input: &[u8]) {
+    let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
+    match own::read(&source(), input) {
+        Ok(read) => {
+            let written = own::write(&read.protect);
+            let mut again =
+                own::read(&source(), written.as_bytes()).unwrap_or_else(|error| panic!("{written:?}: {error}"));
+            for (again, first) in again.protect.iter_mut().zip(&read.protect) {
+                again.place.clone_from(&first.place);
+            }
+            assert_eq!(again, read, "{written:?}");
+        }
+        Err(error) => {
+            assert!(error.line <= lines && !error.message.is_empty(), "{error}");
+            assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! panics only where hepguard is wrong. Shared by the fuzzer (`tests/fuzz/libfuzzer`) and by `tests/fuzz_corpus.rs`,
 //! which replays the corpora without one.
 
+mod calico;
 mod felix;
 mod firewall;
 mod folder;
@@ -36,12 +37,17 @@ targets![
     host::sockets,
     host::conntrack,
     host::sysctl,
+    host::programs,
+    host::services,
     felix::felix_env,
     felix::felix_cfg,
     felix::felix_unit,
     felix::felix_datastore,
     felix::felix_values,
     felix::secrets,
+    felix::config,
+    calico::resources,
+    calico::selector,
     packet::packet_words,
     packet::packet_json,
     logs::log_line,

@@ -143,6 +143,6 @@ pub(super) fn audit(input: &[u8]) {
 }
 
 /// No control character reaches a terminal.
-fn clean(text: &str) {
+pub(super) fn clean(text: &str) {
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
 }
