@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::config::Protect;
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{Doubt, FileState, SnapshotFiles};
-use crate::host::{self, Host};
+use crate::host::{self, Clocks, Host};
 use crate::packet::Family;
 use crate::ruleset::kernel::KernelTables;
 use crate::ruleset::readers::{ipset_save, iptables_save, nft_json};
@@ -96,7 +96,7 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let mut reading = Reading { files: &files, diagnostics: Vec::new() };
     let meta = reading.file(meta::NAME, read_meta).unwrap_or_default();
     let ruleset = reading.firewall();
-    let host = reading.host();
+    let host = reading.host(meta.schema == meta::SCHEMA);
     reading.ignored();
     let diagnostics = reading.diagnostics;
     Snapshot { meta, ruleset, host, diagnostics, files, protect: Vec::new() }
@@ -269,7 +269,8 @@ impl Reading<'_> {
         self.diagnostics.push(Diagnostic::new(level, &source, 0, 0, message));
     }
 
-    fn host(&mut self) -> Host {
+    /// The host's facts; `own` when hepguard itself took the listings.
+    fn host(&mut self, own: bool) -> Host {
         let mut interfaces = self.file("ip-addr.json", host::ip::interfaces);
         for link in self.file("ip-link.json", host::ip::interfaces).into_iter().flatten() {
             host::ip::merge(interfaces.get_or_insert_default(), link);
@@ -289,6 +290,18 @@ impl Reading<'_> {
             sockets: self.file("sockets.txt", host::sockets::read),
             sessions: self.file("conntrack.txt", host::conntrack::read),
             sysctls: self.file("sysctl.txt", host::sysctl::read),
+            clocks: Clocks { listed_in_utc: own, kernel_in_utc: self.kernel_in_utc() },
+        }
+    }
+
+    /// Whether the hardware clock is known to run in UTC (hwclock(8): the third line of `/etc/adjtime`, which may be missing).
+    fn kernel_in_utc(&self) -> bool {
+        match self.files.files.get("etc/adjtime") {
+            Some(FileState::Present(text)) => {
+                String::from_utf8_lossy(text).lines().nth(2).is_none_or(|line| line.trim() == "UTC")
+            }
+            Some(FileState::Absent) => true,
+            Some(FileState::Unreadable(_)) | None => false,
         }
     }
 

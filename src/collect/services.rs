@@ -11,8 +11,9 @@ use crate::snapshot::secrets;
 type Clean = fn(&[u8]) -> Vec<u8>;
 
 /// Single files, below `/`, saved under the same path.
-const FILES: [(&str, Clean); 31] = [
+const FILES: [(&str, Clean); 32] = [
     ("etc/hosts", as_is),
+    ("etc/adjtime", as_is),
     ("etc/ssh/sshd_config", secrets::configuration),
     ("etc/chrony/chrony.conf", secrets::configuration),
     ("etc/chrony.conf", secrets::configuration),

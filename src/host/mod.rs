@@ -33,6 +33,18 @@ pub struct Host {
     pub programs: Vec<bpf::Program>,
     /// Relevant sysctls by dotted name.
     pub sysctls: Option<BTreeMap<String, String>>,
+    /// Which clocks rules go by.
+    pub clocks: Clocks,
+}
+
+/// In which time zones rules and their listings tell times of day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// nft's listing has UTC: hepguard itself took it. Else the zone of whoever did is unknown.
+    pub listed_in_utc: bool,
+    /// The kernel's own zone is UTC for sure. systemd sets it to the local one where the hardware clock runs in local time
+    /// (`LOCAL` in `/etc/adjtime`), and to UTC else. nftables tells days of the week by it.
+    pub kernel_in_utc: bool,
 }
 
 /// A network interface.

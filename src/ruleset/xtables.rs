@@ -150,6 +150,8 @@ pub enum ExtensionTest {
         /// They are all there are; else they only come in this order.
         strict: bool,
     },
+    /// `srh`: a routing header of type 4 (RFC 8754).
+    Segments(SegmentTest),
     /// `frag`.
     Fragment,
     /// `ah` of IPv6.
@@ -161,6 +163,42 @@ pub enum ExtensionTest {
         /// The reserved word must be 0.
         reserved: bool,
     },
+}
+
+/// `srh`: all of these hold.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SegmentTest {
+    /// Next header, header length in units of 8 bytes beyond the first, segments left, last entry, tag: several for one
+    /// number are all asked.
+    pub numbers: Vec<(SegmentNumber, Interval, bool)>,
+    /// Addresses of the segment list: each equals the value where the mask has bits, or does not, with the flag.
+    pub addresses: Vec<(Segment, (u128, u128), bool)>,
+}
+
+/// A number in a segment routing header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SegmentNumber {
+    /// Next header.
+    NextHeader,
+    /// Header length in units of 8 bytes, the first not counted.
+    Length,
+    /// Segments left.
+    Left,
+    /// Index of the last entry.
+    Last,
+    /// Tag.
+    Tag,
+}
+
+/// A place in a segment list, which stands in reverse order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Segment {
+    /// The one before the active one; a packet at its first has none.
+    Previous,
+    /// The one behind the active one; a packet at its last has none.
+    Next,
+    /// The final one.
+    Last,
 }
 
 /// `time`: all of these hold.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hepguard::files::{FileState, SnapshotFiles};
+use hepguard::snapshot::meta;
 use hepguard::system::{Real, System as _};
 
 use crate::harness::tool;
@@ -192,5 +193,8 @@ pub(crate) fn list() -> Result<SnapshotFiles, String> {
     rules.extend(tool("ip", &["-6", "-j", "rule"], "")?);
     files.files.insert("ip-rule.json".to_owned(), FileState::Present(rules));
     keep(&mut files, "sysctl.txt", "sysctl", &["-a", "-r", "^net\\.(ipv[46]\\.(conf|ip_forward)|netfilter)"])?;
+    // as live collection says that it took the listings itself, and what it found of the hardware clock's zone
+    files.files.insert("etc/adjtime".to_owned(), FileState::Absent);
+    meta::Meta { schema: meta::SCHEMA.to_owned(), ..meta::Meta::default() }.store(&mut files);
     Ok(files)
 }

@@ -11,6 +11,7 @@ mod cases;
 mod conntrack;
 mod conversation_cases;
 mod conversation_random;
+mod deep_cases;
 mod dialogue;
 mod draw;
 mod examine;

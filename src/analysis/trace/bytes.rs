@@ -2,6 +2,7 @@
 
 use super::fields::View;
 use super::state::Value;
+use super::xtables::dccp_options_start;
 use crate::packet::{ExtensionHeader, Protocol};
 use crate::ruleset::{Field, Part, PayloadBase, Place, place_of};
 
@@ -14,6 +15,8 @@ impl View<'_, '_> {
             Place::Header(base, offset, length) => self.payload(base, offset, length),
             Place::Extension(header, part) => self.extension(header, part),
             Place::TcpOption(kind, part) => self.tcp_option(kind, part),
+            Place::SctpChunk(kind, part) => self.sctp_chunk(kind, part),
+            Place::DccpOption(kind) => self.dccp_option_there(kind),
         };
         (value != Value::Unknown(0)).then_some(value)
     }
@@ -24,7 +27,15 @@ impl View<'_, '_> {
             PayloadBase::Network => bits(&self.network(), offset, length),
             PayloadBase::Transport if self.stops_at_authentication() => Value::Unknown(0),
             PayloadBase::Transport => bits(&self.transport(), offset, length),
-            PayloadBase::Link | PayloadBase::Inner => Value::Unknown(0),
+            PayloadBase::Link => self.link_layer(offset, length),
+            PayloadBase::Inner if self.stops_at_authentication() => Value::Unknown(0),
+            PayloadBase::Inner => match (self.packet.protocol, self.inner_start()) {
+                (_, Some(start)) => bits(&self.transport(), offset.saturating_add(8 * start), length),
+                (Protocol::TCP | Protocol::UDP, None) => Value::Unknown(0),
+                // newer kernels look into tunnels, too
+                (Protocol(4 | 47), None) => Value::Unknown(0),
+                _ => Value::Missing,
+            },
         }
     }
 
@@ -90,16 +101,45 @@ impl View<'_, '_> {
         bytes
     }
 
+    /// Bits of an Ethernet header; without a link layer there are none.
+    fn link_layer(&self, offset: u32, length: u32) -> Value {
+        let [receiver, sender, kind] = [Field::EtherDaddr, Field::EtherSaddr, Field::EtherType].map(|f| self.field(&f));
+        if receiver == Value::Missing || sender == Value::Missing {
+            return Value::Missing;
+        }
+        let mut bytes: Vec<Byte> = Vec::with_capacity(14);
+        for (part, width) in [(receiver, 6), (sender, 6), (kind, 2)] {
+            let part = part.known().map(u128::to_be_bytes);
+            bytes.extend((16 - width..16).map(|at| part.map(|part| part[at])));
+        }
+        bits(&bytes, offset, length)
+    }
+
+    /// Where nft sees the inner header begin, in bytes behind the transport header's start.
+    fn inner_start(&self) -> Option<u32> {
+        match self.packet.protocol {
+            Protocol::UDP => Some(8),
+            Protocol::TCP => {
+                let told = self.packet.details.transport.as_deref()?.get(12)?;
+                Some(u32::from(told >> 4) * 4)
+            }
+            _ => None,
+        }
+    }
+
     /// What of an IPv6 extension header is asked.
     fn extension(&self, header: u8, part: Part) -> Value {
-        let absent = if part == Part::Presence { Value::Known(0) } else { Value::Missing };
+        let absent = absent(part);
         if !self.packet.dst.is_ipv6() {
             return absent;
         }
         let Some(headers) = self.packet.details.extensions.as_deref() else { return Value::Unknown(0) };
-        let known = |bytes: &[u8]| bytes.iter().copied().map(Some).collect::<Vec<Byte>>();
-        let found = match headers.iter().find(|found| found.header.0 == header) {
-            Some(found) => known(&found.bytes),
+        let found = match headers.iter().position(|found| found.header.0 == header) {
+            // the kernel reads on behind the header's end
+            Some(place) => {
+                let headers = headers.iter().skip(place).flat_map(|header| header.bytes.iter().copied().map(Some));
+                headers.chain(self.transport()).collect()
+            }
             // what carries nothing else is the upper-layer header (mobility)
             None if self.packet.protocol.0 == header => self.transport(),
             None => return absent,
@@ -113,7 +153,7 @@ impl View<'_, '_> {
 
     /// What of a TCP option is asked; the kernel looks through the header option by option.
     fn tcp_option(&self, kind: u8, part: Part) -> Value {
-        let absent = if part == Part::Presence { Value::Known(0) } else { Value::Missing };
+        let absent = absent(part);
         if self.packet.protocol != Protocol::TCP {
             return absent;
         }
@@ -140,6 +180,58 @@ impl View<'_, '_> {
         }
         absent
     }
+
+    /// What of an SCTP chunk is asked; the kernel looks at the first of its type alone.
+    fn sctp_chunk(&self, kind: u8, part: Part) -> Value {
+        let absent = absent(part);
+        if self.packet.protocol != Protocol::SCTP {
+            return absent;
+        }
+        let Some(packet) = self.told_transport() else { return Value::Unknown(0) };
+        let mut at = 12;
+        while let Some([found, _, high, low]) = packet.get(at..at + 4) {
+            let long = usize::from(u16::from_be_bytes([*high, *low]));
+            if long == 0 {
+                return absent;
+            }
+            if *found == kind {
+                let chunk: Vec<Byte> = packet.iter().skip(at).take(long).copied().map(Some).collect();
+                return match part {
+                    Part::Presence => Value::Known(1),
+                    Part::Bits(offset, length) if chunk.len() == long && (offset + length) as usize <= long * 8 => {
+                        bits(&chunk, offset, length)
+                    }
+                    Part::Bits(..) | Part::Inside => Value::Missing,
+                };
+            }
+            at += long.next_multiple_of(4);
+        }
+        absent
+    }
+
+    /// Whether a DCCP option is there, as nft looks for it: types below 32 are one byte long (RFC 4340 §5.8).
+    fn dccp_option_there(&self, kind: u8) -> Value {
+        if self.packet.protocol != Protocol::DCCP {
+            return Value::Known(0);
+        }
+        let Some(packet) = self.told_transport() else { return Value::Unknown(0) };
+        let (Some(start), Some(words)) = (dccp_options_start(packet), packet.get(4)) else { return Value::Unknown(0) };
+        let mut at = start;
+        while at < usize::from(*words) * 4 {
+            let Some(found) = packet.get(at) else { return Value::Unknown(0) };
+            at += match (found, packet.get(at + 1)) {
+                (found, _) if *found == kind => return Value::Known(1),
+                (0..32, _) => 1,
+                (_, Some(length @ 2..)) => usize::from(*length),
+                _ => break,
+            };
+        }
+        Value::Known(0)
+    }
+}
+
+fn absent(part: Part) -> Value {
+    if part == Part::Presence { Value::Known(0) } else { Value::Missing }
 }
 
 fn bits(bytes: &[Byte], offset: u32, length: u32) -> Value {

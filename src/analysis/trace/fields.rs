@@ -148,11 +148,27 @@ impl View<'_, '_> {
             Field::Obrname if flow.oif == Value::Known(0) => Value::Missing,
             Field::Skuid => self.owner(self.packet.uid),
             Field::Skgid => self.owner(self.packet.gid),
+            Field::Time | Field::Day | Field::Hour => self.clock(field),
             Field::Secpath if self.packet.direction == Direction::In => {
                 Value::from_option(self.packet.details.ipsec.map(u8::from))
             }
             other => self.conntrack(other),
         }
+    }
+
+    /// The time a packet is told to come at, as nftables counts it: seconds since 1970 (the start of that second), seconds of
+    /// the day in UTC, days of the week (Sunday is 0) in the kernel's own time zone. What a rule compares is known when its
+    /// listing tells it in UTC.
+    fn clock(&self, field: &Field) -> Value {
+        let clocks = self.engine.router.host().clocks;
+        let Some(now) = self.packet.details.time.filter(|now| *now >= 0) else { return Value::Unknown(0) };
+        let (known, number) = match field {
+            Field::Time => (clocks.listed_in_utc, now),
+            Field::Hour => (clocks.listed_in_utc, now % 86_400),
+            // 1970-01-01 was a Thursday
+            _ => (clocks.kernel_in_utc, (now / 86_400 + 4) % 7),
+        };
+        Value::from_option(known.then(|| u128::from(number.unsigned_abs())))
     }
 
     /// A hardware address: what came in by a device without one, or from this host, has none.

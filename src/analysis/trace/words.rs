@@ -32,6 +32,7 @@ pub(super) fn field(field: &Field) -> String {
         Field::CtMark => "connection mark",
         Field::CtDirection => "conntrack direction",
         Field::Random => "a random number",
+        Field::Time | Field::Day | Field::Hour => "time",
         Field::Other(text) => return text.to_string(),
         other => return format!("{other:?}"),
     };

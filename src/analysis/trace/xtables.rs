@@ -5,7 +5,9 @@ use super::eval::{Eval, Truth};
 use super::fields::View;
 use super::state::Value;
 use crate::packet::{ExtensionHeader, Hook, Protocol, address_bits};
-use crate::ruleset::xtables::{Bound, Chunks, ExtensionTest, TimeTest, XtTest, extension_bit};
+use crate::ruleset::xtables::{
+    Bound, Chunks, ExtensionTest, Segment, SegmentNumber, SegmentTest, TimeTest, XtTest, extension_bit,
+};
 use crate::ruleset::{Interval, interface_number};
 
 const SECONDS_A_DAY: i64 = 86_400;
@@ -79,7 +81,7 @@ impl View<'_, '_> {
 
     /// The packet from its transport header on, unless rules have rewritten it or take
     /// another header for it.
-    fn told_transport(&self) -> Option<&[u8]> {
+    pub(super) fn told_transport(&self) -> Option<&[u8]> {
         let bytes = self.packet.details.transport.as_deref();
         bytes.filter(|_| self.state.flow.epoch == 0 && !self.stops_at_authentication())
     }
@@ -137,17 +139,8 @@ impl View<'_, '_> {
 
     fn dccp_option(&self, number: u8) -> Option<bool> {
         let packet = self.told_transport()?;
-        let kind = packet.get(8)? >> 1 & 15;
-        let basic = if packet.get(8)? & 1 != 0 { 16 } else { 12 };
-        // RFC 4340 §5: what follows the generic header
-        let more = match kind {
-            2 => 0,
-            3..=6 | 8 | 9 => 8,
-            0 => 4,
-            _ => 12,
-        };
         let end = usize::from(*packet.get(4)?) * 4;
-        let options = packet.get(basic + more..end)?;
+        let options = packet.get(dccp_options_start(packet)?..end)?;
         Some(option(options, number).is_some())
     }
 
@@ -170,7 +163,7 @@ impl View<'_, '_> {
     fn extension_test(&self, test: &ExtensionTest) -> Option<bool> {
         let number = match test {
             ExtensionTest::Options { header, .. } => *header,
-            ExtensionTest::Routing { .. } => 43,
+            ExtensionTest::Routing { .. } | ExtensionTest::Segments(_) => 43,
             ExtensionTest::Fragment => 44,
             ExtensionTest::Authentication { .. } => 51,
         };
@@ -184,6 +177,7 @@ impl View<'_, '_> {
         let length = usize::from(*bytes.get(1)?);
         match test {
             ExtensionTest::Fragment => None,
+            ExtensionTest::Segments(test) => segments(test, bytes),
             ExtensionTest::Authentication { index, length: wanted, reserved } => {
                 let spi = big_endian(bytes.get(4..8)?);
                 let free = big_endian(bytes.get(2..4)?) == 0;
@@ -248,6 +242,60 @@ impl View<'_, '_> {
         let found = all.iter().find(|one| Value::Known(interface_number(one.name.as_bytes())) == iif);
         found.is_some_and(|one| one.loopback || matches!(&*one.kind, "" | "veth" | "tun" | "dummy" | "wireguard"))
     }
+}
+
+/// `srh` on a routing header. `None` where the kernel would read addresses behind the header's end, and where the answer
+/// hangs on the processor's byte order, in which it compares the tag.
+fn segments(test: &SegmentTest, header: &[u8]) -> Option<bool> {
+    let [next, length, kind, left, last, _, high, low, list @ ..] = header else { return None };
+    if *kind != 4 || left > last {
+        return Some(false);
+    }
+    let number = |which| match which {
+        SegmentNumber::NextHeader => u128::from(*next),
+        SegmentNumber::Length => u128::from(*length),
+        SegmentNumber::Left => u128::from(*left),
+        SegmentNumber::Last => u128::from(*last),
+        SegmentNumber::Tag => big_endian(&[*high, *low]),
+    };
+    for (which, numbers, negate) in &test.numbers {
+        let holds = numbers.contains(number(*which)) != *negate;
+        if *which == SegmentNumber::Tag && holds != (numbers.contains(big_endian(&[*low, *high])) != *negate) {
+            return None;
+        }
+        if !holds {
+            return Some(false);
+        }
+    }
+    for (which, (value, mask), negate) in &test.addresses {
+        let place = match which {
+            Segment::Previous if left == last => return Some(false),
+            Segment::Previous => usize::from(*left) + 1,
+            Segment::Next => match left.checked_sub(1) {
+                None => return Some(false),
+                Some(place) => usize::from(place),
+            },
+            Segment::Last => 0,
+        };
+        let address = big_endian(list.get(16 * place..16 * (place + 1))?);
+        if ((address ^ value) & mask == 0) == *negate {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// Where the options of a DCCP packet begin (RFC 4340 §5): what its type adds stands behind the generic header.
+pub(super) fn dccp_options_start(packet: &[u8]) -> Option<usize> {
+    let kind = packet.get(8)? >> 1 & 15;
+    let basic = if packet.get(8)? & 1 != 0 { 16 } else { 12 };
+    let more = match kind {
+        2 => 0,
+        3..=6 | 8 | 9 => 8,
+        0 => 4,
+        _ => 12,
+    };
+    Some(basic + more)
 }
 
 fn big_endian(bytes: &[u8]) -> u128 {

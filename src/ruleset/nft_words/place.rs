@@ -1,4 +1,5 @@
-//! Where the fields lie that are plain bits of a packet (RFC 791, 8200, 9293, 768, 9260, 4340, 792, 4443, 4302, 4303, 2784).
+//! Where the fields lie that are plain bits of a packet (RFC 791, 8200, 9293, 768, 9260, 4340, 792, 4443, 4302, 4303, 2784,
+//! 8754).
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,6 +15,10 @@ pub enum Place {
     Extension(u8, Part),
     /// In the TCP option of this kind.
     TcpOption(u8, Part),
+    /// In the first SCTP chunk of this type.
+    SctpChunk(u8, Part),
+    /// Whether the DCCP option of this type is there.
+    DccpOption(u8),
 }
 
 /// What of a header or option is asked.
@@ -99,6 +104,12 @@ const IN_EXTENSION: &[(&str, u32, u32)] = &[
     ("rt hdrlength", 8, 8),
     ("rt type", 16, 8),
     ("rt seg-left", 24, 8),
+    // routing types 0 (RFC 5095), 2 (RFC 6275) and 4 (RFC 8754); nft asks for none of these types by itself
+    ("rt0 reserved", 32, 32),
+    ("rt2 addr", 64, 128),
+    ("srh last-entry", 32, 8),
+    ("srh flags", 40, 8),
+    ("srh tag", 48, 16),
     ("frag nexthdr", 0, 8),
     ("frag reserved", 8, 8),
     ("frag frag-off", 16, 13),
@@ -153,6 +164,56 @@ const IN_TCP_OPTION: &[(&str, u32, u32)] = &[
     ("mptcp subtype", 16, 4),
 ];
 
+/// SCTP chunks by nft's words (RFC 9260 §3.2, 5061, 3758).
+const SCTP_CHUNKS: &[(&str, u8)] = &[
+    ("data", 0),
+    ("init", 1),
+    ("init-ack", 2),
+    ("sack", 3),
+    ("heartbeat", 4),
+    ("heartbeat-ack", 5),
+    ("abort", 6),
+    ("shutdown", 7),
+    ("shutdown-ack", 8),
+    ("error", 9),
+    ("cookie-echo", 10),
+    ("cookie-ack", 11),
+    ("ecne", 12),
+    ("cwr", 13),
+    ("shutdown-complete", 14),
+    ("asconf-ack", 128),
+    ("forward-tsn", 192),
+    ("asconf", 193),
+];
+
+/// Their fields; every chunk has `type`, `flags` and `length` besides.
+const IN_SCTP_CHUNK: &[(&str, u32, u32)] = &[
+    ("data tsn", 32, 32),
+    ("data stream", 64, 16),
+    ("data ssn", 80, 16),
+    ("data ppid", 96, 32),
+    ("init init-tag", 32, 32),
+    ("init a-rwnd", 64, 32),
+    ("init num-outbound-streams", 96, 16),
+    ("init num-inbound-streams", 112, 16),
+    ("init initial-tsn", 128, 32),
+    ("init-ack init-tag", 32, 32),
+    ("init-ack a-rwnd", 64, 32),
+    ("init-ack num-outbound-streams", 96, 16),
+    ("init-ack num-inbound-streams", 112, 16),
+    ("init-ack initial-tsn", 128, 32),
+    ("sack cum-tsn-ack", 32, 32),
+    ("sack a-rwnd", 64, 32),
+    ("sack num-gap-ack-blocks", 96, 16),
+    ("sack num-dup-tsns", 112, 16),
+    ("shutdown cum-tsn-ack", 32, 32),
+    ("ecne lowest-tsn", 32, 32),
+    ("cwr lowest-tsn", 32, 32),
+    ("asconf seqno", 32, 32),
+    ("asconf-ack seqno", 32, 32),
+    ("forward-tsn new-cum-tsn", 32, 32),
+];
+
 /// Where `field` lies; `None` for what is no bits of the packet, and for fields the kernel finds otherwise.
 #[must_use]
 pub fn place_of(field: &Field) -> Option<Place> {
@@ -160,7 +221,13 @@ pub fn place_of(field: &Field) -> Option<Place> {
         HEADERS.iter().map(|(text, base, offset, length)| (*text, Place::Header(*base, *offset, *length))).collect()
     });
     match field {
-        Field::Other(text) => INDEX.get(&**text).copied().or_else(|| extension(text)).or_else(|| tcp_option(text)),
+        Field::Other(text) => INDEX
+            .get(&**text)
+            .copied()
+            .or_else(|| extension(text))
+            .or_else(|| tcp_option(text))
+            .or_else(|| sctp_chunk(text))
+            .or_else(|| dccp_option(text)),
         other => INDEX.get(super::word_of(other)?.text().as_str()).copied(),
     }
 }
@@ -173,9 +240,40 @@ fn extension(text: &str) -> Option<Place> {
     let header = number(text.split(' ').next()?)?;
     // `rt` names the routing header and the route
     let route = text.starts_with("rt ") && !IN_EXTENSION.iter().any(|(known, ..)| *known == text);
+    if let Some(place) = segment(text) {
+        return Some(Place::Extension(header, place));
+    }
     let part = IN_EXTENSION.iter().find(|(known, ..)| *known == text);
     let part = part.map_or(Part::Inside, |(_, offset, length)| Part::Bits(*offset, *length));
     (!route).then_some(Place::Extension(header, part))
+}
+
+/// `rt0 addr[1]`, `srh sid[1]`: addresses stand behind the first 8 bytes and are counted from 1.
+fn segment(text: &str) -> Option<Part> {
+    let number = text.strip_prefix("rt0 addr[").or_else(|| text.strip_prefix("srh sid["))?;
+    let number: u32 = number.strip_suffix(']')?.parse().ok()?;
+    (1..=128).contains(&number).then(|| Part::Bits(64 + 128 * (number - 1), 128))
+}
+
+fn sctp_chunk(text: &str) -> Option<Place> {
+    let text = text.strip_prefix("sctp chunk ")?;
+    let (name, field) = text.split_once(' ').map_or((text, None), |(name, field)| (name, Some(field)));
+    let kind = SCTP_CHUNKS.iter().find(|(known, _)| *known == name)?.1;
+    let part = match field {
+        None => Part::Presence,
+        Some("type") => Part::Bits(0, 8),
+        Some("flags") => Part::Bits(8, 8),
+        Some("length") => Part::Bits(16, 16),
+        Some(_) => {
+            let (_, offset, length) = IN_SCTP_CHUNK.iter().find(|(known, ..)| *known == text)?;
+            Part::Bits(*offset, *length)
+        }
+    };
+    Some(Place::SctpChunk(kind, part))
+}
+
+fn dccp_option(text: &str) -> Option<Place> {
+    text.strip_prefix("dccp option ")?.parse().ok().map(Place::DccpOption)
 }
 
 fn tcp_option(text: &str) -> Option<Place> {
@@ -212,7 +310,12 @@ mod tests {
         assert_eq!(place("icmp mtu"), Some(Place::Header(TRANSPORT, 48, 16)));
         assert_eq!(place("exthdr frag"), Some(Place::Extension(44, Part::Presence)));
         assert_eq!(place("frag more-fragments"), Some(Place::Extension(44, Part::Bits(31, 1))));
-        assert_eq!(place("srh tag"), Some(Place::Extension(43, Part::Inside)));
+        assert_eq!(place("srh tag"), Some(Place::Extension(43, Part::Bits(48, 16))));
+        assert_eq!(place("srh sid[2]"), Some(Place::Extension(43, Part::Bits(192, 128))));
+        assert_eq!(place("srh sid[0]"), Some(Place::Extension(43, Part::Inside)));
+        assert_eq!(place("sctp chunk init-ack"), Some(Place::SctpChunk(2, Part::Presence)));
+        assert_eq!(place("sctp chunk data ppid"), Some(Place::SctpChunk(0, Part::Bits(96, 32))));
+        assert_eq!(place("dccp option 40"), Some(Place::DccpOption(40)));
         assert_eq!(place("rt classid"), None, "the route's, not the header's");
         assert_eq!(place("tcp option maxseg size"), Some(Place::TcpOption(2, Part::Bits(16, 16))));
         assert_eq!(place("tcp option 254"), Some(Place::TcpOption(254, Part::Presence)));

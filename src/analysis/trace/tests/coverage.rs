@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::build::*;
 use crate::analysis::trace::{TraceOptions, trace};
-use crate::host::Host;
+use crate::host::{Clocks, Host};
 use crate::packet::{
     ConntrackView, CtDirection, CtStatus, Details, Direction, ExtensionHeader, Hook, Packet, PacketType, Protocol,
     Tuple,
@@ -100,7 +100,9 @@ fn certain(rules: &[crate::ruleset::Rule], v6: bool, protocol: Protocol, detaile
 /// Whether a packet's fate is certain, with or without the host's facts.
 fn decided(rules: &Ruleset, packet: &Packet, detailed: bool) -> bool {
     // the bastion has IPv4 alone
+    let clocks = Clocks { listed_in_utc: detailed, kernel_in_utc: detailed };
     let host = if detailed && packet.dst.is_ipv4() { bastion() } else { Host::default() };
+    let host = Host { clocks, ..host };
     trace(rules, &host, packet, &TraceOptions::default()).certain
 }
 
@@ -234,13 +236,18 @@ fn of_sample(statement: &str) -> Answer {
         return Answer::NoEffect;
     }
     let verdicts = [(Hook::Input, Direction::In), (Hook::Output, Direction::Out)];
+    let protocol = match statement {
+        _ if statement.contains("sctp chunk") => Protocol::SCTP,
+        _ if statement.contains("dccp option") => Protocol::DCCP,
+        _ => Protocol::TCP,
+    };
     let mut certain = |detailed| {
         verdicts.map(|(hook, direction)| {
             let base =
                 BaseChain { kind: ChainKind::Filter, hook, priority: 0, policy: Policy::Accept, devices: Vec::new() };
             tables[0].chains[0].base = Some(base);
             let rules = Ruleset { tables: tables.clone(), ipsets: Vec::new() };
-            decided(&rules, &packet(direction, false, Protocol::TCP, detailed), detailed)
+            decided(&rules, &packet(direction, false, protocol, detailed), detailed)
         })
     };
     match (certain(false), certain(true)) {

@@ -361,7 +361,7 @@ pub(crate) static MATCHES: &[Extension] = &[
     exact("hbh", &[one("hbh-len"), one("hbh-opts"), flag("hbh-not-strict")]),
     exact("dst", &[one("dst-len"), one("dst-opts"), flag("dst-not-strict")]),
     exact("mh", &[one("mh-type")]),
-    property(
+    exact(
         "srh",
         &[
             one("srh-next-hdr"),

@@ -5,7 +5,9 @@ use super::matches::{Context, Trouble};
 use super::rule::{opaque_text, text_of};
 use super::values::{self, Expected, number_range, split_once};
 use crate::packet::Family;
-use crate::ruleset::xtables::{Bound, Chunks, ExtensionTest, TimeTest, XtTest, extension_bit};
+use crate::ruleset::xtables::{
+    Bound, Chunks, ExtensionTest, Segment, SegmentNumber, SegmentTest, TimeTest, XtTest, extension_bit,
+};
 use crate::ruleset::{Interval, Match, OpaqueKind};
 
 /// The condition of a whole match; `None` when it is not one of these.
@@ -25,6 +27,7 @@ pub(crate) fn group(context: &Context<'_, '_>, name: &str, group: &Group) -> Opt
         "ah" => authentication(context, group),
         "mh" => mobility(context, group),
         "rt" => routing(context, group),
+        "srh" => segments(context, group),
         "frag" => Ok(XtTest::Extension(ExtensionTest::Fragment)),
         // no kernel takes it
         "hbh" | "dst" if group.args.iter().any(|arg| arg.name.ends_with("-not-strict")) => {
@@ -152,6 +155,39 @@ fn routing(context: &Context<'_, '_>, group: &Group) -> Result<XtTest, Trouble> 
         addresses,
         strict: !has("rt-0-not-strict"),
     }))
+}
+
+fn segments(context: &Context<'_, '_>, group: &Group) -> Result<XtTest, Trouble> {
+    let mut test = SegmentTest { numbers: Vec::new(), addresses: Vec::new() };
+    for arg in &group.args {
+        let (which, max) = match arg.name {
+            "srh-psid" | "srh-nsid" | "srh-lsid" => {
+                let place = match arg.name {
+                    "srh-psid" => Segment::Previous,
+                    "srh-nsid" => Segment::Next,
+                    _ => Segment::Last,
+                };
+                let masked = context.read(arg, |text| values::masked_address(text, Family::Ipv6))?;
+                test.addresses.push((place, (masked.value, masked.mask), arg.negate));
+                continue;
+            }
+            "srh-next-hdr" => (SegmentNumber::NextHeader, 255),
+            "srh-tag" => (SegmentNumber::Tag, 0xffff),
+            name if name.starts_with("srh-hdr-len") => (SegmentNumber::Length, 255),
+            name if name.starts_with("srh-segs-left") => (SegmentNumber::Left, 255),
+            _ => (SegmentNumber::Last, 255),
+        };
+        let value = context.read(arg, |text| number(text, max))?.low;
+        let numbers = match arg.name {
+            name if name.ends_with("-gt") => Interval { low: value + 1, high: u128::MAX },
+            // nothing is less than 0, and an interval has at least one number
+            name if name.ends_with("-lt") && value == 0 => Interval::single(u128::MAX),
+            name if name.ends_with("-lt") => Interval { low: 0, high: value - 1 },
+            _ => Interval::single(value),
+        };
+        test.numbers.push((which, numbers, arg.negate));
+    }
+    Ok(XtTest::Extension(ExtensionTest::Segments(test)))
 }
 
 fn options(context: &Context<'_, '_>, group: &Group, header: u8) -> Result<XtTest, Trouble> {
