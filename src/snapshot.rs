@@ -10,6 +10,8 @@ pub mod secrets;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::calico::names::{Authors, Meanings};
+use crate::calico::resources::Resources;
 use crate::config::Protect;
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{Doubt, FileState, SnapshotFiles};
@@ -33,8 +35,20 @@ pub struct Snapshot {
     pub host: Host,
     /// Remarks of all readers, in file order.
     pub diagnostics: Vec<Diagnostic>,
+    /// Calico's resources of the folder `calico/`.
+    pub resources: Arc<Resources>,
+    /// What those say about Felix's names.
+    pub authors: Arc<Authors>,
     /// Flows that the configuration protects; no part of the folder.
     pub protect: Vec<Protect>,
+}
+
+impl Snapshot {
+    /// What the rules of the firewall mean, in the words of those who wrote the policies as far as these are known.
+    #[must_use]
+    pub fn meanings(&self) -> Meanings<'_> {
+        Meanings::with(&self.ruleset, &self.authors)
+    }
 }
 
 /// Files of a snapshot folder that have one fixed name.
@@ -99,7 +113,9 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let host = reading.host(meta.schema == meta::SCHEMA);
     reading.ignored();
     let diagnostics = reading.diagnostics;
-    Snapshot { meta, ruleset, host, diagnostics, files, protect: Vec::new() }
+    let resources = Arc::new(Resources::of_files(&files));
+    let authors = Arc::new(Authors::of(&resources));
+    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect: Vec::new() }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {

@@ -15,7 +15,6 @@ use crate::calico::failsafe::kernel::KernelChain;
 use crate::calico::failsafe::{Direction as ListDirection, FAMILIES, FailsafeReport};
 use crate::calico::names::Meanings;
 use crate::calico::settings::Entry;
-use crate::host::Host;
 use crate::packet::{CtState, Direction, Family, Packet, Protocol, TcpFlags};
 use crate::ruleset::{RuleRef, Ruleset, without_comments};
 use crate::snapshot::Snapshot;
@@ -179,8 +178,8 @@ struct Asked<'w> {
 pub type Answer = (Conversation, Option<(String, String)>);
 
 impl<'w> Asked<'w> {
-    fn beside(engine: &Engine<'_>, world: &'w Ruleset, host: &'w Host) -> Self {
-        Self { engine: engine.beside(world, host), meanings: Meanings::new(world) }
+    fn beside(engine: &Engine<'_>, world: &'w Ruleset, snapshot: &'w Snapshot) -> Self {
+        Self { engine: engine.beside(world, &snapshot.host), meanings: Meanings::with(world, &snapshot.authors) }
     }
 
     /// Holds the conversation; what it costs goes from `left`.
@@ -234,7 +233,7 @@ fn judge_all(
     let has_failsafes = chains.any(|chain| worlds::is_failsafe_chain(&chain.name) && !chain.rules.is_empty());
     let policy_alone = has_failsafes.then(|| worlds::without_failsafes(ruleset));
     let engine = Engine::new(ruleset, &snapshot.host);
-    let beside = |world| Asked::beside(&engine, world, &snapshot.host);
+    let beside = |world| Asked::beside(&engine, world, snapshot);
     let policy = policy_alone.as_ref().map(beside);
     let restart = restarted.map(beside);
     let (open, booted) = (boot.before_felix.as_ref().map(beside), boot.after_felix.as_ref().map(beside));

@@ -123,8 +123,23 @@ pub enum Command {
 }
 
 /// `hepguard audit`
+///
+/// Formats: text, json (one document), jsonl (a finding a line).
 #[derive(Debug, Clone, Args)]
-pub struct AuditArgs {}
+pub struct AuditArgs {
+    /// Calico's policies.
+    #[command(flatten)]
+    pub known: KnownPolicies,
+}
+
+/// What is known of Calico's policies.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KnownPolicies {
+    /// Files of Calico's resources, beside those of the snapshot: they name policies, rules and selectors where the
+    /// firewall has hashes; may be given several times
+    #[arg(long, value_name = "FILE|DIR")]
+    pub policies: Vec<std::path::PathBuf>,
+}
 
 /// `hepguard explain`
 #[derive(Debug, Clone, Args)]
@@ -283,6 +298,9 @@ pub struct DeniesArgs {
     /// For each group the smallest Calico rule that would admit it, and what else that rule would admit
     #[arg(long)]
     pub suggest: bool,
+    /// Calico's policies.
+    #[command(flatten)]
+    pub known: KnownPolicies,
     /// Also the older files of each log, as logrotate names them (.1, .2.gz, -20260821.xz), oldest first
     #[arg(long)]
     pub rotated: bool,
@@ -363,6 +381,9 @@ pub struct ReachArgs {
     /// Which rule lets each part through or stops it
     #[arg(long)]
     pub explain: bool,
+    /// Calico's policies.
+    #[command(flatten)]
+    pub known: KnownPolicies,
 }
 
 const MATRIX_EXAMPLES: &str = "\
@@ -543,7 +564,8 @@ Examples:
   hepguard trace out udp 10.0.1.10 10.0.0.2:53 --snapshot before/
   hepguard trace in tcp [2001:db8::7]:51522 [2001:db8::10]:22 -i ens5 --format json
   hepguard trace --conversation in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
-  hepguard trace --batch packets.jsonl";
+  hepguard trace --batch packets.jsonl
+  hepguard trace out tcp 10.0.1.10 10.0.1.30:22 --policies export/    # rules by file and line";
 
 /// `hepguard trace`
 #[derive(Debug, Clone, Args)]
@@ -593,6 +615,9 @@ pub struct TraceArgs {
         "direction", "protocol", "source", "destination", "iif", "oif", "state", "mark", "flags", "icmp_type", "uid", "at",
     ])]
     pub batch: Option<std::path::PathBuf>,
+    /// Calico's policies.
+    #[command(flatten)]
+    pub known: KnownPolicies,
 }
 
 /// `hepguard demo`

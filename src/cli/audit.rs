@@ -11,8 +11,8 @@ use crate::report;
 ///
 /// # Errors
 /// When no snapshot can be had at all, or the format is unknown.
-pub fn run(common: &Common, _args: &AuditArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    let snapshot = super::load::snapshot(common)?;
+pub fn run(common: &Common, args: &AuditArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
+    let snapshot = super::load::snapshot_with(common, &args.known)?;
     let audit = audit(&snapshot);
     print(common, &audit, out)?;
     if common.verbose {

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{Common, DeniesArgs};
 use super::exit::{CliError, Outcome};
@@ -12,6 +13,8 @@ use super::log_merge::merge;
 use super::log_reader::{FileResult, Log, clock, now, scan};
 use super::{follow, progress, rotated};
 use crate::analysis::flows;
+use crate::calico::names::Authors;
+use crate::calico::resources::Resources;
 use crate::calico::settings::{Loaded, Settings, envfile, ini};
 use crate::diagnostic::printable;
 use crate::forward::encode::Form;
@@ -45,6 +48,7 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         return Err(CliError::Usage(words.to_owned()));
     }
     let query = query(common, args)?;
+    let authors = authors(common, args)?;
     let paths = paths(args)?;
     if args.follow {
         return follow::run(common, args, &query, &paths, out);
@@ -70,7 +74,8 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
             sum.merge(one);
             sum
         });
-        Some(answer(common, args, &query, &paths, &logs, &files, gathered.unwrap_or_else(new)))
+        let logs = Logs { paths: &paths, logs: &logs, files: &files };
+        Some(answer(common, args, &query, &authors, &logs, gathered.unwrap_or_else(new)))
     };
     for file in &unreadable {
         let words = printable(&format!("{}: {}", file.path, file.error));
@@ -201,15 +206,35 @@ fn note_errors(paths: &[PathBuf], files: &[FileResult], unreadable: &mut Vec<Unr
     }
 }
 
+/// The logs that were named, and how reading each ended.
+struct Logs<'a> {
+    paths: &'a [PathBuf],
+    logs: &'a [Option<Log>],
+    files: &'a [FileResult],
+}
+
+/// Who wrote the policies: those of the snapshot, and those that are given.
+fn authors(common: &Common, args: &DeniesArgs) -> Result<Authors, CliError> {
+    let given = super::load::policies(&args.known)?;
+    let mut resources = match &common.snapshot {
+        Some(_) => Arc::unwrap_or_clone(super::load::snapshot(common)?.resources),
+        None => Resources::default(),
+    };
+    for (label, bytes) in given {
+        resources.read(&Arc::from(label), &bytes);
+    }
+    Ok(Authors::of(&resources))
+}
+
 fn answer(
     common: &Common,
     args: &DeniesArgs,
     query: &Query,
-    paths: &[PathBuf],
-    logs: &[Option<Log>],
-    files: &[FileResult],
+    authors: &Authors,
+    logs: &Logs<'_>,
     gathered: Gather,
 ) -> Answer {
+    let &Logs { paths, logs, files } = logs;
     let Gather { mut tally, histogram } = gathered;
     // the inventory is of the host the snapshot was taken on; a live host's log may be of any host
     let inventory = common.snapshot.as_ref().and_then(|_| super::load::snapshot(common).ok());
@@ -230,6 +255,7 @@ fn answer(
             let example = example.or_else(|| log?.reread(place.offset, length));
             let mut row = Row::new(&query.group_by, key, &group, example.as_deref(), &query.failsafes);
             row.judge(inventory.as_ref(), args.suggest);
+            row.find_author(authors);
             row
         })
         .collect();

@@ -5,10 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cli::args::Common;
+use crate::calico::resources::{Problem, Resources};
+use crate::cli::args::{Common, KnownPolicies};
 use crate::cli::exit::CliError;
 use crate::collect;
 use crate::config::{self, Config, ConfigError};
+use crate::files::{FileState, SnapshotFiles};
 use crate::snapshot::{self, Snapshot};
 use crate::system::Real;
 
@@ -17,13 +19,29 @@ use crate::system::Real;
 /// # Errors
 /// When there is nothing to judge at all. What of a host or folder cannot be read is no error but a state of that file.
 pub fn snapshot(common: &Common) -> Result<Snapshot, CliError> {
+    snapshot_with(common, &KnownPolicies::default())
+}
+
+/// The same, with the policy files that are given beside it.
+///
+/// # Errors
+/// Those of [`snapshot`], and when a policy file cannot be read or holds nothing of Calico.
+pub fn snapshot_with(common: &Common, known: &KnownPolicies) -> Result<Snapshot, CliError> {
     let config = match (&common.config, &common.snapshot) {
         (Some(path), _) => config(path)?,
         // the usual file is about this host
         (None, None) if Path::new(config::PATH).exists() => self::config(Path::new(config::PATH))?,
         (None, _) => Config::default(),
     };
-    Ok(Snapshot { protect: config.protect, ..from(common.snapshot.as_deref())? })
+    // what is given is read before the host is looked at
+    let given = policies(known)?;
+    let mut files = files(common.snapshot.as_deref())?;
+    for (number, (label, bytes)) in given.into_iter().enumerate() {
+        let name = format!("calico/~given/{number:05}.yaml");
+        files.labels.insert(name.clone(), label);
+        files.files.insert(name, FileState::Present(bytes));
+    }
+    Ok(Snapshot { protect: config.protect, ..snapshot::read(files) })
 }
 
 /// The snapshot at `path`, else the live host.
@@ -31,11 +49,39 @@ pub fn snapshot(common: &Common) -> Result<Snapshot, CliError> {
 /// # Errors
 /// When there is nothing at `path` that could be judged.
 pub fn from(path: Option<&Path>) -> Result<Snapshot, CliError> {
-    let files = match path {
-        Some(path) => collect::saved(path).map_err(|error| CliError::Input(error.to_string()))?,
-        None => collect::live(&Real),
-    };
-    Ok(snapshot::read(files))
+    Ok(snapshot::read(files(path)?))
+}
+
+fn files(path: Option<&Path>) -> Result<SnapshotFiles, CliError> {
+    match path {
+        Some(path) => collect::saved(path).map_err(|error| CliError::Input(error.to_string())),
+        None => Ok(collect::live(&Real)),
+    }
+}
+
+/// The policy files that are given, with their names.
+///
+/// # Errors
+/// When one cannot be read, or holds nothing of Calico.
+pub fn policies(known: &KnownPolicies) -> Result<Vec<(String, Vec<u8>)>, CliError> {
+    let mut wrong = None;
+    let paths = super::lint::listed(&known.policies, &mut |note| wrong = wrong.take().or(Some(note)));
+    if let Some(wrong) = wrong {
+        return Err(CliError::Input(wrong));
+    }
+    let mut given = Vec::new();
+    for path in paths {
+        let label = path.display().to_string();
+        let bytes = super::lint::bytes(&path)
+            .map_err(|error| CliError::Input(format!("cannot read the policies {label}: {error}")))?;
+        let read = Resources::of([(label.as_str(), bytes.as_slice())]);
+        if read.is_empty() {
+            let why = read.problems.first().map_or_else(|| "it is empty".to_owned(), Problem::text);
+            return Err(CliError::Input(format!("{label} holds no resource of Calico: {why}")));
+        }
+        given.push((label, bytes));
+    }
+    Ok(given)
 }
 
 /// Reads a configuration file.

@@ -40,7 +40,7 @@ pub fn run(common: &Common, args: &MatrixArgs, out: &mut dyn Write) -> Result<Ou
             }
             write!(out, "{}", report::text(&snapshot.ruleset, &told, super::style(common), common.verbose))?;
         } else {
-            let line = report::line(&snapshot.ruleset, &told).map_err(io::Error::from)?;
+            let line = report::line(&snapshot.meanings(), &told).map_err(io::Error::from)?;
             writeln!(out, "{line}")?;
         }
     }

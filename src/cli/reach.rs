@@ -24,7 +24,7 @@ pub fn run(common: &Common, args: &ReachArgs, out: &mut dyn Write) -> Result<Out
         return Err(super::unknown_format(&common.format, &["text", "json"]));
     }
     let families = families(args)?;
-    let snapshot = super::load::snapshot(common)?;
+    let snapshot = super::load::snapshot_with(common, &args.known)?;
     let mut outcome = Outcome::CLEAN;
     for (number, family) in families.into_iter().enumerate() {
         let told = told(&snapshot, args, family);
@@ -33,9 +33,9 @@ pub fn run(common: &Common, args: &ReachArgs, out: &mut dyn Write) -> Result<Out
             if number > 0 {
                 writeln!(out)?;
             }
-            write!(out, "{}", report::text(&snapshot.ruleset, &told, super::style(common), common.verbose))?;
+            write!(out, "{}", report::text(&snapshot.meanings(), &told, super::style(common), common.verbose))?;
         } else {
-            let line = report::line(&snapshot.ruleset, &told).map_err(io::Error::from)?;
+            let line = report::line(&snapshot.meanings(), &told).map_err(io::Error::from)?;
             writeln!(out, "{line}")?;
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::args::{Common, TraceArgs};
+use super::args::{Common, KnownPolicies, TraceArgs};
 use super::exit::{CliError, Outcome};
 use crate::analysis::conversation::{Conversation, Outcome as Ending, Ways, converse};
 use crate::analysis::trace::{Engine, Trace, TraceOptions, blind_spots};
@@ -30,7 +30,7 @@ pub fn run(common: &Common, args: &TraceArgs, out: &mut dyn Write) -> Result<Out
             if common.format != "text" && common.format != "jsonl" {
                 return Err(super::unknown_format(&common.format, &["jsonl"]));
             }
-            let snapshot = super::load::snapshot(common)?;
+            let snapshot = super::load::snapshot_with(common, &args.known)?;
             if path.as_os_str() == "-" {
                 batch(&snapshot, args.conversation, io::stdin().lock(), out)
             } else {
@@ -44,9 +44,9 @@ pub fn run(common: &Common, args: &TraceArgs, out: &mut dyn Write) -> Result<Out
             let usage = |error: PacketError| CliError::Usage(error.to_string());
             let (spec, at) = spec(args).map_err(usage)?;
             if args.conversation {
-                return conversation(common, &opening(spec).map_err(CliError::Usage)?, out);
+                return conversation(common, &args.known, &opening(spec).map_err(CliError::Usage)?, out);
             }
-            single(common, &AskedPacket { packet: spec.build().map_err(usage)?, at }, out)
+            single(common, &args.known, &AskedPacket { packet: spec.build().map_err(usage)?, at }, out)
         }
     }
 }
@@ -84,18 +84,23 @@ fn opening(mut spec: PacketSpec) -> Result<(Packet, Ways), String> {
     Ok((packet, Ways { answers_in: name(answers_in), answers_out: name(answers_out) }))
 }
 
-fn conversation(common: &Common, (first, ways): &(Packet, Ways), out: &mut dyn Write) -> Result<Outcome, CliError> {
-    let snapshot = super::load::snapshot(common)?;
+fn conversation(
+    common: &Common,
+    known: &KnownPolicies,
+    (first, ways): &(Packet, Ways),
+    out: &mut dyn Write,
+) -> Result<Outcome, CliError> {
+    let snapshot = super::load::snapshot_with(common, known)?;
     let options = TraceOptions { record: common.verbose, ..TraceOptions::default() };
     let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
     let spots = blind_spots(&snapshot, first.family());
     let conversation = converse(&engine, first, ways, &options).blinded(&spots);
     if common.format == "json" {
-        let text = report::conversation::document(&snapshot.ruleset, &conversation).map_err(io::Error::from)?;
+        let text = report::conversation::document(&snapshot.meanings(), &conversation).map_err(io::Error::from)?;
         writeln!(out, "{text}")?;
     } else {
         let style = super::style(common);
-        write!(out, "{}", report::conversation::text(&snapshot.ruleset, &conversation, style, common.verbose))?;
+        write!(out, "{}", report::conversation::text(&snapshot.meanings(), &conversation, style, common.verbose))?;
     }
     Ok(ended(&conversation))
 }
@@ -104,18 +109,23 @@ fn ended(conversation: &Conversation) -> Outcome {
     Outcome { findings: false, incomplete: conversation.outcome == Ending::Unknown }
 }
 
-fn single(common: &Common, asked: &AskedPacket, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    let snapshot = super::load::snapshot(common)?;
+fn single(
+    common: &Common,
+    known: &KnownPolicies,
+    asked: &AskedPacket,
+    out: &mut dyn Write,
+) -> Result<Outcome, CliError> {
+    let snapshot = super::load::snapshot_with(common, known)?;
     let options =
         TraceOptions { at: asked.at, record: !common.quiet, verbose: common.verbose, ..TraceOptions::default() };
     let engine = Engine::new(&snapshot.ruleset, &snapshot.host);
     let spots = blind_spots(&snapshot, asked.packet.family());
     let trace = engine.trace(&asked.packet, &options).blinded(&spots);
     if common.format == "json" {
-        let text = report::trace::document(&snapshot.ruleset, &asked.packet, &trace).map_err(io::Error::from)?;
+        let text = report::trace::document(&snapshot.meanings(), &asked.packet, &trace).map_err(io::Error::from)?;
         writeln!(out, "{text}")?;
     } else {
-        write!(out, "{}", report::trace::text(&snapshot.ruleset, &asked.packet, &trace, super::style(common)))?;
+        write!(out, "{}", report::trace::text(&snapshot.meanings(), &asked.packet, &trace, super::style(common)))?;
     }
     Ok(outcome(&trace))
 }
@@ -128,7 +138,7 @@ fn outcome(trace: &Trace) -> Outcome {
 fn batch(snapshot: &Snapshot, whole: bool, mut input: impl BufRead, out: &mut dyn Write) -> Result<Outcome, CliError> {
     let judged = Judged {
         engine: Engine::new(&snapshot.ruleset, &snapshot.host),
-        meanings: Meanings::new(&snapshot.ruleset),
+        meanings: snapshot.meanings(),
         spots: [Family::Ipv4, Family::Ipv6].map(|family| blind_spots(snapshot, family)),
     };
     let mut all = Outcome::CLEAN;

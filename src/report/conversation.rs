@@ -9,7 +9,6 @@ use crate::analysis::conversation::{Conversation, Exchange, Outcome};
 use crate::analysis::trace::{Trace, TraceVerdict};
 use crate::calico::names::Meanings;
 use crate::packet::{CtState, CtStatus};
-use crate::ruleset::Ruleset;
 
 /// A conversation in JSON; `None` where a batch answer is to be short.
 #[derive(Serialize)]
@@ -114,16 +113,14 @@ pub fn line(meanings: &Meanings<'_>, conversation: &Conversation) -> serde_json:
 ///
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
-pub fn document(ruleset: &Ruleset, conversation: &Conversation) -> serde_json::Result<String> {
-    let meanings = &Meanings::new(ruleset);
+pub fn document(meanings: &Meanings<'_>, conversation: &Conversation) -> serde_json::Result<String> {
     let first = conversation.exchanges.first().map(|first| trace::whole(meanings, &first.packet, &first.trace));
     serde_json::to_string_pretty(&Opened { first, conversation: whole(meanings, conversation, true) })
 }
 
 /// The answer for people: how it ends, then each packet with what decided it.
 #[must_use]
-pub fn text(ruleset: &Ruleset, conversation: &Conversation, style: Style, steps: bool) -> String {
-    let meanings = &Meanings::new(ruleset);
+pub fn text(meanings: &Meanings<'_>, conversation: &Conversation, style: Style, steps: bool) -> String {
     let tone = match conversation.outcome {
         Outcome::Works => Tone::Good,
         Outcome::Broken => Tone::Bad,

@@ -1,5 +1,7 @@
 //! What decided on an event or on a group of them, in the words of the one who wrote the policy.
 
+use crate::calico::names::{Authors, Direction, RuleNumber};
+use crate::calico::settings::Place;
 use crate::logs::event::{Action, Event, Source};
 
 /// What the log tells about a decision.
@@ -35,6 +37,19 @@ impl Decided {
             rule: event.rule_index.map(i64::from),
             prefix: event.log_prefix.map(text),
         }
+    }
+
+    /// Where the rule stands in the policies that are known.
+    #[must_use]
+    pub fn written(&self, authors: &Authors) -> Option<Place> {
+        // a number below 0 is the end of the tier, whose last policy is named
+        let number = RuleNumber::OfAll(u32::try_from(self.rule?).ok()?);
+        let direction = match self.direction.as_deref()? {
+            "ingress" => Direction::In,
+            "egress" => Direction::Out,
+            _ => return None,
+        };
+        Some(authors.of_log(self.policy.as_deref()?, self.tier.as_deref()?)?.place_of(direction, number, None))
     }
 
     /// Whether a Log rule wrote the line, which does not tell the verdict.

@@ -10,6 +10,7 @@ use super::json_text;
 use super::text::{Style, Tone, count};
 use crate::analysis::denied::{Denied, Suggestion};
 use crate::analysis::flows::Inventory;
+use crate::calico::names::Authors;
 use crate::calico::settings::ports::Entry;
 use crate::diagnostic::printable;
 use crate::logs::event::{Event, Source};
@@ -124,6 +125,9 @@ pub struct Row {
     pub failsafe: bool,
     /// In words: what decided, as far as the key tells.
     pub why: Option<String>,
+    /// File and line of the rule that denied, where the policies are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
     /// Lines.
     pub examples: Vec<String>,
     /// The flow that must work on this host and that these denies hit, where the host is known.
@@ -193,11 +197,17 @@ impl Row {
             last: group.last.and_then(rfc3339),
             failsafe: group.failsafe > 0,
             why,
+            written: None,
             examples: example.map(|line| String::from_utf8_lossy(line).into_owned()).into_iter().collect(),
             needed: None,
             suggestion: None,
             key,
         }
+    }
+
+    /// Looks the rule up in the policies that are known.
+    pub fn find_author(&mut self, authors: &Authors) {
+        self.written = decided(&self.key, None).written(authors).map(|place| place.to_string());
     }
 
     /// Adds what the host's inventory says, and a rule when one is asked for.
@@ -444,7 +454,8 @@ fn group(row: &Row, style: Style, out: &mut String) {
     let first = if first.is_empty() { "all events".to_owned() } else { first };
     out.push_str(&style.wrap(&indent, &first));
     if let Some(why) = &row.why {
-        out.push_str(&style.wrap(&blank, why));
+        let written = row.written.as_ref().map(|place| format!(", written at {place}")).unwrap_or_default();
+        out.push_str(&style.wrap(&blank, &format!("{why}{written}")));
     }
     let mut facts = count(usize::try_from(row.packets).unwrap_or(usize::MAX), "packet");
     match row.key.text(Field::Direction) {

@@ -9,7 +9,7 @@ use crate::analysis::diff::{Cause, Changes, Condition, Diff, Field, Line, Part, 
 use crate::calico::names::Meanings;
 use crate::packet::text::to_json;
 use crate::packet::{Direction, Prefix, Protocol, TcpFlags};
-use crate::ruleset::{Interval, Ruleset};
+use crate::ruleset::Interval;
 use crate::snapshot::Snapshot;
 use crate::space::Dimension;
 use crate::space::describe::Listing;
@@ -102,8 +102,8 @@ pub(super) struct Both<'r> {
 }
 
 impl<'r> Both<'r> {
-    pub(super) fn new(before: &'r Ruleset, after: &'r Ruleset) -> Self {
-        Self { before: Meanings::new(before), after: Meanings::new(after) }
+    pub(super) fn new(before: Meanings<'r>, after: Meanings<'r>) -> Self {
+        Self { before, after }
     }
 
     pub(super) fn side(&self, before: bool) -> &Meanings<'r> {
@@ -116,7 +116,7 @@ impl<'r> Both<'r> {
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
 pub fn document(compared: &Compared<'_>) -> serde_json::Result<String> {
-    let both = Both::new(&compared.before.ruleset, &compared.after.ruleset);
+    let both = Both::new(compared.before.meanings(), compared.after.meanings());
     let parts = compared.diff.parts.iter().map(|part| part_json(&both, part)).collect();
     serde_json::to_string_pretty(&Document {
         schema: "hepguard/diff/v1",
@@ -256,7 +256,7 @@ pub(super) fn direction(way: Direction) -> &'static str {
 /// The answer for people.
 #[must_use]
 pub fn text(compared: &Compared<'_>, style: Style, verbose: bool) -> String {
-    let both = &Both::new(&compared.before.ruleset, &compared.after.ruleset);
+    let both = &Both::new(compared.before.meanings(), compared.after.meanings());
     let verdict = match compared.equal() {
         Some(true) => style.paint(Tone::Good, "equal: every packet is treated as before"),
         Some(false) => style.paint(Tone::Bad, "different"),

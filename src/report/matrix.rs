@@ -106,8 +106,8 @@ fn chain_json(ruleset: &Ruleset, at: RuleRef) -> Option<ChainJson<'_>> {
 ///
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
-pub fn line(ruleset: &Ruleset, told: &Told) -> serde_json::Result<String> {
-    let meanings = Meanings::new(ruleset);
+pub fn line(meanings: &Meanings<'_>, told: &Told) -> serde_json::Result<String> {
+    let ruleset = meanings.ruleset();
     let too_big = told.answer.as_ref().err().map(ToString::to_string);
     let (classes, edges) = match &told.answer {
         Ok(matrix) if told.blind.is_empty() => {
@@ -120,7 +120,7 @@ pub fn line(ruleset: &Ruleset, told: &Told) -> serde_json::Result<String> {
         told.blind.iter().chain(&too_big).map(|reason| Because { rule: None, reason }).collect();
     if let Ok(matrix) = &told.answer {
         because.extend(matrix.because.iter().map(|question| Because {
-            rule: question.rule.and_then(|rule| place(&meanings, rule, true)),
+            rule: question.rule.and_then(|rule| place(meanings, rule, true)),
             reason: &question.reason,
         }));
     }

@@ -7,6 +7,7 @@ use super::diff::{Both, PieceJson, Shown, cause, direction, piece_json};
 use super::text::{Style, Tone, count};
 use crate::analysis::diff::{Changes, Piece};
 use crate::audit::finding::Severity;
+use crate::calico::names::Meanings;
 use crate::diagnostic::printable;
 use crate::packet::{Direction, Family};
 use crate::plan::difference::{Difference, hook};
@@ -39,7 +40,7 @@ struct Packets<'t> {
 #[must_use]
 pub fn document(plan: &Plan) -> String {
     let difference = &plan.difference;
-    let both = &Both::new(&difference.before, &difference.after);
+    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
     let list = |of: List| -> Vec<Packets<'_>> {
         let packets = difference.pieces(of).map(|(family, way, piece)| Packets {
             family,
@@ -177,7 +178,7 @@ fn packets(plan: &Plan, style: Style, verbose: bool) -> String {
     let mut out = style.paint(Tone::Strong, "All packets");
     out.push('\n');
     let difference = &plan.difference;
-    let both = &Both::new(&difference.before, &difference.after);
+    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
     let limit = if verbose { usize::MAX } else { SHOWN };
     for (label, tone, of) in LISTS {
         let all: Vec<(Family, Direction, &Piece)> = difference.pieces(of).collect();
@@ -267,7 +268,7 @@ pub fn markdown(plan: &Plan) -> String {
 
 /// The lists of packets as a table.
 fn packets_markdown(difference: &Difference) -> String {
-    let both = &Both::new(&difference.before, &difference.after);
+    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
     let mut out = String::new();
     for (label, _, of) in LISTS {
         for (family, way, piece) in difference.pieces(of) {

@@ -8,7 +8,7 @@ use crate::analysis::reach::conversation::Question;
 use crate::analysis::reach::peers::{Answer, Cause, Doubt, Part};
 use crate::calico::names::Meanings;
 use crate::packet::{Family, Prefix};
-use crate::ruleset::{RuleRef, Ruleset};
+use crate::ruleset::RuleRef;
 use crate::space::TooLarge;
 use crate::space::describe::Listing;
 
@@ -182,12 +182,7 @@ fn all_unknown<'t>(family: Family, from: Option<Prefix>, reasons: Vec<String>) -
 ///
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
-pub fn line(ruleset: &Ruleset, told: &Told) -> serde_json::Result<String> {
-    let meanings = &Meanings::new(ruleset);
-    write(meanings, told)
-}
-
-fn write<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Result<String> {
+pub fn line<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Result<String> {
     let nobody_knows = |reasons: Vec<String>| all_unknown(told.family, told.from, reasons);
     let lists_of = |world: &'t World| match &world.answer {
         _ if !told.blind.is_empty() => nobody_knows(told.blind.clone()),
@@ -232,8 +227,7 @@ fn part_json<'t, 'r: 't>(meanings: &Meanings<'r>, part: &'t Part) -> PartJson<'t
 
 /// The answer for people.
 #[must_use]
-pub fn text(ruleset: &Ruleset, told: &Told, style: Style, verbose: bool) -> String {
-    let meanings = &Meanings::new(ruleset);
+pub fn text(meanings: &Meanings<'_>, told: &Told, style: Style, verbose: bool) -> String {
     let state = if told.question.state == crate::packet::CtState::NEW { "" } else { ", sessions that exist" };
     let from = told.from.map(|prefix| format!(", peers in {prefix}")).unwrap_or_default();
     let title = format!("reach {} {} ({}{state}{from})", told.direction(), told.service(), told.family);

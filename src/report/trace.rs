@@ -144,8 +144,8 @@ pub(super) fn answer<'t, 'r: 't>(meanings: &Meanings<'r>, trace: &'t Trace) -> A
 ///
 /// # Errors
 /// Only when a value cannot be written as JSON, which these can.
-pub fn document(ruleset: &Ruleset, packet: &Packet, trace: &Trace) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&whole(&Meanings::new(ruleset), packet, trace))
+pub fn document(meanings: &Meanings<'_>, packet: &Packet, trace: &Trace) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&whole(meanings, packet, trace))
 }
 
 pub(super) fn whole<'t, 'r: 't>(meanings: &Meanings<'r>, packet: &Packet, trace: &'t Trace) -> Document<'t> {
@@ -183,8 +183,8 @@ pub(super) fn step<'t, 'r: 't>(meanings: &Meanings<'r>, of: &'t TraceStep) -> St
 
 /// The answer for people: the verdict and who decided it, then the steps.
 #[must_use]
-pub fn text(ruleset: &Ruleset, packet: &Packet, trace: &Trace, style: Style) -> String {
-    let meanings = &Meanings::new(ruleset);
+pub fn text(meanings: &Meanings<'_>, packet: &Packet, trace: &Trace, style: Style) -> String {
+    let ruleset = meanings.ruleset();
     let tone = match trace.verdict {
         TraceVerdict::Accept => Tone::Good,
         TraceVerdict::Drop | TraceVerdict::Reject => Tone::Bad,

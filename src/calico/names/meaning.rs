@@ -1,14 +1,15 @@
 //! What a rule of Felix means, in the words of whoever caused it to be written.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
-use super::units::{Marks, takes_accept_mark, unit};
-use super::{ChainRole, PolicyName, chain_role};
+use super::units::{Marks, Unit, takes_accept_mark, unit};
+use super::{Authors, ChainRole, PolicyName, RuleNumber, chain_role};
 use crate::calico::hash::COMMENT_PREFIX;
 use crate::calico::integrity::plain_name;
 use crate::calico::spelling::words;
@@ -95,6 +96,12 @@ pub enum Meaning {
         /// What that rule does.
         #[serde(skip_serializing_if = "Option::is_none")]
         action: Option<Action>,
+        /// File and line of the rule, or of its policy, where resources tell.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        written: Option<String>,
+        /// What the sets that the rule asks hold, by their names: selectors in canonical text, where resources tell.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        sets: BTreeMap<String, String>,
     },
     /// A rule of a profile, or the jump to it.
     Profile {
@@ -194,7 +201,7 @@ impl fmt::Display for Meaning {
                 write!(f, "failsafe {entry} ({})", inbound(*direction))
             }
             Self::Failsafe { entry, .. } => write!(f, "replies of failsafe {entry}"),
-            Self::Policy { resource, namespace, policy, tier, direction, rule, action } => {
+            Self::Policy { resource, namespace, policy, tier, direction, rule, action, written, sets } => {
                 write!(f, "{resource} ")?;
                 if let Some(namespace) = namespace {
                     write!(f, "{namespace}/")?;
@@ -203,7 +210,12 @@ impl fmt::Display for Meaning {
                 if let Some(tier) = tier {
                     write!(f, " in tier {tier}")?;
                 }
-                write_rule(f, *direction, *rule, *action)
+                write_rule(f, *direction, *rule, *action)?;
+                if let Some(place) = written {
+                    write!(f, " at {place}")?;
+                }
+                let mut sets = sets.iter();
+                sets.try_for_each(|(set, holds)| write!(f, "; {set} is {holds}"))
             }
             Self::Profile { profile, direction, rule, action } => {
                 write!(f, "Profile {profile}")?;
@@ -263,6 +275,7 @@ fn write_rule(
 /// The meanings of one ruleset's rules, each worked out once: for whoever asks about many packets.
 pub struct Meanings<'r> {
     ruleset: &'r Ruleset,
+    authors: &'r Authors,
     facts: Vec<OnceCell<Facts<'r>>>,
     known: RefCell<HashMap<RuleRef, Option<Rc<Meaning>>>>,
 }
@@ -270,17 +283,25 @@ pub struct Meanings<'r> {
 /// What a look at a whole table tells about its rules.
 struct Facts<'r> {
     table: &'r Table,
+    authors: &'r Authors,
     marks: Marks,
     /// Chain and rule of each call of a chain, in listing order.
     callers: HashMap<&'r str, Vec<(&'r Chain, usize)>>,
 }
 
 impl<'r> Meanings<'r> {
-    /// Nothing worked out yet.
+    /// Nothing worked out yet; hashes stay hashes.
     #[must_use]
     pub fn new(ruleset: &'r Ruleset) -> Self {
+        static NOBODY: LazyLock<Authors> = LazyLock::new(Authors::default);
+        Self::with(ruleset, &NOBODY)
+    }
+
+    /// Nothing worked out yet; what is known of the authors of policies and sets names them.
+    #[must_use]
+    pub fn with(ruleset: &'r Ruleset, authors: &'r Authors) -> Self {
         let facts = ruleset.tables.iter().map(|_| OnceCell::new()).collect();
-        Self { ruleset, facts, known: RefCell::default() }
+        Self { ruleset, authors, facts, known: RefCell::default() }
     }
 
     /// The ruleset asked about.
@@ -306,7 +327,7 @@ impl<'r> Meanings<'r> {
         let rule = chain.rules.get(place.rule)?;
         match chain_role(plain_name(&chain.name)) {
             Some(role) => {
-                let facts = self.facts.get(place.table)?.get_or_init(|| Facts::of(table));
+                let facts = self.facts.get(place.table)?.get_or_init(|| Facts::of(table, self.authors));
                 facts.meaning(role, chain, place.rule, rule)
             }
             None => kernel_chain_rule(rule, &chain.name),
@@ -322,7 +343,7 @@ pub fn meaning(ruleset: &Ruleset, place: RuleRef) -> Option<Meaning> {
 }
 
 impl<'r> Facts<'r> {
-    fn of(table: &'r Table) -> Self {
+    fn of(table: &'r Table, authors: &'r Authors) -> Self {
         let mut callers: HashMap<&str, Vec<(&Chain, usize)>> = HashMap::new();
         for chain in &table.chains {
             for (index, rule) in chain.rules.iter().enumerate() {
@@ -331,7 +352,7 @@ impl<'r> Facts<'r> {
                 }
             }
         }
-        Self { table, marks: Marks::of(table), callers }
+        Self { table, authors, marks: Marks::of(table), callers }
     }
 
     fn meaning(&self, role: ChainRole<'_>, chain: &Chain, index: usize, rule: &Rule) -> Option<Meaning> {
@@ -339,11 +360,11 @@ impl<'r> Facts<'r> {
         Some(match role {
             ChainRole::Failsafe(direction) => failsafe(rule, direction)?,
             ChainRole::Policy(direction, id) => {
-                let (rule, action) = unit(&chain.rules, index, self.marks);
-                policy(&chain.rules, id, self.tier_of(&chain.name), direction, rule, action)
+                let unit = unit(&chain.rules, index, self.marks);
+                self.policy(&chain.name, &chain.rules, id, direction, unit)
             }
             ChainRole::Profile(direction, id) => {
-                let (rule, action) = unit(&chain.rules, index, self.marks);
+                let Unit { number: rule, action, .. } = unit(&chain.rules, index, self.marks);
                 let profile = named_in_comment(&chain.rules).map_or_else(|| id.to_owned(), |name| name.name);
                 Meaning::Profile { profile, direction, rule, action }
             }
@@ -407,7 +428,7 @@ impl<'r> Facts<'r> {
         let rules = self.table.chain(next).map_or(&[][..], |(_, chain)| &chain.rules);
         match chain_role(plain_name(next))? {
             ChainRole::Failsafe(direction) => Some(Meaning::FailsafeList { direction }),
-            ChainRole::Policy(direction, id) => Some(policy(rules, id, self.tier_of(next), direction, None, None)),
+            ChainRole::Policy(direction, id) => Some(self.policy(next, rules, id, direction, Unit::default())),
             ChainRole::Profile(direction, id) => {
                 let profile = named_in_comment(rules).map_or_else(|| id.to_owned(), |name| name.name);
                 Some(Meaning::Profile { profile, direction, rule: None, action: None })
@@ -418,6 +439,31 @@ impl<'r> Facts<'r> {
             }),
             _ => None,
         }
+    }
+
+    /// A policy, named by its resource, else by its chain, or one of its rules.
+    fn policy(&self, chain: &str, rules: &[Rule], id: &str, direction: Direction, unit: Unit) -> Meaning {
+        let told = named_in_comment(rules);
+        let author = self.authors.of_chain(id, told.as_ref());
+        let tier = self.tier_of(chain).or_else(|| author.map(|author| author.tier.clone()));
+        let Unit { number: rule, logged, action, rules: own } = unit;
+        let written = author.map(|author| {
+            let number = match rule {
+                Some(number) if logged => RuleNumber::OfAll(number),
+                Some(number) => RuleNumber::OfFamily(number, self.table.family),
+                None => return author.place.to_string(),
+            };
+            author.place_of(direction, number, action).to_string()
+        });
+        let own = rules.get(own).unwrap_or_default();
+        let sets = own.iter().flat_map(|rule| self.authors.sets_in(&rule.text)).collect();
+        let name = author.map(|author| author.name.clone()).or(told).unwrap_or_else(|| PolicyName {
+            kind: "Policy".to_owned(),
+            namespace: None,
+            name: id.to_owned(),
+        });
+        let PolicyName { kind: resource, namespace, name: policy } = name;
+        Meaning::Policy { resource, namespace, policy, tier, direction, rule, action, written, sets }
     }
 
     /// The tier in which some endpoint's chain calls `chain`, directly or through a group.
@@ -524,22 +570,6 @@ fn interface_of(rule: &Rule) -> Option<String> {
     let place = words.iter().position(|(word, _)| matches!(word.as_str(), "-i" | "-o" | "iifname" | "oifname"))?;
     let name = &words.get(place + 1)?.0;
     Some(name.strip_suffix('+').map_or_else(|| name.clone(), |prefix| format!("{prefix}*")))
-}
-
-fn policy(
-    rules: &[Rule],
-    id: &str,
-    tier: Option<String>,
-    direction: Direction,
-    rule: Option<u32>,
-    action: Option<Action>,
-) -> Meaning {
-    let name = named_in_comment(rules).unwrap_or_else(|| PolicyName {
-        kind: "Policy".to_owned(),
-        namespace: None,
-        name: id.to_owned(),
-    });
-    Meaning::Policy { resource: name.kind, namespace: name.namespace, policy: name.name, tier, direction, rule, action }
 }
 
 /// The first rule of a policy's or profile's chain says whose it is: `GlobalNetworkPolicy ns/name ingress`.

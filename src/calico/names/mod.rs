@@ -1,8 +1,10 @@
 //! Names in the dataplane: how Felix makes chain, set and log names, and what they say about their authors.
 
+mod authors;
 mod meaning;
 mod units;
 
+pub use authors::{Author, Authors, RuleNumber, backend_name};
 pub use meaning::{Action, Direction, Meaning, Meanings, meaning};
 
 use super::hash::{sha3_224_base64, sha224_base64, sha256_base64};

@@ -1,5 +1,7 @@
 //! From dataplane rules back to the policy rules they were made of, by the mark bits they set and test.
 
+use std::ops::Range;
+
 use super::Action;
 use super::meaning::{target, text_comment, verdict};
 use crate::calico::spelling::words;
@@ -94,9 +96,22 @@ fn set_mark(rule: &Rule) -> Option<u32> {
     })
 }
 
+/// The policy rule that a dataplane rule belongs to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unit {
+    /// Which of the policy's; `None` in the chain of a policy without rules.
+    pub(super) number: Option<u32>,
+    /// A log prefix tells the number, which counts all rules then.
+    pub(super) logged: bool,
+    /// What it does.
+    pub(super) action: Option<Action>,
+    /// The dataplane rules it is made of.
+    pub(super) rules: Range<usize>,
+}
+
 /// Which rule of the policy a dataplane rule belongs to, and what it does. A policy rule is some scratch-mark rules, then
 /// "set a mark" and what follows from the mark, or a log rule, or (before 3.30) a bare drop. A log prefix names it outright.
-pub(super) fn unit(rules: &[Rule], index: usize, marks: Marks) -> (Option<u32>, Option<Action>) {
+pub(super) fn unit(rules: &[Rule], index: usize, marks: Marks) -> Unit {
     let mut number = 0u32;
     let mut start = 0;
     while start < rules.len() {
@@ -106,12 +121,17 @@ pub(super) fn unit(rules: &[Rule], index: usize, marks: Marks) -> (Option<u32>, 
             let named = members.iter().find_map(log_prefix_index);
             let action = members.iter().rev().find_map(|rule| action_of(rule, marks));
             // a lone comment rule stands for a policy without rules
-            return (action.map(|_| named.unwrap_or(number)), action);
+            return Unit {
+                number: action.map(|_| named.unwrap_or(number)),
+                logged: named.is_some(),
+                action,
+                rules: start..start + length,
+            };
         }
         start += length;
         number = number.saturating_add(1);
     }
-    (None, None)
+    Unit::default()
 }
 
 fn action_of(rule: &Rule, marks: Marks) -> Option<Action> {

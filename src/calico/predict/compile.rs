@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::calico::names::{Generation, PolicyName, selector_set_id};
+use crate::calico::names::{Generation, PolicyName, backend_name, selector_set_id};
 use crate::calico::order::{
     ALLOW_PROFILE, Endpoint, Exclusions, Governed, Layer, Model, Ordered, ProfileInForce, governing,
 };
@@ -249,16 +249,6 @@ impl Compiled {
             other_sets,
         })
     }
-}
-
-/// Up to 3.31 policies of the tier `default` are called so, whatever they are called in files; staged ones are marked.
-fn backend_name(name: &str, tier: &str, staged: bool, generation: Generation) -> String {
-    if generation == Generation::From332 {
-        return name.to_owned();
-    }
-    let full =
-        if tier == "default" && !name.starts_with("default.") { format!("default.{name}") } else { name.to_owned() };
-    if staged { format!("staged:{full}") } else { full }
 }
 
 fn name_of(protocol: Protocol) -> ProtocolName {

@@ -52,7 +52,7 @@ impl Knowledge {
     /// Of a snapshot: its exported resources and the settings on disk.
     #[must_use]
     pub fn of(files: &SnapshotFiles) -> Self {
-        let resources = Resources::of(files.below("calico/").map(|(name, bytes)| (files.label(name), bytes)));
+        let resources = Resources::of_files(files);
         let sources = sources::read(files);
         let version = version(&resources);
         Self { resources, settings: sources.disk.settings, node: sources.host, version }

@@ -28,6 +28,7 @@ pub use types::*;
 use crate::calico::settings::Place;
 use crate::calico::settings::ports::shortened;
 use crate::calico::yaml::{self, Node as Tree, Value};
+use crate::files::SnapshotFiles;
 use cursor::Cursor;
 use problem::Problems;
 
@@ -79,6 +80,12 @@ impl Resources {
             all.read(&Arc::from(name), bytes);
         }
         all
+    }
+
+    /// The resources in a snapshot's folder `calico/`.
+    #[must_use]
+    pub fn of_files(files: &SnapshotFiles) -> Self {
+        Self::of(files.below("calico/").map(|(name, bytes)| (files.label(name), bytes)))
     }
 
     /// All resources, in the order they were first given.

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use crate::calico::names::{Action, Direction};
 use crate::calico::settings::{Loaded, Place};
-use crate::packet::{PortRange, Prefix};
+use crate::packet::{Family, PortRange, Prefix};
 
 /// A value and where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -356,6 +356,24 @@ impl Rule {
             && self.not_icmp.is_none()
             && self.source.is_empty()
             && self.destination.is_empty()
+    }
+
+    /// Whether Felix writes it among the rules of a family: its version, its protocol's and its nets' are that one.
+    #[must_use]
+    pub fn is_written_in(&self, family: Family) -> bool {
+        let number = if family == Family::Ipv6 { 6 } else { 4 };
+        let implied = match self.protocol.as_ref().map(|protocol| protocol.value) {
+            Some(Protocol::Name("ICMP")) => Some(4),
+            Some(Protocol::Name("ICMPv6")) => Some(6),
+            _ => None,
+        };
+        let ours = |net: &Field<Net>| net.value.prefix.is_ipv4() == (family == Family::Ipv4);
+        let some = |nets: &[Field<Net>]| nets.is_empty() || nets.iter().any(ours);
+        self.ip_version.as_ref().map(|version| version.value).or(implied).is_none_or(|wanted| wanted == number)
+            && [&self.source, &self.destination].into_iter().all(|entity| {
+                let nothing_left = entity.not_nets.iter().any(|net| ours(net) && net.value.prefix.length() == 0);
+                some(&entity.nets) && some(&entity.not_nets) && !nothing_left
+            })
     }
 }
 

@@ -63,9 +63,9 @@ pub(super) fn trace(input: &[u8]) {
         assert_eq!(full.certain, full.may.len() == 1, "{:?}", full.may);
         let line = report::trace::line(&meanings, &full).expect("JSON");
         assert!(!line.bytes().any(|byte| byte < 0x20));
-        let document = report::trace::document(&read.ruleset, &asked.packet, &full).expect("JSON");
+        let document = report::trace::document(&meanings, &asked.packet, &full).expect("JSON");
         assert!(document.len() < 256 << 20);
-        clean(&report::trace::text(&read.ruleset, &asked.packet, &full, Style::default()));
+        clean(&report::trace::text(&meanings, &asked.packet, &full, Style::default()));
     }
     for family in [Family::Ipv4, Family::Ipv6] {
         let _ = blind_spots(&read, family);
@@ -91,8 +91,8 @@ pub(super) fn conversation(input: &[u8]) {
         assert!(full.outcome != Outcome::Works || first.trace.may.contains(&TraceVerdict::Accept));
         let line = report::conversation::line(&meanings, &full).expect("JSON");
         assert!(!line.bytes().any(|byte| byte < 0x20));
-        assert!(report::conversation::document(&read.ruleset, &full).expect("JSON").len() < 256 << 20);
-        clean(&report::conversation::text(&read.ruleset, &full, Style::default(), true));
+        assert!(report::conversation::document(&meanings, &full).expect("JSON").len() < 256 << 20);
+        clean(&report::conversation::text(&meanings, &full, Style::default(), true));
     }
 }
 
@@ -126,9 +126,10 @@ pub(super) fn reach(input: &[u8]) {
             settings: read.host.sysctls.is_some(),
             blind: blind_spots(&read, family),
         };
-        let line = report::reach::line(&read.ruleset, &told).expect("JSON");
+        let meanings = Meanings::new(&read.ruleset);
+        let line = report::reach::line(&meanings, &told).expect("JSON");
         assert!(!line.bytes().any(|byte| byte < 0x20));
-        clean(&report::reach::text(&read.ruleset, &told, Style::default(), true));
+        clean(&report::reach::text(&meanings, &told, Style::default(), true));
     }
 }
 

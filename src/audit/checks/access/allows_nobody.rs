@@ -21,7 +21,7 @@ use crate::audit::check::Check;
 use crate::audit::context::{Context, place_text};
 use crate::audit::finding::{Bites, Finding, Severity};
 use crate::calico::integrity::plain_name;
-use crate::calico::names::{Action, ChainRole, Meaning, Meanings, chain_role};
+use crate::calico::names::{Action, ChainRole, Meaning, chain_role};
 use crate::ruleset::{Match, Rule, RuleRef, Ruleset, Set, SetRef, Step, Table, without_comments};
 
 /// The check.
@@ -36,7 +36,7 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let ruleset = context.ruleset();
-    let meanings = Meanings::new(ruleset);
+    let meanings = context.snapshot.meanings();
     let mut findings = Vec::new();
     for (t, table) in ruleset.tables.iter().enumerate() {
         for (c, chain) in table.chains.iter().enumerate() {
@@ -55,7 +55,10 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
                 if findings.iter().any(|finding: &Finding| finding.subject == subject) {
                     continue;
                 }
-                let title = format!("policy {policy} allows by set {}, which is empty ({})", set.name, table.family);
+                let holds = context.snapshot.authors.of_set(&set.name);
+                let holds = holds.map(|selector| format!(" of {selector}")).unwrap_or_default();
+                let title =
+                    format!("policy {policy} allows by set {}{holds}, which is empty ({})", set.name, table.family);
                 findings.push(
                     Finding::new(check, subject, title)
                         .bites(Bites::Now)

@@ -52,7 +52,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     }
     let world = without_tier_ends(&snapshot.ruleset);
     let engine = Engine::new(&world, &snapshot.host);
-    let meanings = Meanings::new(&world);
+    let meanings = Meanings::with(&world, &context.snapshot.authors);
     let mut findings = Vec::new();
     for judged in flows {
         let Reason::Flow(flow) = &judged.reason else { continue };

@@ -22,7 +22,7 @@ use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Bites, Finding, Severity};
 use crate::calico::names::Direction;
-use crate::calico::resources::{Resources, Spec};
+use crate::calico::resources::Spec;
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -36,7 +36,7 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let files = &context.snapshot.files;
-    let resources = Resources::of(files.below("calico/").map(|(name, bytes)| (files.label(name), bytes)));
+    let resources = &context.snapshot.resources;
     let mut evidence: Vec<(String, String)> = Vec::new();
     for resource in resources.iter() {
         let Spec::Policy(policy) = &resource.spec else { continue };

@@ -45,7 +45,9 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
                 "family": table.map(|table| table.family.name()),
                 "set": &*set.name,
             });
-            Finding::new(check, subject, format!("members of the {place} {} are not all known", set.name))
+            let holds = context.snapshot.authors.of_set(&set.name);
+            let holds = holds.map(|selector| format!(" ({selector})")).unwrap_or_default();
+            Finding::new(check, subject, format!("members of the {place} {}{holds} are not all known", set.name))
                 .evidence(&*set.source, why)
                 .fix("nothing to do unless an answer says *unknown* because of this set; then list it by itself")
         })

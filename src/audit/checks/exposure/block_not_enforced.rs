@@ -23,7 +23,7 @@ use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
 use crate::calico::integrity::plain_name;
-use crate::calico::names::{ChainRole, Meaning, chain_role, meaning};
+use crate::calico::names::{ChainRole, Meaning, chain_role};
 use crate::ruleset::{Effect, Expr, Field, Match, Operator, Rule, RuleRef, Step};
 
 /// The check.
@@ -38,6 +38,7 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let ruleset = context.ruleset();
+    let meanings = context.snapshot.meanings();
     let mut findings = Vec::new();
     for (table_index, table) in ruleset.tables.iter().enumerate() {
         for (chain_index, chain) in table.chains.iter().enumerate() {
@@ -47,9 +48,10 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
             }
             for (first, last) in idle_blocks(&chain.rules) {
                 let place = RuleRef { table: table_index, chain: chain_index, rule: last };
-                let whose = match meaning(ruleset, place) {
-                    Some(Meaning::Policy { policy, rule: Some(number), direction, .. }) => {
-                        format!("{} rule {number} of policy {policy}", direction.calico())
+                let whose = match meanings.of(place).as_deref() {
+                    Some(Meaning::Policy { policy, rule: Some(number), direction, written, .. }) => {
+                        let at = written.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+                        format!("{} rule {number} of policy {policy}{at}", direction.calico())
                     }
                     _ => format!("a rule of {}", chain.name),
                 };

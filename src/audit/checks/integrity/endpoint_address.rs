@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Bites, Finding, Severity};
-use crate::calico::resources::{Resources, Spec};
+use crate::calico::resources::Spec;
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -33,9 +33,8 @@ pub const CHECK: Check = Check {
 };
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
-    let files = &context.snapshot.files;
     let (Some(_), Some(host)) = (&context.snapshot.host.interfaces, &context.failsafe.host) else { return Vec::new() };
-    let resources = Resources::of(files.below("calico/").map(|(name, bytes)| (files.label(name), bytes)));
+    let resources = &context.snapshot.resources;
     let mut findings = Vec::new();
     for resource in resources.iter() {
         let Spec::HostEndpoint(endpoint) = &resource.spec else { continue };

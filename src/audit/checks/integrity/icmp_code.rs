@@ -23,7 +23,7 @@ use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
 use crate::calico::integrity::is_felix_table;
 use crate::calico::names::Direction;
-use crate::calico::resources::{Field, Icmp, Resources, Rule, Spec};
+use crate::calico::resources::{Field, Icmp, Rule, Spec};
 
 /// The check.
 pub const CHECK: Check = Check {
@@ -40,8 +40,7 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     if !context.ruleset().tables.iter().any(felix) {
         return Vec::new();
     }
-    let files = &context.snapshot.files;
-    let resources = Resources::of(files.below("calico/").map(|(name, bytes)| (files.label(name), bytes)));
+    let resources = &context.snapshot.resources;
     let mut findings = Vec::new();
     for resource in resources.iter().filter(|resource| !resource.refused && !resource.meta.kind.is_staged()) {
         let lists: [(Direction, &[Rule]); 2] = match &resource.spec {

@@ -33,7 +33,9 @@ pub const CHECK: Check = Check {
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     super::of_file(context, check, ProblemKind::MissingSet, |about, file| {
-        format!("{file} asks set {about}, which nothing creates at boot: its table is not loaded, nor are those behind it")
+        let holds = context.snapshot.authors.of_set(about);
+        let holds = holds.map(|selector| format!(" ({selector})")).unwrap_or_default();
+        format!("{file} asks set {about}{holds}, which nothing creates at boot: its table is not loaded, nor are those behind it")
     })
     .into_iter()
     .map(|finding| finding.bites(Bites::Reboot).fix("create the set before the rules are loaded, or save the ruleset anew without rules that daemons add: `iptables-save | grep -v cali` is a start; try it with `iptables-restore --test` in a private namespace (`unshare -n`); editing the file is safe over SSH"))
