@@ -28,6 +28,7 @@ pub mod analysis;
 pub mod audit;
 pub mod lint;
 pub mod plan;
+pub mod monitor;
 pub mod report;
 pub mod forward;
 

@@ -5,22 +5,23 @@ use std::collections::BTreeSet;
 use hepguard::audit::check::Check;
 use hepguard::audit::registry::{self, CHECKS};
 use hepguard::lint::registry::{self as lints, LINTS};
+use hepguard::monitor::codes as watch_codes;
 use hepguard::plan::codes;
 
-/// Checks of the audit and what plans find, in the order of their codes.
+/// Checks of the audit, what plans and what the daemon find, in the order of their codes.
 fn all() -> Vec<&'static Check> {
-    let mut all: Vec<&Check> = CHECKS.iter().chain(codes::CODES).collect();
+    let mut all: Vec<&Check> = CHECKS.iter().chain(codes::CODES).chain(watch_codes::CODES).collect();
     all.sort_by_key(|check| check.code);
     all
 }
 
 fn find(code: &str) -> Option<&'static Check> {
-    registry::find(code).or_else(|| codes::find(code))
+    registry::find(code).or_else(|| codes::find(code)).or_else(|| watch_codes::find(code))
 }
 
 #[test]
 fn codes_and_names_are_unique_and_in_order() {
-    for list in [CHECKS, codes::CODES] {
+    for list in [CHECKS, codes::CODES, watch_codes::CODES] {
         assert!(list.is_sorted_by_key(|check| check.code), "codes are listed in order");
     }
     let codes: Vec<&str> = all().into_iter().map(|check| check.code).collect();

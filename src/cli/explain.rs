@@ -8,6 +8,7 @@ use super::args::{Common, ExplainArgs};
 use super::exit::{CliError, Outcome};
 use crate::audit::registry::{self, CHECKS};
 use crate::lint::registry::{self as lints, LINTS};
+use crate::monitor::codes as watch_codes;
 use crate::plan::codes;
 use crate::report::explain::{self, Page};
 
@@ -19,7 +20,8 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
     let checks: Vec<Page> = match &args.code {
         None => all(),
         Some(code) => {
-            let found = registry::find(code).or_else(|| codes::find(code)).map(Page::from);
+            let found =
+                registry::find(code).or_else(|| codes::find(code)).or_else(|| watch_codes::find(code)).map(Page::from);
             let found = found.or_else(|| lints::find(code).map(Page::from));
             vec![found.ok_or_else(|| unknown(code))?]
         }
@@ -60,8 +62,13 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
 
 /// Every page, in the order of the codes.
 fn all() -> Vec<Page> {
-    let mut pages: Vec<Page> =
-        CHECKS.iter().chain(codes::CODES).map(Page::from).chain(LINTS.iter().map(Page::from)).collect();
+    let mut pages: Vec<Page> = CHECKS
+        .iter()
+        .chain(codes::CODES)
+        .chain(watch_codes::CODES)
+        .map(Page::from)
+        .chain(LINTS.iter().map(Page::from))
+        .collect();
     pages.sort_by_key(|page| page.code);
     pages
 }
