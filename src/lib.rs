@@ -30,7 +30,6 @@ pub mod lint;
 pub mod plan;
 pub mod monitor;
 pub mod report;
-pub mod forward;
 
 // edge
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
@@ -41,5 +40,7 @@ pub mod collect;
 pub mod tail;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod scratch;
+#[allow(clippy::disallowed_methods, reason = "effects live here")]
+pub mod forward;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod cli;

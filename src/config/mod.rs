@@ -3,6 +3,7 @@
 //! What is unknown is refused, with its line and the nearest word that is known: a key without effect must not look as if it
 //! had one. `packaging/hepguard.toml` is the commented example; a test holds it against the defaults here.
 
+mod forward;
 mod protect;
 mod sections;
 mod values;
@@ -14,12 +15,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+pub use forward::{Denies, Format, Forward, Transport};
 pub use protect::{Protect, write};
 pub use sections::{Alerts, Audit, From, Journal, Logs, Metrics, State};
 pub use values::Span;
 
 use crate::calico::failsafe::Weight;
 use crate::calico::settings::params::edit_distance;
+use forward::RawForward;
 use protect::RawProtect;
 
 /// Where the file usually is.
@@ -30,6 +33,9 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Most `[[protect]]` entries: each makes flows that are judged in every world.
 const MAX_ENTRIES: usize = 256;
+
+/// Most `[[forward]]` entries: each has a thread and queues.
+const MAX_OUTPUTS: usize = 8;
 
 /// What is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -47,6 +53,8 @@ pub struct Config {
     pub state: State,
     /// Flows that must work whatever the host's own files say.
     pub protect: Vec<Protect>,
+    /// Where findings and denies are sent.
+    pub forward: Vec<Forward>,
 }
 
 /// A file that cannot be used.
@@ -86,6 +94,8 @@ struct RawConfig {
     state: State,
     #[serde(default)]
     protect: Vec<Spanned<RawProtect>>,
+    #[serde(default)]
+    forward: Vec<Spanned<RawForward>>,
 }
 
 /// Reads a configuration file.
@@ -111,7 +121,7 @@ pub fn read(file: &Arc<str>, bytes: &[u8]) -> Result<Config, ConfigError> {
             format!("expected at most {MAX_ENTRIES} [[protect]] entries, found {}", raw.protect.len()),
         ));
     }
-    let RawConfig { logs, audit, alerts, metrics, state, protect: _ } = &raw;
+    let RawConfig { logs, audit, alerts, metrics, state, .. } = &raw;
     let mut config = Config {
         logs: logs.clone(),
         audit: audit.clone(),
@@ -119,7 +129,21 @@ pub fn read(file: &Arc<str>, bytes: &[u8]) -> Result<Config, ConfigError> {
         metrics: metrics.clone(),
         state: state.clone(),
         protect: Vec::new(),
+        forward: Vec::new(),
     };
+    for entry in raw.forward {
+        let line = line_at(bytes, entry.span().start);
+        let at = |span: Range<usize>| line_at(bytes, span.start);
+        let output = forward::forward(entry.into_inner(), format!("{file}:{line}"), &at);
+        let output = output.map_err(|(line, text)| fail(line, text))?;
+        if config.forward.iter().any(|known: &Forward| known.name == output.name) {
+            return Err(fail(line, format!("name: a second [[forward]] has the name {:?}", output.name)));
+        }
+        if config.forward.len() >= MAX_OUTPUTS {
+            return Err(fail(line, format!("expected at most {MAX_OUTPUTS} [[forward]] entries")));
+        }
+        config.forward.push(output);
+    }
     for entry in raw.protect {
         let line = line_at(bytes, entry.span().start);
         let entry = entry.into_inner();
@@ -230,7 +254,7 @@ mod tests {
         let cases = [
             (
                 "[[protects]]\n".to_owned(),
-                ":1: unknown key \"protects\"; expected one of logs, audit, alerts, metrics, state, protect; did you mean \"protect\"?",
+                ":1: unknown key \"protects\"; expected one of logs, audit, alerts, metrics, state, protect, forward; did you mean \"protect\"?",
             ),
             (entry("prot = 1\n"), ":5: unknown key \"prot\""),
             (entry("port = 0\n"), ":5: port: expected 1 to 65535, found 0"),
@@ -304,11 +328,53 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_of_the_example_is_sound() {
-        let start = EXAMPLE.find("# [[protect]]").expect("an entry");
-        let entry: String =
-            EXAMPLE[start..].lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
-        assert_eq!(parse(&entry).expect("sound").protect.len(), 1);
+    fn the_entries_of_the_example_are_sound() {
+        let mut inside = false;
+        let mut entry = String::new();
+        for line in EXAMPLE.lines() {
+            inside = line.starts_with("# [[") || inside && line.starts_with("# ");
+            if inside {
+                entry.push_str(&format!("{}\n", line.trim_start_matches("# ")));
+            }
+        }
+        let config = parse(&entry).expect("sound");
+        assert_eq!((config.protect.len(), config.forward.len()), (1, 2));
+    }
+
+    #[test]
+    fn an_output_says_where_and_how() {
+        let entry = |more: &str| format!("[[forward]]\nname = \"siem\"\n{more}");
+        let config = parse(&entry("transport = \"relp\"\naddress = \"[2001:db8::1]:2514\"\n")).expect("sound");
+        let output = &config.forward[0];
+        assert_eq!(
+            (output.transport, output.format, output.denies),
+            (Transport::Relp, Format::Rfc5424, Denies::Summed)
+        );
+        assert_eq!((output.max_bytes, output.place.as_str()), (256 << 20, "hepguard.toml:1"));
+        let tls = "transport = \"tls\"\naddress = \"a:1\"\n";
+        let http = "transport = \"elasticsearch\"\nurl = \"http://a\"\n";
+        let cases = [
+            (entry("transport = \"tcp\"\n"), ":3: address: transport \"tcp\" needs one"),
+            (entry("transport = \"file\"\npath = \"x\"\n"), ":4: path: expected an absolute path"),
+            (entry("transport = \"tcp\"\naddress = \"a\"\n"), ":4: address: expected \"host:port\""),
+            (entry("transport = \"tcp\"\naddress = \"::1:5\"\n"), ":4: address: expected \"host:port\""),
+            (entry("transport = \"otlp\"\nurl = \"siem:4318\"\n"), ":4: url: expected \"http://host\""),
+            (entry("transport = \"pigeon\"\n"), ":3: unknown value \"pigeon\""),
+            (entry(tls), ":3: ca: TLS needs the authorities"),
+            (entry(&format!("{tls}ca = \"/a\"\nkey = \"/k\"\n")), ":6: certificate: a key needs"),
+            (entry(&format!("{http}ca = \"/a\"\n")), ":5: certificates have no use without TLS"),
+            (entry(&format!("{http}format = \"cef\"\n")), ":5: format: expected json, ecs or ocsf"),
+            (entry(&format!("{http}facility = 24\n")), ":5: facility: expected 0 to 23, found 24"),
+            (entry(&format!("{http}max-bytes = 5\n")), ":5: max-bytes: expected "),
+            (entry(&format!("{http}sum-over = \"0s\"\n")), ":5: sum-over: expected 1s to 1h"),
+            (entry(&format!("{http}minimum = \"x\"\n")), ":5: minimum: expected critical"),
+            ("[[forward]]\nname = \"../x\"\ntransport = \"udp\"\n".to_owned(), ":2: name: expected 1 to 64 letters"),
+            (entry(http) + &entry(http), ":5: name: a second [[forward]] has the name \"siem\""),
+        ];
+        for (text, expected) in cases {
+            let found = parse(&text).expect_err(&text);
+            assert!(found.contains(expected), "{found} should contain {expected}\n{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::findings::number;
+use super::message::{Body, Message};
+use super::rfc5424::words;
 use super::{Fate, fate, lossy, sums};
 use crate::diagnostic::printable;
 use crate::logs::event::{Direction, Event};
@@ -77,6 +80,60 @@ pub(super) fn line(event: &Event<'_>) -> String {
     if let Some(reason) = reason(event) {
         pairs.text("reason", &reason);
     }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// A message of any kind, without line end.
+pub(super) fn message(message: &Message<'_>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (id, name) = match &message.body {
+        Body::Event { event, .. } => {
+            let mut out = line(event);
+            out.push(' ');
+            let mut pairs = Pairs(&mut out);
+            pairs.text("externalId", &message.id);
+            if event.host.is_none() {
+                pairs.text("dvchost", message.host);
+            }
+            out.truncate(out.trim_end().len());
+            return out;
+        }
+        Body::Finding { finding, .. } => (finding.code, finding.name),
+        Body::Notice(notice) => ("health", notice.kind.name()),
+    };
+    let severity = number(message.severity());
+    let mut out = format!("CEF:0|hepguard|hepguard|{version}|{id}|{name}|{severity}|");
+    let mut pairs = Pairs(&mut out);
+    pairs.number("rt", Some(message.time.div_euclid(1000)));
+    pairs.text("dvchost", message.host);
+    pairs.text("externalId", &message.id);
+    match &message.body {
+        Body::Finding { finding, state } => {
+            pairs.text("cat", "finding");
+            pairs.text("act", state.name());
+            let labelled = [
+                ("cs1", "bites", finding.bites.name()),
+                ("cs2", "fingerprint", &finding.fingerprint),
+                ("cs3", "fix", &finding.fix),
+            ];
+            for (key, label, value) in labelled {
+                if !value.is_empty() {
+                    pairs.text(&format!("{key}Label"), label);
+                    pairs.text(key, value);
+                }
+            }
+        }
+        Body::Notice(notice) => {
+            pairs.text("cat", "health");
+            for (at, (name, value)) in notice.fields.iter().take(6).enumerate() {
+                pairs.text(&format!("cs{}Label", at + 1), name);
+                pairs.text(&format!("cs{}", at + 1), value);
+            }
+        }
+        Body::Event { .. } => {}
+    }
+    pairs.text("msg", &words(message).chars().take(1023).collect::<String>());
     out.truncate(out.trim_end().len());
     out
 }

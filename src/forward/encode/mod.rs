@@ -3,10 +3,16 @@
 
 mod cef;
 mod ecs;
+mod findings;
+mod leef;
+pub mod message;
 mod ocsf;
+pub mod rfc5424;
 #[cfg(test)]
 mod tests;
 
+use self::message::{Body, Message};
+use self::rfc5424::Header;
 use crate::logs::event::{Action, Event};
 use crate::report::denies::event_line;
 use crate::report::json_text;
@@ -45,6 +51,110 @@ impl Form {
             Self::Cef => cef::line(event),
         }
     }
+}
+
+/// How the text of a message is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Shape {
+    /// A sentence; with syslog the fields are structured data in front of it.
+    #[default]
+    Text,
+    /// hepguard's own JSON: `hepguard/event/v1`, `hepguard/alert/v1`, `hepguard/notice/v1`.
+    Json,
+    /// Elastic Common Schema 9.4.
+    Ecs,
+    /// OCSF 1.8: Network Activity, Detection Finding, Compliance Finding, Application Lifecycle.
+    Ocsf,
+    /// Common Event Format, version 0.
+    Cef,
+    /// Log Event Extended Format 2.0.
+    Leef,
+}
+
+impl Shape {
+    /// All shapes with their names.
+    pub const NAMES: [(Self, &'static str); 6] = [
+        (Self::Text, "rfc5424"),
+        (Self::Json, "json"),
+        (Self::Ecs, "ecs"),
+        (Self::Ocsf, "ocsf"),
+        (Self::Cef, "cef"),
+        (Self::Leef, "leef"),
+    ];
+
+    /// A shape by name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(shape, _)| *shape)
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(shape, _)| *shape == self).map_or("rfc5424", |(_, name)| name)
+    }
+}
+
+/// Longest line of a log that travels with its event, in bytes: the fields are what counts.
+const MAX_RAW: usize = 2048;
+
+/// How messages are written for one output.
+#[derive(Clone, Debug, Default)]
+pub struct Encoding {
+    /// The text.
+    pub shape: Shape,
+    /// In a syslog message with this header, or the text alone.
+    pub syslog: Option<Header>,
+}
+
+impl Encoding {
+    /// A message as one line without its end. `lane` names the queue it stands in and its number there, by which a receiver
+    /// sees what is missing.
+    #[must_use]
+    pub fn line(&self, message: &Message<'_>, lane: (&str, u64)) -> String {
+        let text = match self.shape {
+            Shape::Text => rfc5424::words(message),
+            Shape::Cef => cef::message(message),
+            Shape::Leef => leef::line(message),
+            Shape::Json | Shape::Ecs | Shape::Ocsf => json_text(&document(self.shape, message, lane)),
+        };
+        match &self.syslog {
+            Some(header) => rfc5424::line(message, header, lane, &text),
+            None => text,
+        }
+    }
+}
+
+/// The message as a document.
+fn document(shape: Shape, message: &Message<'_>, (lane, sequence): (&str, u64)) -> serde_json::Value {
+    let Body::Event { event, raw } = &message.body else {
+        return match shape {
+            Shape::Ecs => findings::ecs(message),
+            Shape::Ocsf => findings::ocsf(message),
+            _ => findings::own(message),
+        };
+    };
+    let raw = raw.get(..MAX_RAW).unwrap_or(raw);
+    let mut out = match shape {
+        Shape::Ecs => ecs::document(event, raw),
+        Shape::Ocsf => ocsf::document(event, raw),
+        _ => serde_json::from_str(&event_line(event, raw)).unwrap_or_default(),
+    };
+    let (under, name) = match shape {
+        Shape::Ecs => ("/event", "id"),
+        Shape::Ocsf => ("/metadata", "uid"),
+        _ => ("", "id"),
+    };
+    if let Some(fields) = out.pointer_mut(under).and_then(serde_json::Value::as_object_mut) {
+        fields.insert(name.to_owned(), message.id.as_str().into());
+    }
+    if shape == Shape::Ecs
+        && let Some(fields) = out.pointer_mut("/hepguard").and_then(serde_json::Value::as_object_mut)
+    {
+        fields.insert("lane".to_owned(), lane.into());
+        fields.insert("sequence".to_owned(), sequence.into());
+    }
+    out
 }
 
 /// What SIEMs distinguish.

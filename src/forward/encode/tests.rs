@@ -1,5 +1,6 @@
 use serde_json::Value;
 
+use super::message::{Notice, NoticeKind, State};
 use super::*;
 use crate::logs::query::Filter;
 use crate::logs::scan::Scan;
@@ -132,4 +133,144 @@ fn an_event_without_a_time_gets_none() {
     let ocsf: Value = serde_json::from_str(&shown(Form::Ocsf, log).concat()).expect("JSON");
     assert_eq!((ocsf.get("time"), &ocsf["unmapped"]["undated"]), (None, &Value::from(true)));
     assert!(!shown(Form::Cef, log).concat().contains("rt="));
+}
+
+/// Messages of every kind for each event of a log.
+struct Messages<'e>(&'e Encoding, Vec<String>);
+
+impl Sink for Messages<'_> {
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+        let message = message(Body::Event { event, raw: origin.line });
+        self.1.push(self.0.line(&message, ("denies", 7)));
+    }
+}
+
+fn message(body: Body<'_>) -> Message<'_> {
+    Message { id: "00112233445566778899aabbccddeeff".to_owned(), time: 1_659_629_652_345_678, host: "bastion", body }
+}
+
+fn written(encoding: &Encoding, log: &[u8]) -> Vec<String> {
+    let query = Query { filter: Filter { action: Vec::new(), ..Filter::default() }, ..Query::new() };
+    let mut sink = Messages(encoding, Vec::new());
+    Scan::new(&query, Clock::utc(LATER), 0, true).block(log, log.len(), 0, &mut sink);
+    sink.1
+}
+
+fn finding() -> crate::audit::finding::Finding {
+    let check = crate::audit::registry::find("HG101").expect("the check");
+    crate::audit::finding::Finding::new(check, serde_json::json!({ "port": 22 }), "SSH \u{1b}[31m is | gone\nx=\"1\"]")
+        .severity(crate::audit::finding::Severity::Critical)
+        .evidence("calico.env:4", "x".repeat(10_000))
+        .evidence("b", "y")
+}
+
+fn syslog() -> Encoding {
+    Encoding { shape: Shape::Text, syslog: Some(Header::default()) }
+}
+
+/// The structured data of a line, read by another parser.
+fn read_back(line: &str) -> (Vec<(String, String)>, String) {
+    let read = syslog_loose::parse_message_with_year_exact(line, |_| 2022, syslog_loose::Variant::RFC5424)
+        .unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!((read.hostname, read.appname, read.facility.is_some()), (Some("bastion"), Some("hepguard"), true));
+    let data = read.structured_data.iter().flat_map(|element| {
+        element.params().map(move |(name, value)| (format!("{}.{name}", element.id), value.clone()))
+    });
+    (data.collect(), read.msg.to_owned())
+}
+
+#[test]
+fn syslog_messages_say_everything_before_the_text() {
+    let lines = written(&syslog(), LAB.as_bytes());
+    assert!(lines[0].starts_with("<132>1 2022-08-04T16:14:12.345Z bastion hepguard 1 DENY ["), "{}", lines[0]);
+    let (data, text) = read_back(&lines[0]);
+    let value = |name: &str| data.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    for (name, expected) in [
+        ("hepguard@32473.id", "00112233445566778899aabbccddeeff"),
+        ("hepguard@32473.lane", "denies"),
+        ("hepguard@32473.seq", "7"),
+        ("deny@32473.src", "10.0.1.10"),
+        ("deny@32473.dpt", "443"),
+        ("deny@32473.policy", "hep-external"),
+        ("deny@32473.rule", "-1"),
+    ] {
+        assert_eq!(value(name), Some(expected), "{name} in {}", lines[0]);
+    }
+    assert!(text.starts_with("denied egress 10.0.1.10"), "{text}");
+}
+
+#[test]
+fn findings_and_notices_are_syslog_too() {
+    let finding = finding();
+    let line = syslog().line(&message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
+    let (data, text) = read_back(&line);
+    assert!(data.contains(&("finding@32473.code".to_owned(), "HG101".to_owned())), "{line}");
+    assert!(text.contains("HG101") && !line.contains(['\u{1b}', '\n']), "{line}");
+    assert!(line.starts_with("<130>1 "), "critical: {line}");
+    let gone = syslog().line(&message(Body::Finding { finding: &finding, state: State::Resolved }), ("findings", 1));
+    assert!(gone.starts_with("<134>1 "), "good news: {gone}");
+    let notice = Notice { kind: NoticeKind::Gap, text: "3 lost".to_owned(), fields: vec![("lost", "3".to_owned())] };
+    let line = syslog().line(&message(Body::Notice(notice)), ("denies", 1));
+    assert!(read_back(&line).0.contains(&("health@32473.lost".to_owned(), "3".to_owned())), "{line}");
+}
+
+/// Whatever a log holds: one line, no control character, no forged structure, within the length.
+#[test]
+fn hostile_lines_stay_data_in_every_shape() {
+    let hostile = "Aug  4 16:14:12 ba]st\"ion calico-felix[1]: 2022-08-04 16:14:12.000 [INFO][1] x: \u{1b}]0;pwned\u{7} \
+         <script>alert(1)</script> action=deny";
+    let kernel = "Aug  4 16:14:12 bastion kernel: [1.0] x\"]|=\\y\u{1b}[0m\u{202e}: IN=e\"] OUT= SRC=10.0.0.1 DST=10.0.0.2 LEN=60 \
+         TOS=0x00 PREC=0x00 TTL=64 ID=1 PROTO=TCP SPT=1 DPT=22 WINDOW=1 RES=0x00 SYN URGP=0\n";
+    let log = format!("{hostile}\n{kernel}{LAB}");
+    for (shape, name) in Shape::NAMES {
+        for syslog in [None, Some(Header { max_bytes: 4000, ..Header::default() })] {
+            let in_syslog = syslog.is_some();
+            let lines = written(&Encoding { shape, syslog }, log.as_bytes());
+            assert!(lines.len() >= 5, "{name}: {lines:?}");
+            for line in lines {
+                // between the pairs of LEEF stand tabs
+                let tab = |c: char| c == '\t' && shape == Shape::Leef;
+                assert!(!line.contains(|c: char| c.is_control() && !tab(c) || c == '\u{202e}'), "{name}: {line:?}");
+                assert!(!in_syslog || line.len() <= 4000, "{name}: {}", line.len());
+                if in_syslog {
+                    let (data, _) = read_back(&line);
+                    assert_eq!(data.iter().filter(|(name, _)| name == "hepguard@32473.id").count(), 1, "{line}");
+                } else if matches!(shape, Shape::Json | Shape::Ecs | Shape::Ocsf) {
+                    let _: Value =
+                        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{name}: {error}: {line}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn documents_of_findings_have_what_their_schema_asks_for() {
+    let finding = finding();
+    let of = |shape| {
+        let line = Encoding { shape, syslog: None }
+            .line(&message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
+        serde_json::from_str::<Value>(&line).expect("JSON")
+    };
+    let ecs = of(Shape::Ecs);
+    assert_eq!((&ecs["event"]["kind"], &ecs["event"]["code"]), (&"alert".into(), &"HG101".into()));
+    let ocsf = of(Shape::Ocsf);
+    assert_eq!(
+        (&ocsf["class_uid"], &ocsf["type_uid"], &ocsf["severity_id"]),
+        (&2003.into(), &200_301.into(), &5.into())
+    );
+    assert_eq!(ocsf["finding_info"]["uid"], finding.fingerprint);
+    let own = of(Shape::Json);
+    assert_eq!((&own["schema"], &own["finding"]["code"]), (&"hepguard/alert/v1".into(), &"HG101".into()));
+    let text = own["finding"]["evidence"][0]["text"].as_str().expect("text");
+    assert!(text.chars().count() < 400, "evidence is cut to what a message carries: {}", text.len());
+}
+
+#[test]
+fn leef_pairs_are_tabs_apart_and_nothing_else_is() {
+    let lines = written(&Encoding { shape: Shape::Leef, syslog: None }, LAB.as_bytes());
+    let parts: Vec<&str> = lines[0].splitn(7, '|').collect();
+    assert_eq!(parts[..2], ["LEEF:2.0", "hepguard"]);
+    let pairs: Vec<(&str, &str)> = parts[6].split('\t').map(|pair| pair.split_once('=').expect("a pair")).collect();
+    assert!(pairs.contains(&("src", "10.0.1.10")) && pairs.contains(&("dstPort", "443")), "{pairs:?}");
 }

@@ -1,0 +1,389 @@
+//! Outputs at work: each has two queues on the disk, one for findings and words about hepguard itself, one for denies, so that
+//! a flood of denies never pushes a finding out; and a thread that delivers, findings first.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::encode::Encoding;
+use super::encode::message::{Body, Message, Notice, NoticeKind, id_of};
+use super::spool::{Item, Limits, Spool, Status};
+use super::transport::{self, Failure, Link, Target};
+use crate::audit::finding::Severity;
+use crate::logs::time::Micros;
+
+/// Most bytes handed to a link at once.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Most messages handed to a link at once.
+const BATCH: usize = 256;
+
+/// A connection that lived this long was a good one: the next failure waits the shortest time again.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// The part of an output's room that is kept for findings.
+const VITAL_PART: u64 = 8;
+
+/// Names of the queues, which are those of their folders.
+pub const LANES: [&str; 2] = ["findings", "denies"];
+
+/// An output as configured.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name: letters, digits, `-` and `_`; the folder of its queues.
+    pub name: String,
+    /// Where to.
+    pub target: Target,
+    /// In which form.
+    pub encoding: Encoding,
+    /// Room for its queues on the disk, in bytes.
+    pub max_bytes: u64,
+    /// Findings below are not sent.
+    pub least: Severity,
+    /// Whether denies are sent.
+    pub denies: bool,
+    /// Shortest and longest wait after a failure.
+    pub retry: (Duration, Duration),
+}
+
+/// How an output is doing.
+#[derive(Clone, Debug, Default)]
+pub struct OutputStatus {
+    /// Its name.
+    pub name: String,
+    /// Where to, in words.
+    pub target: String,
+    /// The queues: findings, denies.
+    pub lanes: [Status; 2],
+    /// Whether there is a connection now.
+    pub connected: bool,
+    /// Messages delivered by this process.
+    pub delivered: u64,
+    /// Messages the collector took for bad.
+    pub refused: u64,
+    /// When something was last delivered.
+    pub last_success: Option<Micros>,
+    /// The last failure: when, what, and whether someone has to act.
+    pub last_failure: Option<(Micros, String, bool)>,
+}
+
+#[derive(Default)]
+struct Health {
+    connected: bool,
+    delivered: u64,
+    refused: u64,
+    last_success: Option<Micros>,
+    last_failure: Option<(Micros, String, bool)>,
+}
+
+struct Shared {
+    output: Output,
+    host: String,
+    now: fn() -> Micros,
+    lanes: Mutex<[Spool; 2]>,
+    more: Condvar,
+    /// Until when to go on delivering once the end is near.
+    end: Mutex<Option<Instant>>,
+    health: Mutex<Health>,
+}
+
+/// A poisoned lock guards plain data that is sound between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All outputs.
+pub struct Forwarder {
+    outputs: Vec<(Arc<Shared>, JoinHandle<()>)>,
+}
+
+impl Forwarder {
+    /// Opens the queues below `state` and starts to deliver. `host` is the name messages carry, `now` the clock. Remarks
+    /// tell what was damaged.
+    ///
+    /// # Errors
+    /// A queue's folder cannot be made or is held by another process.
+    pub fn start(
+        state: &Path,
+        outputs: Vec<Output>,
+        host: &str,
+        now: fn() -> Micros,
+    ) -> io::Result<(Self, Vec<String>)> {
+        let (mut running, mut remarks) = (Vec::new(), Vec::new());
+        for output in outputs {
+            let (lanes, told) = lanes(state, &output)?;
+            remarks.extend(told);
+            let shared = Arc::new(Shared {
+                output,
+                host: host.to_owned(),
+                now,
+                lanes: Mutex::new(lanes),
+                more: Condvar::new(),
+                end: Mutex::new(None),
+                health: Mutex::new(Health::default()),
+            });
+            let theirs = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || theirs.run())?;
+            running.push((shared, thread));
+        }
+        Ok((Self { outputs: running }, remarks))
+    }
+
+    /// Puts a message into the queue of every output that wants it. It is safe after [`Self::flush`].
+    pub fn submit(&self, message: &Message<'_>) {
+        for (shared, _) in &self.outputs {
+            if shared.output.wants(message) {
+                shared.put(message);
+            }
+        }
+    }
+
+    /// Waits until the disk has what was submitted; only then may the source's position move on.
+    ///
+    /// # Errors
+    /// An output's queue cannot be written: by name. What it could not keep is counted and told to its collector.
+    pub fn flush(&self) -> Result<(), Vec<String>> {
+        let mut failed = Vec::new();
+        for (shared, _) in &self.outputs {
+            for (lane, spool) in lock(&shared.lanes).iter_mut().enumerate() {
+                if let Err(error) = spool.flush() {
+                    failed.push(format!("{}: {}: {error}", shared.output.name, LANES[lane]));
+                }
+            }
+            shared.more.notify_one();
+        }
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// How the outputs are doing.
+    #[must_use]
+    pub fn status(&self) -> Vec<OutputStatus> {
+        self.outputs.iter().map(|(shared, _)| shared.status()).collect()
+    }
+
+    /// Delivers what is there for up to `patience`, then ends. What is left stays on the disk.
+    pub fn stop(self, patience: Duration) -> Vec<OutputStatus> {
+        let _ = self.flush();
+        for (shared, _) in &self.outputs {
+            *lock(&shared.end) = Some(Instant::now() + patience);
+            shared.more.notify_one();
+        }
+        let mut last = Vec::new();
+        for (shared, thread) in self.outputs {
+            let _ = thread.join();
+            last.push(shared.status());
+        }
+        last
+    }
+}
+
+/// The two queues of an output.
+fn lanes(state: &Path, output: &Output) -> io::Result<([Spool; 2], Vec<String>)> {
+    let folder = state.join(&output.name);
+    let vital = output.max_bytes / VITAL_PART;
+    let open = |lane: usize, bytes| {
+        Spool::open(&folder.join(LANES[lane]), Limits::of(bytes))
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.join(LANES[lane]).display())))
+    };
+    let (findings, mut remarks) = open(0, vital)?;
+    let (denies, more) = open(1, output.max_bytes - vital)?;
+    remarks.extend(more);
+    Ok(([findings, denies], remarks))
+}
+
+impl Output {
+    fn wants(&self, message: &Message<'_>) -> bool {
+        match &message.body {
+            Body::Event { .. } => self.denies,
+            // what was told has to be told resolved
+            Body::Finding { finding, .. } => finding.severity >= self.least,
+            Body::Notice(_) => true,
+        }
+    }
+}
+
+impl Shared {
+    fn put(&self, message: &Message<'_>) {
+        let lane = usize::from(matches!(message.body, Body::Event { .. }));
+        let line = |sequence| self.output.encoding.line(message, (LANES[lane], sequence)).into_bytes();
+        let _ = lock(&self.lanes)[lane].put(line);
+    }
+
+    fn status(&self) -> OutputStatus {
+        let lanes = lock(&self.lanes);
+        let health = lock(&self.health);
+        OutputStatus {
+            name: self.output.name.clone(),
+            target: self.output.target.to_string(),
+            lanes: [lanes[0].status(), lanes[1].status()],
+            connected: health.connected,
+            delivered: health.delivered,
+            refused: health.refused,
+            last_success: health.last_success,
+            last_failure: health.last_failure.clone(),
+        }
+    }
+
+    /// Whether it is time to end, with work left or without.
+    fn is_over(&self, idle: bool) -> bool {
+        lock(&self.end).is_some_and(|end| idle || Instant::now() >= end)
+    }
+
+    fn waiting(&self) -> bool {
+        lock(&self.lanes).iter().any(|spool| spool.status().waiting > 0)
+    }
+
+    /// Waits for messages, for the end, or for `patience`.
+    fn pause(&self, patience: Duration, for_messages: bool) {
+        let end = Instant::now() + patience;
+        let mut lanes = lock(&self.lanes);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ready = for_messages && lanes.iter().any(|spool| spool.status().waiting > 0);
+            if left.is_zero() || ready || lock(&self.end).is_some() {
+                return;
+            }
+            lanes = self.more.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn run(&self) {
+        let (shortest, longest) = self.output.retry;
+        let mut wait = shortest;
+        loop {
+            if !self.waiting() {
+                if self.is_over(true) {
+                    return;
+                }
+                self.pause(Duration::from_secs(3600), true);
+                continue;
+            }
+            let started = Instant::now();
+            let failure = match transport::open(&self.output.target) {
+                Ok(mut link) => {
+                    lock(&self.health).connected = true;
+                    let outcome = self.deliver(link.as_mut());
+                    lock(&self.health).connected = false;
+                    match outcome {
+                        Ok(()) => continue,
+                        Err(failure) => failure,
+                    }
+                }
+                Err(failure) => failure,
+            };
+            let refused = matches!(failure, Failure::Refused(_));
+            lock(&self.health).last_failure = Some(((self.now)(), failure.to_string(), refused));
+            if started.elapsed() >= HEALTHY {
+                wait = shortest;
+            }
+            if self.is_over(false) {
+                return;
+            }
+            // chance keeps many hosts from knocking at once
+            let most = if refused { longest } else { wait };
+            self.pause(shortest.min(most / 2) + most.mul_f64(fastrand::f64()), false);
+            wait = (2 * wait).min(longest);
+            if lock(&self.end).is_some() && self.is_over(false) {
+                return;
+            }
+        }
+    }
+
+    /// Delivers over an open way until it breaks, or there is nothing left and the end has come.
+    fn deliver(&self, link: &mut dyn Link) -> Result<(), Failure> {
+        for spool in lock(&self.lanes).iter_mut() {
+            spool.rewind();
+        }
+        let mut open: VecDeque<(usize, u64)> = VecDeque::new();
+        loop {
+            let room = link.window().saturating_sub(open.len()).min(BATCH);
+            let (lane, items) = self.next(room);
+            let delivered = if items.is_empty() {
+                if self.is_over(open.is_empty()) {
+                    return Ok(());
+                }
+                let patience = if open.is_empty() { Duration::ZERO } else { Duration::from_millis(500) };
+                match link.settle(patience) {
+                    // nothing was on the way: the collector may go as it likes
+                    Err(_) if open.is_empty() => return Ok(()),
+                    other => other?,
+                }
+            } else {
+                let messages: Vec<Vec<u8>> = items.iter().map(|item| self.payload(lane, item)).collect();
+                open.extend(items.iter().map(|item| (lane, item.last())));
+                link.send(&messages)?
+            };
+            self.delivered(delivered, &mut open);
+            let refused = link.refused();
+            if let Some(last) = refused.last() {
+                let mut health = lock(&self.health);
+                health.refused += refused.len() as u64;
+                health.last_failure = Some(((self.now)(), last.clone(), true));
+            }
+            if items.is_empty() && open.is_empty() {
+                self.pause(Duration::from_secs(5), true);
+            }
+        }
+    }
+
+    /// What goes next: findings before denies.
+    fn next(&self, room: usize) -> (usize, Vec<Item>) {
+        let mut lanes = lock(&self.lanes);
+        for (lane, spool) in lanes.iter_mut().enumerate() {
+            let items = spool.read(room, BATCH_BYTES);
+            if !items.is_empty() {
+                return (lane, items);
+            }
+        }
+        (0, Vec::new())
+    }
+
+    fn payload(&self, lane: usize, item: &Item) -> Vec<u8> {
+        let (from, to) = match item {
+            Item::Message { payload, .. } => return payload.clone(),
+            Item::Gap { from, to } => (*from, *to),
+        };
+        let count = to - from + 1;
+        let name = &self.output.name;
+        let message = Message {
+            id: id_of(&[b"gap", name.as_bytes(), LANES[lane].as_bytes(), &from.to_le_bytes(), &to.to_le_bytes()]),
+            time: (self.now)(),
+            host: &self.host,
+            body: Body::Notice(Notice {
+                kind: NoticeKind::Gap,
+                text: format!(
+                    "{count} messages of the queue {} were lost before they could be sent: {from} to {to}",
+                    LANES[lane]
+                ),
+                fields: vec![
+                    ("from", from.to_string()),
+                    ("to", to.to_string()),
+                    ("lost", count.to_string()),
+                    ("queue", LANES[lane].to_owned()),
+                ],
+            }),
+        };
+        self.output.encoding.line(&message, (LANES[lane], to)).into_bytes()
+    }
+
+    fn delivered(&self, count: usize, open: &mut VecDeque<(usize, u64)>) {
+        if count == 0 {
+            return;
+        }
+        let mut lanes = lock(&self.lanes);
+        for (lane, sequence) in open.drain(..count.min(open.len())) {
+            lanes[lane].ack(sequence);
+        }
+        for spool in lanes.iter_mut() {
+            // a mark that is not written only means that messages are sent twice
+            let _ = spool.save();
+        }
+        drop(lanes);
+        let mut health = lock(&self.health);
+        health.delivered += count as u64;
+        health.last_success = Some((self.now)());
+    }
+}

@@ -1,0 +1,160 @@
+//! HTTP collectors: what they are sent, and what becomes of their answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use hepguard::forward::encode::{Encoding, Shape};
+use hepguard::forward::sender::Forwarder;
+use hepguard::forward::transport::{Api, Http, Target};
+use serde_json::{Value, json};
+
+use crate::rig::{apart, now, numbered, output};
+
+/// A request: its first line, its headers, its body.
+type Request = (String, String, String);
+
+/// A status and what makes a body from the request's.
+type Answer = (u16, Box<dyn Fn(&str) -> String + Send>);
+
+/// A server that answers requests in turn with `answers`, and the last one ever after.
+fn server(port: u16, answers: Vec<Answer>) -> Receiver<Request> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut count = 0;
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { return };
+            while let Some((first, headers, body)) = request(&mut socket) {
+                let (status, answer) = &answers[count.min(answers.len() - 1)];
+                count += 1;
+                let text = answer(&body);
+                let _ = write!(socket, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+                if sender.send((first, headers, body)).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    receiver
+}
+
+fn request(socket: &mut std::net::TcpStream) -> Option<Request> {
+    let mut bytes = Vec::new();
+    let mut byte = [0; 1];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).ok()?;
+        bytes.push(byte[0]);
+    }
+    let head = String::from_utf8(bytes).ok()?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    })?;
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).ok()?;
+    let (first, headers) = head.split_once("\r\n")?;
+    Some((first.to_owned(), headers.to_ascii_lowercase(), String::from_utf8(body).ok()?))
+}
+
+fn sends(api: Api, count: u64, port: u16) -> hepguard::forward::sender::OutputStatus {
+    let state = tempfile::tempdir().expect("a folder");
+    let token = state.path().join("token");
+    std::fs::write(&token, "Splunk 123\n").expect("written");
+    let http = Http {
+        api,
+        url: format!("http://127.0.0.1:{port}/"),
+        index: String::new(),
+        authorization: Some(token),
+        tls: None,
+        acknowledge: true,
+    };
+    let mut to = output(Target::Http(http));
+    to.encoding = Encoding { shape: Shape::Ecs, syslog: None };
+    let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+    for number in 0..count {
+        forwarder.submit(&numbered(number, "<b>\u{1b}"));
+    }
+    forwarder.flush().expect("written");
+    forwarder.stop(Duration::from_secs(10)).remove(0)
+}
+
+/// An answer for each item of a bulk request.
+fn items(statuses: &'static [u16]) -> Box<dyn Fn(&str) -> String + Send> {
+    Box::new(|body| {
+        let count = body.lines().count() / 2;
+        let items: Vec<Value> = (0..count)
+            .map(|at| json!({ "create": { "status": statuses[at.min(statuses.len() - 1)], "error": { "reason": "bad\u{1b} field" } } }))
+            .collect();
+        json!({ "errors": true, "items": items }).to_string()
+    })
+}
+
+#[test]
+fn elasticsearch_takes_each_document_once_and_a_bad_one_blocks_nobody() {
+    apart("elasticsearch_takes_each_document_once_and_a_bad_one_blocks_nobody", || {
+        // too busy; then: taken, there already, bad, busy from the fourth on; then all taken
+        let requests = server(
+            9200,
+            vec![(503, Box::new(|_| "busy".to_owned())), (200, items(&[201, 409, 400, 429])), (200, items(&[201]))],
+        );
+        let status = sends(Api::Elastic, 6, 9200);
+        assert_eq!((status.lanes[0].waiting, status.delivered, status.refused), (0, 6, 1), "{status:?}");
+        assert!(!status.last_failure.expect("told").1.contains('\u{1b}'));
+        let all: Vec<Request> = requests.try_iter().collect();
+        let ids = |request: &Request| -> Vec<String> {
+            let actions = request.2.lines().step_by(2).map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            actions.map(|action| action["create"]["_id"].as_str().expect("an id").to_owned()).collect()
+        };
+        assert!(all[0].0.starts_with("POST /_bulk ") && all[0].1.contains("authorization: splunk 123"), "{:?}", all[0]);
+        assert_eq!(ids(&all[0]), ids(&all[1]), "the same ids when sent again");
+        assert_eq!(ids(&all[2]), ids(&all[1])[3..], "only what was not taken");
+    });
+}
+
+#[test]
+fn splunk_loki_and_otlp_get_what_they_ask_for() {
+    apart("splunk_loki_and_otlp_get_what_they_ask_for", || {
+        let requests = server(
+            8088,
+            vec![
+                (200, Box::new(|_| json!({ "text": "Success", "code": 0, "ackId": 7 }).to_string())),
+                (200, Box::new(|_| json!({ "acks": { "7": false } }).to_string())),
+                (200, Box::new(|_| json!({ "acks": { "7": true } }).to_string())),
+            ],
+        );
+        let status = sends(Api::Splunk, 2, 8088);
+        assert_eq!((status.lanes[0].waiting, status.delivered), (0, 2), "{status:?}");
+        let all: Vec<Request> = requests.try_iter().collect();
+        assert_eq!(all.len(), 3, "asked until an indexer has it");
+        let first: Value =
+            serde_json::Deserializer::from_str(&all[0].2).into_iter().next().expect("one").expect("JSON");
+        assert_eq!((&first["host"], &first["event"]["ecs"]["version"]), (&"bastion".into(), &"9.4.0".into()));
+        assert_eq!(first["time"], 1_795_241_652.345);
+
+        let requests = server(3100, vec![(204, Box::new(|_| String::new()))]);
+        assert_eq!(sends(Api::Loki, 2, 3100).delivered, 2);
+        let body: Value = serde_json::from_str(&requests.recv().expect("one").2).expect("JSON");
+        assert_eq!(body["streams"][0]["values"][0][0], "1795241652345000000");
+
+        let requests = server(4318, vec![(200, Box::new(|_| "{}".to_owned()))]);
+        assert_eq!(sends(Api::Otlp, 2, 4318).delivered, 2);
+        let body: Value = serde_json::from_str(&requests.recv().expect("one").2).expect("JSON");
+        let record = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+        assert_eq!(record["attributes"][0]["key"], "log.record.uid");
+    });
+}
+
+#[test]
+fn a_collector_that_does_not_know_us_is_told_apart_from_one_that_is_away() {
+    apart("a_collector_that_does_not_know_us_is_told_apart_from_one_that_is_away", || {
+        let _requests = server(8088, vec![(403, Box::new(|_| "who are you".to_owned()))]);
+        let status = sends(Api::Splunk, 1, 8088);
+        let (_, text, act) = status.last_failure.expect("told");
+        assert!(act && text.contains("authorization"), "{text}");
+        assert_eq!(status.lanes[0].waiting, 1);
+        let (_, text, act) = sends(Api::Loki, 1, 9).last_failure.expect("told");
+        assert!(!act, "{text}");
+    });
+}

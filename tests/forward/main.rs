@@ -1,0 +1,10 @@
+//! Forwarding against real collectors: rsyslog over TCP, TLS and RELP, small HTTP servers, in a network namespace of its own
+//! with nothing but a loopback.
+//!
+//! Needs root, ip(8), rsyslogd with its RELP and TLS modules, openssl(1). Fails under `CI` when they cannot be had, and says
+//! SKIPPED elsewhere.
+
+mod http;
+mod outage;
+mod rig;
+mod syslog;
