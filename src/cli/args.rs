@@ -1,5 +1,7 @@
 //! Types of the command line, nothing else. Their doc comments are the help texts.
 
+mod forward;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::audit::finding::Severity;
@@ -7,6 +9,8 @@ use crate::logs::event::{Action, Direction, Source};
 use crate::logs::query::{Field, Pattern};
 use crate::logs::tally;
 use crate::packet::{PortRange, Prefix, Protocol};
+use forward::FORWARD_EXAMPLES;
+pub use forward::{ForwardArgs, ForwardVerb};
 
 /// Guards the way in: checks the host firewall that Calico's Felix writes, and warns before a lockout.
 #[derive(Debug, Parser)]
@@ -93,6 +97,9 @@ pub enum Command {
     /// Check the configuration file
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Try, watch and repeat what is sent to the SIEM
+    #[command(after_help = FORWARD_EXAMPLES)]
+    Forward(ForwardArgs),
     /// Query deny lines: who was denied what, by which policy
     #[command(after_help = DENIES_EXAMPLES)]
     Denies(Box<DeniesArgs>),

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod explain;
 pub mod failsafe;
 pub mod flows;
+pub mod forward;
 pub mod lint;
 pub mod load;
 pub mod matrix;
@@ -67,6 +68,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Audit(args) => audit::run(&cli.common, args, out),
         Command::Failsafe(args) => failsafe::run(&cli.common, args, out),
         Command::Flows(args) => flows::run(&cli.common, args, out),
+        Command::Forward(args) => forward::run(&cli.common, args, out),
         Command::Config(args) => config::run(&cli.common, args, out),
         Command::Denies(args) => denies::run(&cli.common, args, out),
         Command::Diff(args) => diff::run(&cli.common, args, out),

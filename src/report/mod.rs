@@ -21,6 +21,15 @@ pub mod trace;
 
 use serde::Serialize;
 
+/// The JSON Schema of `hepguard forward`.
+pub const FORWARD_SCHEMA: &str = include_str!("schemas/forward.v1.json");
+
+/// The JSON Schema of a finding on its way to a SIEM.
+pub const ALERT_SCHEMA: &str = include_str!("schemas/alert.v1.json");
+
+/// The JSON Schema of a word about hepguard itself on its way to a SIEM.
+pub const NOTICE_SCHEMA: &str = include_str!("schemas/notice.v1.json");
+
 /// The schema of what `config check --format json` prints, as shipped.
 pub const CONFIG_SCHEMA: &str = include_str!("schemas/config.v1.json");
 

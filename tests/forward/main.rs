@@ -4,6 +4,7 @@
 //! Needs root, ip(8), rsyslogd with its RELP and TLS modules, openssl(1). Fails under `CI` when they cannot be had, and says
 //! SKIPPED elsewhere.
 
+mod commands;
 mod http;
 mod outage;
 mod rig;
