@@ -154,7 +154,7 @@ fn every_sample_is_counted_once_whatever_surrounds_it() {
     assert_eq!(count(&["--source", "flowlog"]), 5, "{whole:#}");
     assert_eq!(whole["events"], 26 + 4 + 5);
     assert_eq!(whole["repeats"], 5);
-    assert_eq!(whole["files"][0]["malformed"], 1, "the cut line");
+    assert_eq!(whole["files"][0]["malformed"], 2, "the cut report line and the cut flow log");
     assert!(whole["files"][0]["no_verdict"].as_u64().is_some_and(|count| count > 20), "calico-packet tells no verdict");
     assert_eq!(count(&["--action", "allow", "--source", "felix"]), 3);
 }
@@ -313,4 +313,129 @@ fn groups_by_other_fields_and_the_largest_only() {
     assert_eq!(document["groups"].as_array().map(Vec::len), Some(2));
     assert_eq!(document["groups_total"], 4);
     assert_eq!(document["groups"][0]["key"], serde_json::json!({"src_port": 57316}), "most packets first");
+}
+
+/// A report line that its container's runtime cut in two, or three.
+#[test]
+fn lines_cut_by_a_containers_runtime_are_put_together() {
+    let line = "2026-08-21 07:11:02.010 [INFO][61] felix/x.go 1: ";
+    let lab = String::from_utf8(lab()).expect("text");
+    let report = lab.lines().next().and_then(|line| line.split_once("]: ")).expect("a report").1;
+    let folder = folder();
+    for cut in (1..report.len()).step_by(13) {
+        let (head, tail) = report.split_at(cut);
+        let cri = format!(
+            "2026-08-21T07:11:02.010551207Z stdout F {line}nothing\n\
+             2026-08-21T07:11:02.010551207Z stdout P {head}\n\
+             2026-08-21T07:11:02.020551207Z stderr F {report}\n\
+             2026-08-21T07:11:03.010551207Z stdout F {tail}\n\
+             2026-08-21T07:11:04.010551207Z stdout F {line}nothing\n\
+             2026-08-21T07:11:05.010551207Z stdout P {head}\n"
+        );
+        let object = |log: &str, stream: &str, second: u8| {
+            let time = format!("2026-08-21T07:11:{second:02}.01Z");
+            format!("{}\n", serde_json::json!({ "log": log, "stream": stream, "time": time }))
+        };
+        // serde_json sorts keys as Docker writes them
+        let docker = [
+            object(&format!("{line}nothing\n"), "stdout", 1),
+            object(head, "stdout", 2),
+            object(&format!("{report}\n"), "stderr", 2),
+            object(&format!("{tail}\n"), "stdout", 3),
+            object(head, "stdout", 4),
+        ];
+        for (name, log) in [("cri.log", cri), ("docker.log", docker.concat())] {
+            let path = write(&folder, name, log.as_bytes());
+            let document = json(&[text(&path)]);
+            let group = &document["groups"][0];
+            assert_eq!((&document["events"], &group["packets"]), (&2.into(), &4.into()), "{name} cut at {cut}: {log}");
+            assert_eq!(group["first"].as_str().and_then(|time| time.get(..19)), Some("2026-08-21T07:11:02"));
+            // the rest of the last one never came
+            let broken = u64::from(head.contains("eny"));
+            assert_eq!(document["files"][0]["malformed"], broken, "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn the_second_part_of_a_cut_line_is_not_taken_for_a_line() {
+    let report = String::from_utf8(lab()).expect("text");
+    let report = report.lines().next().and_then(|line| line.split_once("]: ")).expect("a report").1.to_owned();
+    let folder = folder();
+    // whoever chooses the text of a long line chooses where it is cut
+    let cri = format!(
+        "2026-08-21T07:11:02.010551207Z stdout P {}\n2026-08-21T07:11:02.010551207Z stdout F {report}\n",
+        "x".repeat(16 << 10)
+    );
+    let docker = format!(
+        "{}\n{}\n",
+        serde_json::json!({ "log": "x".repeat(16 << 10), "stream": "stdout", "time": "2026-08-21T07:11:02Z" }),
+        serde_json::json!({ "log": format!("{report}\n"), "stream": "stdout", "time": "2026-08-21T07:11:02Z" })
+    );
+    for (name, log) in [("cri.log", cri), ("docker.log", docker)] {
+        let path = write(&folder, name, log.as_bytes());
+        assert_eq!(json(&[text(&path)])["events"], 0, "{name}");
+    }
+}
+
+#[test]
+fn flow_logs_that_are_cut_are_counted_whatever_they_were() {
+    let sample = include_str!("fixtures/logs/flowlog-samples.jsonl").lines().next().expect("a sample");
+    let sample: Value = serde_json::from_str(sample).expect("JSON");
+    let deny = sample["line"].as_str().expect("a line").trim_end();
+    let allow = deny.replace("deny", "allow");
+    let folder = folder();
+    for at in (2..deny.len()).step_by(7).chain([deny.len() - 1]) {
+        let log = format!("{allow}\n{}\n{deny}\n{}\n{{\n", &allow[..at], &deny[..at]);
+        let path = write(&folder, "flows.log", log.as_bytes());
+        let document = json(&[text(&path)]);
+        assert_eq!((&document["events"], &document["files"][0]["malformed"]), (&1.into(), &2.into()), "cut at {at}");
+    }
+}
+
+#[test]
+fn denied_failsafe_ports_get_their_reasons() {
+    let folder = folder();
+    let denied = String::from_utf8(lab()).expect("text").replace("dstPort=\"443\"", "dstPort=\"6443\"");
+    let path = write(&folder, "failsafe.log", denied.as_bytes());
+    let reasons = |snapshot: Option<&Path>| {
+        let mut args = vec![text(&path)];
+        args.extend(snapshot.map(|path| ["--snapshot", text(path)]).into_iter().flatten());
+        let document = json(&args);
+        let reasons = document["groups"][0]["despite_failsafe"].as_array().cloned().unwrap_or_default();
+        reasons.iter().map(|reason| reason.as_str().expect("text").to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(reasons(None).contains("--snapshot"), "the host is not known");
+    let snapshot = folder.path().join("snap");
+    fs::create_dir_all(snapshot.join("felix")).expect("a folder");
+    let addresses = r#"[{"ifindex":2,"ifname":"eth0","flags":["UP"],"link_type":"ether","addr_info":[{"family":"inet","local":"ADDR","prefixlen":24}]}]"#;
+    let put = |name: &str, text: &str| fs::write(snapshot.join(name), text).expect("a file");
+    put("ip-addr.json", &addresses.replace("ADDR", "10.0.1.10"));
+    put("felix/calico.env", "FELIX_FAILSAFEOUTBOUNDHOSTPORTS=tcp:6443\n");
+    put("felix/environ", "FELIX_FAILSAFEOUTBOUNDHOSTPORTS=tcp:6443,udp:53\0");
+    let chain = |rules: &str| {
+        format!(
+            "*filter\n:OUTPUT ACCEPT [0:0]\n:cali-OUTPUT - [0:0]\n:cali-th-eth0 - [0:0]\n:cali-failsafe-out - [0:0]\n\
+             -A OUTPUT -j cali-OUTPUT\n-A cali-OUTPUT -o eth0 -j cali-th-eth0\n-A cali-th-eth0 -j cali-failsafe-out\n\
+             {rules}COMMIT\n"
+        )
+    };
+    put("iptables-save.txt", &chain("-A cali-failsafe-out -p udp -m multiport --dports 53 -j ACCEPT\n"));
+    assert!(
+        reasons(Some(&snapshot)).contains("kernel's ipv4 rules do not have the entry"),
+        "{}",
+        reasons(Some(&snapshot))
+    );
+    put("iptables-save.txt", &chain("-A cali-failsafe-out -p tcp -m multiport --dports 6443 -j ACCEPT\n"));
+    let now = reasons(Some(&snapshot));
+    assert!(now.contains("in the kernel now") && !now.contains("no address of this host"), "{now}");
+    put("ip-addr.json", &addresses.replace("ADDR", "10.0.1.99"));
+    assert!(reasons(Some(&snapshot)).contains("10.0.1.10 is no address of this host"));
+    fs::create_dir_all(snapshot.join("calico")).expect("a folder");
+    put(
+        "calico/policies.yaml",
+        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata:\n  name: security.hep-external\nspec:\n  \
+         tier: security\n  selector: all()\n  applyOnForward: true\n  preDNAT: true\n  ingress:\n  - action: Deny\n",
+    );
+    assert!(reasons(Some(&snapshot)).contains("is a preDNAT policy"), "{}", reasons(Some(&snapshot)));
 }

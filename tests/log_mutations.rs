@@ -6,7 +6,7 @@ use hepguard::logs::scan::{Counts, LINE_LIMIT, Scan};
 use hepguard::logs::tally::{Origin, Query, Sink, Tally};
 use hepguard::logs::time::Clock;
 use hepguard::packet::PortRange;
-use hepguard::report::denies::event_line;
+use hepguard::report::denies_event::event_line;
 
 const SAMPLES: [&str; 3] = [
     include_str!("fixtures/logs/felix-samples.jsonl"),

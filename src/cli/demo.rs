@@ -39,7 +39,7 @@ pub fn run(common: &Common, args: &DemoArgs, out: &mut dyn Write) -> Result<Outc
             let style = super::style(common);
             let [before, after] = &audits;
             let told = |audit| report::audit::text(audit, style, common.verbose);
-            chapter(out, style, &LOG, &report::denies::text(&denies, style))?;
+            chapter(out, style, &LOG, &report::denies_text::text(&denies, style))?;
             chapter(out, style, &BEFORE, &told(before))?;
             chapter(out, style, &AFTER, &told(after))?;
             out.write_all(style.wrap("", LAST).as_bytes())?;

@@ -12,6 +12,7 @@ use super::exit::{CliError, Outcome};
 use super::log_merge::merge;
 use super::log_reader::{FileResult, Log, clock, now, scan};
 use super::{follow, progress, rotated};
+use crate::analysis::denied::failsafe::Known;
 use crate::analysis::flows;
 use crate::calico::names::Authors;
 use crate::calico::resources::Resources;
@@ -23,8 +24,9 @@ use crate::logs::moment;
 use crate::logs::query::{Failsafes, Field, Filter};
 use crate::logs::tally::Query;
 use crate::logs::time::rfc3339;
-use crate::report::denies::{Answer, FileLine, Histogram, NewSince, Row, Unreadable, text};
+use crate::report::denies::{Answer, FileLine, Histogram, NewSince, Row, Unreadable};
 use crate::report::denies_csv::csv;
+use crate::report::denies_text::text;
 
 const FORMATS: [&str; 7] = ["text", "json", "csv", "jsonl", "ecs", "ocsf", "cef"];
 /// Groups shown as text when nothing is said.
@@ -237,8 +239,9 @@ fn answer(
     let &Logs { paths, logs, files } = logs;
     let Gather { mut tally, histogram } = gathered;
     // the inventory is of the host the snapshot was taken on; a live host's log may be of any host
-    let inventory = common.snapshot.as_ref().and_then(|_| super::load::snapshot(common).ok());
-    let inventory = inventory.as_ref().map(flows::inventory);
+    let snapshot = common.snapshot.as_ref().and_then(|_| super::load::snapshot(common).ok());
+    let known = snapshot.as_ref().map(Known::of);
+    let inventory = snapshot.as_ref().map(flows::inventory);
     let new_since =
         query.new_since.map(|since| NewSince { time: rfc3339(since), seen_before: tally.retain_new(since) });
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
@@ -254,7 +257,7 @@ fn answer(
             let example = group.text.as_deref().map(<[u8]>::to_vec);
             let example = example.or_else(|| log?.reread(place.offset, length));
             let mut row = Row::new(&query.group_by, key, &group, example.as_deref(), &query.failsafes);
-            row.judge(inventory.as_ref(), args.suggest);
+            row.judge(inventory.as_ref(), known.as_ref(), args.suggest);
             row.find_author(authors);
             row
         })

@@ -14,7 +14,7 @@ use chrono::{DateTime, Local, TimeDelta, TimeZone};
 use flate2::read::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 
-use crate::logs::scan::{Counts, LINE_LIMIT, Scan};
+use crate::logs::scan::{Counts, LINE_LIMIT, Scan, goes_on};
 use crate::logs::tally::{Query, Sink};
 use crate::logs::time::Clock;
 
@@ -37,6 +37,8 @@ pub(super) struct Log {
     kind: Kind,
     /// When it was last written, in seconds since 1970 UTC.
     reference: i64,
+    /// A container's log: its lines may go on in the next one, so that it is read from front to back.
+    in_order: bool,
 }
 
 enum Kind {
@@ -56,7 +58,7 @@ impl Log {
     /// Those of the system, and a directory.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self { kind: Kind::Stdin, reference: now() });
+            return Ok(Self { kind: Kind::Stdin, reference: now(), in_order: true });
         }
         let file = File::open(path)?;
         let meta = file.metadata()?;
@@ -64,7 +66,7 @@ impl Log {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory; name the files in it"));
         }
         let reference = meta.modified().map_or_else(|_| now(), seconds);
-        let mut magic = [0; 6];
+        let mut magic = [0; 64];
         // shorter files end in zeros, which begin no compressed file
         let packed = if meta.is_file() && file.read_at(&mut magic, 0).is_ok() { packing(&magic) } else { None };
         let kind = if !meta.is_file() {
@@ -79,7 +81,7 @@ impl Log {
         } else {
             Kind::Plain(file, meta.len())
         };
-        Ok(Self { kind, reference })
+        Ok(Self { kind, reference, in_order: goes_on(&magic) })
     }
 
     /// Bytes to read, as far as the file system tells; compressed ones count as they are stored.
@@ -161,8 +163,9 @@ fn pieces(logs: &[Option<Log>], sizes: Sizes) -> Vec<Piece> {
         match opened.as_ref().map(|opened| &opened.kind) {
             Some(Kind::Plain(_, size)) => {
                 let mut from = 0;
+                let part = if opened.as_ref().is_some_and(|log| log.in_order) { u64::MAX } else { sizes.part.max(1) };
                 while from < *size {
-                    let to = from.saturating_add(sizes.part.max(1)).min(*size);
+                    let to = from.saturating_add(part).min(*size);
                     pieces.push(Piece { log, part: Some((from, to)) });
                     from = to;
                 }
@@ -195,6 +198,7 @@ fn take(work: &Work<'_>, sink: &mut impl Sink) -> Vec<(usize, FileResult)> {
         let file = u32::try_from(piece.log).unwrap_or(u32::MAX);
         let mut scan = Scan::new(query, clock(log.reference), file, !matches!(log.kind, Kind::Plain(..)));
         let error = read_piece(log, piece.part, &mut buffer, &mut scan, sink, done).err();
+        scan.finish();
         results.push((piece.log, FileResult { counts: scan.counts, error }));
         if sink.stopped() {
             break;

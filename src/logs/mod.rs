@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod line;
 pub mod memo;
 pub mod moment;
+mod partial;
 pub mod query;
 pub mod scan;
 mod skim;

@@ -13,6 +13,7 @@ use super::header::{Envelope, Wrap, trim_end};
 use super::kernel::Opening;
 use super::line::{Read, Scratch, What, read, torn_second};
 use super::memo::Outcome;
+use super::partial::{Joined, Joiner, Whole, is_cri};
 use super::skim::Skim;
 use super::tally::{Again, Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
@@ -28,7 +29,8 @@ pub struct Counts {
     pub lines: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Deny lines that are broken: cut, torn, or with impossible values. They are in no group.
+    /// Deny lines that are broken: cut, torn, or with impossible values, and all JSON lines that are cut, since what is missing
+    /// may tell of a deny. They are in no group.
     pub malformed: u64,
     /// Lines longer than [`LINE_LIMIT`] of which only the start was read.
     pub truncated: u64,
@@ -143,6 +145,9 @@ pub struct Scan<'q> {
     kernel: Needle,
     json: Needle,
     sequence: Needle,
+    /// First parts of container lines, in files where such were met.
+    parts: [Needle; 2],
+    joiner: Joiner,
     /// What was met.
     pub counts: Counts,
 }
@@ -167,6 +172,8 @@ impl<'q> Scan<'q> {
             kernel: Needle::new(wants(Source::Kernel).then_some(b" OUT="), 0),
             json: Needle::new(Some(b"\n{"), 1),
             sequence: Needle::new(None, 1),
+            parts: [Needle::new(None, 0), Needle::new(None, 0)],
+            joiner: Joiner::default(),
             counts: Counts::default(),
         }
     }
@@ -180,27 +187,61 @@ impl<'q> Scan<'q> {
         if own.first() == Some(&0x1e) && self.sequence.finder.is_none() {
             self.sequence = Needle::new(Some(b"\n\x1e{"), 1);
         }
+        // only a file that begins as one is taken for a container's log, so that its parts are looked for
+        if base == 0 && own.split(|byte| *byte == b'\n').next().is_some_and(is_cri) {
+            self.parts = [b" stdout P", b" stderr P"].map(|mark| Needle::new(Some(mark), 0));
+        }
         let mut at = 0;
         self.seek(own, at, true);
         if matches!(own.first(), Some(b'{' | 0x1e)) {
             self.json.next = Some(0);
         }
-        while let Some(hit) = self.next() {
+        while let Some(hit) = self.next(at, own) {
             let before = own.get(at..hit).unwrap_or_default();
             let start = memrchr(b'\n', before).map_or(at, |newline| at + newline + 1);
             let rest = own.get(hit..).unwrap_or_default();
             let stop = memchr(b'\n', rest).map_or(own.len(), |newline| hit + newline);
             let line = own.get(start..stop).unwrap_or_default();
             let following = text.get(stop + 1..).unwrap_or_default();
-            let packet = self.felix.next.is_none_or(|next| next >= stop) && !is_json(line) && line.len() <= LINE_LIMIT;
-            let done = packet && (!self.skim.may_be_wanted(line) || self.silent(line, following));
-            if !done {
-                let offset = base + u64::try_from(start).unwrap_or(0);
-                self.line(line, following, offset, sink);
+            let offset = base + u64::try_from(start).unwrap_or(0);
+            if !self.part(line, offset, sink) && self.needle_before(stop) {
+                let report = self.felix.next.is_some_and(|next| next < stop);
+                let packet = !report && !is_json(line) && line.len() <= LINE_LIMIT;
+                if !packet || (self.skim.may_be_wanted(line) && !self.silent(line, following)) {
+                    self.line(line, following, offset, sink);
+                }
             }
             at = stop + 1;
             // a hit on the newline itself belongs to the next line
             self.seek(own, at.saturating_sub(1), false);
+        }
+    }
+
+    /// Ends a file: parts of lines whose rest did not come are broken lines.
+    pub fn finish(&mut self) {
+        let only_denies = self.query.filter.only_denies();
+        let broken = self.joiner.rest().filter(|whole| may_hold_event(&whole.line, only_denies)).count();
+        self.counts.malformed += u64::try_from(broken).unwrap_or(0);
+    }
+
+    /// Takes a part of a container's line; false when the line is none.
+    fn part(&mut self, line: &[u8], offset: u64, sink: &mut impl Sink) -> bool {
+        let [cri, _] = &self.parts;
+        if line.first() != Some(&b'{') && cri.finder.is_none() {
+            return false;
+        }
+        let line = line.get(..LINE_LIMIT).unwrap_or(line);
+        match self.joiner.take(line, offset) {
+            Joined::Alone => false,
+            Joined::Held => true,
+            Joined::Whole(Whole { line, offset, length, cut }) => {
+                self.counts.truncated += u64::from(cut);
+                if may_hold_event(&line, self.query.filter.only_denies()) {
+                    let place = Place { file: self.file, offset, length: u32::try_from(length).unwrap_or(u32::MAX) };
+                    self.whole(&line, &[], place, sink);
+                }
+                true
+            }
         }
     }
 
@@ -210,8 +251,9 @@ impl<'q> Scan<'q> {
         self.line(start.get(..LINE_LIMIT).unwrap_or(start), &[], base, sink);
     }
 
-    fn needles(&mut self) -> [&mut Needle; 4] {
-        [&mut self.felix, &mut self.kernel, &mut self.json, &mut self.sequence]
+    fn needles(&mut self) -> [&mut Needle; 6] {
+        let [out, err] = &mut self.parts;
+        [&mut self.felix, &mut self.kernel, &mut self.json, &mut self.sequence, out, err]
     }
 
     fn seek(&mut self, own: &[u8], from: usize, all: bool) {
@@ -222,8 +264,16 @@ impl<'q> Scan<'q> {
         }
     }
 
-    fn next(&mut self) -> Option<usize> {
+    /// Where the next line is that must be looked at: while parts wait for their rest it is each one.
+    fn next(&mut self, at: usize, own: &[u8]) -> Option<usize> {
+        if self.joiner.waits() && at < own.len() {
+            return Some(at);
+        }
         self.needles().into_iter().filter_map(|needle| needle.next).min()
+    }
+
+    fn needle_before(&mut self, stop: usize) -> bool {
+        self.needles().into_iter().any(|needle| needle.next.is_some_and(|next| next < stop))
     }
 
     fn line(&mut self, line: &[u8], following: &[u8], offset: u64, sink: &mut impl Sink) {
@@ -233,10 +283,15 @@ impl<'q> Scan<'q> {
             self.counts.truncated += 1;
         }
         if is_json(line) && !may_hold_event(line, self.query.filter.only_denies()) {
+            self.counts.malformed += u64::from(whole <= LINE_LIMIT && is_cut(line));
             return;
         }
         let length = u32::try_from(line.len()).unwrap_or(u32::MAX);
-        let place = Place { file: self.file, offset, length };
+        self.whole(line, following, Place { file: self.file, offset, length }, sink);
+    }
+
+    /// Reads a line of bearable length.
+    fn whole(&mut self, line: &[u8], following: &[u8], place: Place, sink: &mut impl Sink) {
         let origin = Origin { line, place, keep: self.keep };
         if let Some(pairs) = self.report.said(line).filter(|said| said.starts_with(b"action=\"")) {
             return self.report(line, pairs, following, origin, sink);
@@ -249,7 +304,7 @@ impl<'q> Scan<'q> {
                     self.report.learn(line, &envelope, pairs);
                 }
                 if flow.flaw.is_some() {
-                    return self.broken(line, following, offset, sink);
+                    return self.broken(line, following, place.offset, sink);
                 }
                 Event::of_flow(flow)
             }
@@ -361,6 +416,12 @@ fn found(
     verdict
 }
 
+/// Whether a file that begins so is a container's log, in which long lines are cut and go on in the next one.
+#[must_use]
+pub fn goes_on(start: &[u8]) -> bool {
+    start.starts_with(b"{\"log\":\"") || start.split(|byte| *byte == b'\n').next().is_some_and(is_cri)
+}
+
 /// Whether a line is JSON, or would be.
 fn is_json(line: &[u8]) -> bool {
     matches!(line.first(), Some(b'{' | 0x1e))
@@ -368,14 +429,35 @@ fn is_json(line: &[u8]) -> bool {
 
 /// Whether a JSON line is worth parsing.
 fn may_hold_event(line: &[u8], only_denies: bool) -> bool {
-    let has = |needle: &[u8]| memmem::find(line, needle).is_some();
-    // a message of byte values hides its words
-    has(b" OUT=")
-        || has(b"\"MESSAGE\":[")
-        || has(b"\"MESSAGE\" : [")
-        || has(b"deny")
-        || has(b"Deny")
-        || (!only_denies && (has(b"action")))
+    static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
+        // the second is in `deny` and in `Deny`
+        let marks: [&[u8]; 3] = [b" OUT=", b"eny", b"\"MESSAGE\""];
+        marks.map(|mark| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, mark))
+    });
+    let [packet, deny, message] = &*MARKS;
+    packet.find(line).is_some()
+        || deny.find(line).is_some()
+        // a message of byte values hides its words
+        || message.find(line).is_some_and(|at| {
+            let rest = line.get(at + b"\"MESSAGE\"".len()..).unwrap_or_default();
+            let value = rest.iter().find(|byte| !matches!(byte, b' ' | b':'));
+            value == Some(&b'[') || message.find(rest).is_some()
+        })
+        || (!only_denies && memmem::find(line, b"action").is_some())
+}
+
+/// Whether a line that begins like a JSON object is not one to its end. A line that ends as objects of logs do is believed.
+fn is_cut(line: &[u8]) -> bool {
+    let line = trim_end(line.strip_prefix(b"\x1e").unwrap_or(line));
+    if !line.starts_with(b"{\"") {
+        return false;
+    }
+    match line {
+        // an inner object's end, maybe
+        [.., b']' | b'}', b'}'] => serde_json::from_slice::<serde::de::IgnoredAny>(line).is_err(),
+        [.., last] => *last != b'}',
+        [] => false,
+    }
 }
 
 /// Longest line that is looked at for a repeat notice.

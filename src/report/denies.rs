@@ -1,24 +1,20 @@
-//! Denies for people and machines: a document (`hepguard/denies/v1`), a line an event (`hepguard/event/v1`), a table.
-
-use std::fmt::Write as _;
+//! Denies as a document (`hepguard/denies/v1`).
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::decided::Decided;
-use super::json_text;
-use super::text::{Style, Tone, count};
+use crate::analysis::denied::failsafe::Known;
 use crate::analysis::denied::{Denied, Suggestion};
 use crate::analysis::flows::Inventory;
 use crate::calico::names::Authors;
 use crate::calico::settings::ports::Entry;
-use crate::diagnostic::printable;
-use crate::logs::event::{Event, Source};
+use crate::logs::event::Source;
 use crate::logs::histogram::Bars;
 use crate::logs::line::{Scratch, What, read};
 use crate::logs::query::{Failsafes, Field, Value};
 use crate::logs::scan::Counts;
-use crate::logs::tally::{self, Group, text_of, value};
+use crate::logs::tally::{self, Group};
 use crate::logs::time::{Clock, Micros, Stamper, rfc3339};
 
 /// One log that was read.
@@ -72,7 +68,7 @@ impl Serialize for Key {
     }
 }
 
-struct Json<'a>(&'a Value);
+pub(super) struct Json<'a>(pub(super) &'a Value);
 
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -87,11 +83,11 @@ impl Serialize for Json<'_> {
 }
 
 impl Key {
-    fn get(&self, field: Field) -> &Value {
+    pub(super) fn get(&self, field: Field) -> &Value {
         self.0.iter().find(|(known, _)| *known == field).map_or(&Value::Null, |(_, value)| value)
     }
 
-    fn text(&self, field: Field) -> Option<&str> {
+    pub(super) fn text(&self, field: Field) -> Option<&str> {
         match self.get(field) {
             Value::Text(text) => Some(text),
             _ => None,
@@ -130,6 +126,9 @@ pub struct Row {
     pub written: Option<String>,
     /// Lines.
     pub examples: Vec<String>,
+    /// Of denies on a failsafe port: why they came about nevertheless, as far as that can be told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub despite_failsafe: Vec<String>,
     /// The flow that must work on this host and that these denies hit, where the host is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needed: Option<Needed>,
@@ -183,8 +182,8 @@ impl Row {
         let mut why = decided(&key, example).words();
         if group.failsafe > 0 {
             let words = format!(
-                "The port is on the failsafe list ({}), so Felix should not have denied it: compare the lists with `hepguard \
-                 failsafe`, and check that this is the host's own traffic",
+                "The port is on the failsafe list ({}), so Felix should not have denied it (`hepguard failsafe` compares the \
+                 lists)",
                 failsafes.source
             );
             why = Some(why.map_or(words.clone(), |why| format!("{why}. {words}")));
@@ -199,6 +198,7 @@ impl Row {
             why,
             written: None,
             examples: example.map(|line| String::from_utf8_lossy(line).into_owned()).into_iter().collect(),
+            despite_failsafe: Vec::new(),
             needed: None,
             suggestion: None,
             key,
@@ -210,9 +210,12 @@ impl Row {
         self.written = decided(&self.key, None).written(authors).map(|place| place.to_string());
     }
 
-    /// Adds what the host's inventory says, and a rule when one is asked for.
-    pub fn judge(&mut self, inventory: Option<&Inventory>, suggest: bool) {
+    /// Adds what the host's inventory and its failsafe lists say, and a rule when one is asked for.
+    pub fn judge(&mut self, inventory: Option<&Inventory>, known: Option<&Known<'_>>, suggest: bool) {
         let denied = Denied::of_key(self.key.0.iter().map(|(field, value)| (*field, value)));
+        if self.failsafe {
+            self.despite_failsafe = denied.despite_failsafe(known, self.last.as_deref());
+        }
         self.needed = inventory.and_then(|inventory| denied.needed(inventory)).map(|flow| Needed {
             name: flow.name.clone(),
             source: flow.source.clone(),
@@ -386,241 +389,7 @@ impl Answer {
         }
     }
 
-    fn sum(&self, part: impl Fn(&FileLine) -> u64) -> u64 {
+    pub(super) fn sum(&self, part: impl Fn(&FileLine) -> u64) -> u64 {
         self.files.iter().map(part).sum()
     }
-}
-
-/// The answer for the terminal.
-#[must_use]
-pub fn text(answer: &Answer, style: Style) -> String {
-    let mut out = String::new();
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let packets: u64 = answer.groups.iter().map(|row| row.packets).sum();
-    let headline = if answer.events == 0 {
-        "No denies found".to_owned()
-    } else if let Some(new) = &answer.new_since {
-        let groups = count(answer.groups_total, "new group");
-        let time = new.time.as_deref().unwrap_or("that time");
-        format!("{groups} of denies since {time}; {} seen before", count(new.seen_before, "group"))
-    } else {
-        let denies = if answer.events == 1 { "1 deny".to_owned() } else { format!("{} denies", answer.events) };
-        let shown = answer.groups.len();
-        let groups = count(answer.groups_total, "group");
-        let cut = if shown < answer.groups_total { format!(", the largest {shown} shown") } else { String::new() };
-        let packets = if cut.is_empty() { format!(", {}", count(number(packets), "packet")) } else { String::new() };
-        format!("{denies} in {groups}{packets}{cut}")
-    };
-    out.push_str(&style.paint(Tone::Strong, &headline));
-    out.push('\n');
-    if let Some(range) = &answer.time_range {
-        out.push_str(&style.wrap("", &format!("from {} to {}", range.first, range.last)));
-    }
-    if !answer.groups.is_empty() {
-        out.push('\n');
-        out.push_str(&style.paint(Tone::Dim, "   denies  what, and what decided"));
-        out.push('\n');
-    }
-    for row in &answer.groups {
-        group(row, style, &mut out);
-    }
-    if let Some(histogram) = &answer.histogram {
-        super::histogram::text(histogram, style, &mut out);
-    }
-    let notes = notes(answer);
-    if !notes.is_empty() {
-        out.push('\n');
-    }
-    for note in notes {
-        out.push_str(&style.wrap("note: ", &note));
-    }
-    out
-}
-
-fn group(row: &Row, style: Style, out: &mut String) {
-    let indent = format!("{:>9}  ", row.count);
-    let blank = " ".repeat(indent.len());
-    let (flow, used) = flow(&row.key);
-    let rest: Vec<String> = row
-        .key
-        .0
-        .iter()
-        .filter(|(field, value)| !used.contains(field) && *value != Value::Null)
-        .filter(|(field, _)| row.why.is_none() || !in_words(*field))
-        .map(|(field, value)| format!("{}={}", field.name(), text_of(value)))
-        .collect();
-    let first =
-        [flow.as_str(), &rest.join(" ")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
-    let first = if first.is_empty() { "all events".to_owned() } else { first };
-    out.push_str(&style.wrap(&indent, &first));
-    if let Some(why) = &row.why {
-        let written = row.written.as_ref().map(|place| format!(", written at {place}")).unwrap_or_default();
-        out.push_str(&style.wrap(&blank, &format!("{why}{written}")));
-    }
-    let mut facts = count(usize::try_from(row.packets).unwrap_or(usize::MAX), "packet");
-    match row.key.text(Field::Direction) {
-        Some("egress") => facts.push_str(" out"),
-        Some("ingress") => facts.push_str(" in"),
-        _ => {}
-    }
-    match (&row.first, &row.last) {
-        (Some(first), Some(last)) if first == last => {
-            let _ = write!(facts, ", at {first}");
-        }
-        (Some(first), Some(last)) => {
-            let _ = write!(facts, ", {first} to {last}");
-        }
-        _ => {}
-    }
-    out.push_str(&style.wrap(&blank, &facts));
-    if let Some(Needed { name, source, evidence }) = &row.needed {
-        out.push_str(&style.wrap(&blank, &format!("must work on this host: {name} ({source}: {evidence})")));
-    }
-    match &row.suggestion {
-        Some(Suggested::Rule { place, rule, admits }) => {
-            out.push_str(&style.wrap(&blank, &format!("would be admitted by this rule, {place}:")));
-            for line in rule.lines() {
-                let _ = writeln!(out, "{blank}  {}", printable(line));
-            }
-            out.push_str(&style.wrap(&blank, &format!("which also admits {admits}")));
-        }
-        Some(Suggested::Refused { refused }) => {
-            out.push_str(&style.wrap(&blank, &format!("no rule is suggested: {refused}")));
-        }
-        None => {}
-    }
-}
-
-/// Fields that `why` puts in words.
-fn in_words(field: Field) -> bool {
-    matches!(
-        field,
-        Field::Source | Field::Tier | Field::Policy | Field::RuleIndex | Field::EndOfTier | Field::LogPrefix
-    )
-}
-
-/// `egress 10.0.1.10 -> 147.75.40.148 tcp/443`, as far as the key tells, and the fields it used.
-fn flow(key: &Key) -> (String, Vec<Field>) {
-    let has = |field: Field| *key.get(field) != Value::Null;
-    let mut used = Vec::new();
-    let mut parts = Vec::new();
-    let mut take = |field: Field| {
-        used.push(field);
-        text_of(key.get(field)).into_owned()
-    };
-    if has(Field::Direction) {
-        parts.push(take(Field::Direction));
-    }
-    if has(Field::SrcIp) && has(Field::DstIp) {
-        parts.push(format!("{} -> {}", take(Field::SrcIp), take(Field::DstIp)));
-    }
-    if has(Field::Proto) {
-        let mut service = take(Field::Proto);
-        if has(Field::DstPort) {
-            let _ = write!(service, "/{}", take(Field::DstPort));
-        }
-        if has(Field::IcmpType) {
-            let _ = write!(service, " type {}", take(Field::IcmpType));
-            if has(Field::IcmpCode) {
-                let _ = write!(service, " code {}", take(Field::IcmpCode));
-            }
-        }
-        parts.push(service);
-    }
-    (parts.join(" "), used)
-}
-
-fn notes(answer: &Answer) -> Vec<String> {
-    let mut notes = Vec::new();
-    let malformed = answer.sum(|file| file.malformed);
-    if malformed > 0 {
-        notes.push(format!(
-            "at least so many: {malformed} deny lines are broken (cut, torn, impossible values) and in no group"
-        ));
-    }
-    if answer.repeats > 0 {
-        notes.push(format!("{} of the denies are known from \"message repeated\" notices only", answer.repeats));
-    }
-    let silent = answer.sum(|file| file.no_verdict);
-    if silent > 0 {
-        notes.push(format!(
-            "{silent} logged packets are left out, because their rule's prefix says nothing about the verdict; --action log \
-             shows them"
-        ));
-    }
-    let undated = answer.sum(|file| file.undated);
-    if undated > 0 {
-        notes.push(format!("{undated} events without a time are left out, because a time was asked for"));
-    }
-    let long = answer.sum(|file| file.truncated);
-    if long > 0 {
-        notes.push(format!("of {long} very long lines only the first 64 KiB were read"));
-    }
-    if answer.given_up > 0 {
-        notes.push(format!(
-            "too many groups for memory: only the largest are kept, {} denies are in none, and counts are lower bounds; \
-             --group-by fewer fields",
-            answer.given_up
-        ));
-    }
-    if answer.groups.iter().any(|row| row.failsafe) {
-        notes.push(format!("failsafe ports are judged by {}", answer.failsafe_lists.source));
-    }
-    for file in &answer.unreadable {
-        notes.push(format!("incomplete: {}: {}", file.path, file.error));
-    }
-    notes
-}
-
-/// Fields of an event in the order of the contract; those before `packets`, and those after the tier's end.
-const EVENT_FIELDS: [Field; 18] = [
-    Field::Host,
-    Field::Source,
-    Field::Action,
-    Field::Direction,
-    Field::Family,
-    Field::Proto,
-    Field::SrcIp,
-    Field::SrcPort,
-    Field::DstIp,
-    Field::DstPort,
-    Field::IcmpType,
-    Field::IcmpCode,
-    Field::InIface,
-    Field::OutIface,
-    Field::Tier,
-    Field::Policy,
-    Field::RuleIndex,
-    Field::EndOfTier,
-];
-
-struct EventJson<'a> {
-    event: &'a Event<'a>,
-    line: &'a [u8],
-}
-
-impl Serialize for EventJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let event = self.event;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("schema", "hepguard/event/v1")?;
-        map.serialize_entry("time", &event.time.and_then(rfc3339))?;
-        for field in EVENT_FIELDS {
-            map.serialize_entry(field.name(), &Json(&value(field, event)))?;
-        }
-        map.serialize_entry("packets", &event.packets)?;
-        map.serialize_entry("bytes", &event.bytes)?;
-        map.serialize_entry("failsafe", &event.failsafe)?;
-        map.serialize_entry("log_prefix", &Json(&value(Field::LogPrefix, event)))?;
-        map.serialize_entry("count", &event.count)?;
-        map.serialize_entry("raw", &String::from_utf8_lossy(self.line))?;
-        map.end()
-    }
-}
-
-/// One event as a line of JSON. Control characters in it are escaped as JSON does.
-#[must_use]
-pub fn event_line(event: &Event<'_>, line: &[u8]) -> String {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    json_text(&EventJson { event, line })
 }

@@ -4,6 +4,8 @@ pub mod conversation;
 pub mod decided;
 pub mod denies;
 pub mod denies_csv;
+pub mod denies_event;
+pub mod denies_text;
 pub mod audit;
 pub mod events;
 pub mod diff;

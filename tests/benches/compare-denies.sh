@@ -1,17 +1,20 @@
 #!/bin/sh
-# Times `hepguard denies` against the admin's three greps on a generated log, and checks its counts against the generator's.
+# Times `hepguard denies` against the admin's three greps and other tools on a generated log, and checks its counts against the
+# generator's.
 #
-#   tests/benches/compare-denies.sh [SIZE] [SHARE...]      default: 1GiB, deny shares 0.01 0.10 0.90
+#   tests/benches/compare-denies.sh [SIZE] [SHARE...]      default: 1GiB, deny shares 0.01 0.10 0.90, then flow logs at 0.10
+#   tests/benches/compare-denies.sh SIZE flows             flow logs alone
 #
-# Needs python3, grep and a release build (made when missing). Works in a folder of its own below TMPDIR, removed at the end
-# unless KEEP=1. Each command runs once to warm the page cache and five times for the clock; the best time counts.
+# Needs python3, grep and a release build (made when missing). ripgrep (rg), angle-grinder (agrind), lnav and jq are measured
+# where they are installed; which are not is said. Works in a folder of its own below TMPDIR, removed at the end unless KEEP=1.
+# Each command runs once to warm the page cache and five times for the clock (slow peers twice); the best time counts.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 size=${1:-1GiB}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- 0.01 0.10 0.90
+[ $# -gt 0 ] || set -- 0.01 0.10 0.90 flows
 
 program=${HEPGUARD:-$root/target/release/hepguard}
 [ -x "$program" ] || (cd "$root" && cargo build --release)
@@ -20,8 +23,12 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/hepguard-denies.XXXXXX")
 [ "${KEEP:-0}" = 1 ] || trap 'rm -rf "$folder"' EXIT INT TERM
 
 for share in "$@"; do
-    log=$folder/syslog-$share
-    python3 "$here/gen_syslog.py" --size "$size" --seed 1 --deny-ratio "$share" --out "$log" --truth "$log.json"
+    log=$folder/log-$share
+    if [ "$share" = flows ]; then
+        python3 "$here/gen_syslog.py" --format flows --size "$size" --seed 1 --deny-ratio 0.10 --out "$log" --truth "$log.json"
+    else
+        python3 "$here/gen_syslog.py" --size "$size" --seed 1 --deny-ratio "$share" --out "$log" --truth "$log.json"
+    fi
     python3 "$here/compare_denies.py" "$program" "$log" "$log.json" "$share"
     rm -f "$log"
 done

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """compare_denies.py PROGRAM LOG TRUTH SHARE: checks the counts of `hepguard denies` against the generator's truth, then
-prints the best of five wall times, and the cpu times, of it and of its peers, with ratios. Called by compare-denies.sh."""
+prints the best wall times, and the cpu times, of it and of its peers, with ratios. SHARE is the share of deny lines, or
+`flows` for a log of flow-log JSON. Called by compare-denies.sh."""
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -13,13 +15,24 @@ ENV = dict(os.environ, TZ="UTC")
 NUMBERS = {"tcp": "6", "udp": "17", "icmp": "1", "ipv6-icmp": "58", "sctp": "132"}
 
 
-def check():
+def ask(*options):
+    """The answer of `denies`; status 3 says that part of it is missing, which would be wrong here."""
+    command = [program, "denies", log, "--format", "json", *options]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, env=ENV, check=True).stdout)
+
+
+def compare(pairs, found, wanted):
+    wrong = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    different = [key for key in set(found) | set(wanted) if found.get(key) != wanted.get(key)]
+    if wrong or different:
+        sys.exit("counts differ from the truth: %s, %d keys, such as %s" % (wrong, len(different), different[:3]))
+    print("counts equal the truth: " + ", ".join("%s %d" % (name, pair[0]) for name, pair in pairs.items()))
+
+
+def check(truth):
     """Every key, count and sum must equal the truth."""
-    with open(truth_path) as handle:
-        truth = json.load(handle)
     fields = "policy,tier,direction,proto,dst_port,icmp_type,icmp_code,src_ip"
-    command = [program, "denies", log, "--source", "felix", "--format", "json", "--group-by", fields]
-    answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, env=ENV, check=True).stdout)
+    answer = ask("--source", "felix", "--group-by", fields)
     found = {}
     for group in answer["groups"]:
         key = group["key"]
@@ -38,26 +51,41 @@ def check():
         "bytes": (file["bytes"], truth["bytes"]),
         "keys": (len(found), len(wanted)),
     }
-    different = [key for key in set(found) | set(wanted) if found.get(key) != wanted.get(key)]
     # the filter must find what the truth has, and packet lines without a verdict must be counted, not taken for denies
-    command = [program, "denies", log, "--format", "json"]
-    some = command + ["--source", "felix", "--src-ip", "10.0.1.10", "--dst-port", "443"]
-    some = json.loads(subprocess.run(some, stdout=subprocess.PIPE, env=ENV, check=True).stdout)
+    some = ask("--source", "felix", "--src-ip", "10.0.1.10", "--dst-port", "443")
     rows = [row for row in truth["keys"] if row[4] == "443" and row[5] == "10.0.1.10"]
     pairs["filtered events"] = (some["events"], sum(row[6] + row[7] for row in rows))
-    packets = json.loads(subprocess.run(command, stdout=subprocess.PIPE, env=ENV, check=True).stdout)
     silent = sum(count for prefix, count in truth["kernel_log"].items() if prefix.startswith("calico-packet"))
-    pairs["packets without verdict"] = (sum(file["no_verdict"] for file in packets["files"]), silent)
-    wrong = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    if wrong or different:
-        sys.exit("counts differ from the truth: %s, %d keys, such as %s" % (wrong, len(different), different[:3]))
-    print("counts equal the truth: " + ", ".join("%s %d" % (name, pair[0]) for name, pair in pairs.items()))
+    pairs["packets without verdict"] = (sum(file["no_verdict"] for file in ask()["files"]), silent)
+    compare(pairs, found, wanted)
 
 
-def measure(command):
-    """Best wall time and best cpu time of five runs after one to warm up."""
+def check_flows(truth):
+    """Every key, count and sum of the flow logs."""
+    answer = ask("--group-by", "policy,tier,direction,proto,dst_port,src_ip")
+    found = {}
+    for group in answer["groups"]:
+        key = group["key"]
+        port = "-" if key["dst_port"] is None else str(key["dst_port"])
+        proto = {"ipv6-icmp": "icmp6"}.get(key["proto"], key["proto"])
+        name = (key["policy"], key["tier"], key["direction"], proto, port, key["src_ip"] or "-")
+        found[name] = (group["count"], group["packets"], group["bytes"])
+    wanted = {tuple(map(str, row[:6])): (row[6], row[8] + row[10], row[9] + row[11]) for row in truth["keys"]}
+    file = answer["files"][0]
+    pairs = {
+        "events": (answer["events"], truth["deny_lines"]),
+        "cut lines": (file["malformed"], truth["malformed"]),
+        "lines": (file["lines"], truth["lines"]),
+        "bytes": (file["bytes"], truth["bytes"]),
+        "keys": (len(found), len(wanted)),
+    }
+    compare(pairs, found, wanted)
+
+
+def measure(command, runs):
+    """Best wall time and best cpu time of some runs after one to warm up, and the peak memory of its largest process."""
     wall = cpu = float("inf")
-    for attempt in range(6):
+    for attempt in range(runs + 1):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.monotonic()
         subprocess.run(command, shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV, check=False)
@@ -69,22 +97,51 @@ def measure(command):
     return wall, cpu
 
 
-check()
-greps = "grep -a deny %s | grep -a 'srcIP=\"10.0.1.10\"' | grep -a 'dstPort=\"443\"'" % log
-rows = [
-    ("grep -a | grep -a | grep -a", greps),
-    ("wc -l", "wc -l %s" % log),
-    ("hepguard denies --src-ip --dst-port", "%s denies %s --src-ip 10.0.1.10 --dst-port 443" % (program, log)),
-    ("hepguard denies, all", "%s denies %s" % (program, log)),
-    ("  --source felix", "%s denies %s --source felix" % (program, log)),
-    ("  --source felix, one core", "taskset -c 0 %s denies %s --source felix" % (program, log)),
+def three(tool):
+    return "%s deny %s | %s 'srcIP=\"10.0.1.10\"' | %s 'dstPort=\"443\"'" % (tool, log, tool, tool)
+
+
+denies = "%s denies %s" % (program, log)
+SYSLOG = [
+    ("grep -a | grep -a | grep -a", three("grep -a"), 5),
+    ("wc -l", "wc -l %s" % log, 5),
+    ("denies --src-ip --dst-port", denies + " --src-ip 10.0.1.10 --dst-port 443", 5),
+    ("denies --source felix", denies + " --source felix", 5),
+    ("denies --source felix, one core", "taskset -c 0 %s --source felix" % denies, 5),
+    ("denies", denies, 5),
+    ("rg -a | rg -a | rg -a", three("rg -a"), 5),
+    ("agrind, count by two fields", "agrind -f %s '\"action=\\\"deny\\\"\" | parse \"dstPort=\\\"*\\\"\" as port | parse "
+     "\"srcIP=\\\"*\\\"\" as src | count by src, port'" % log, 1),
+    ("lnav -n, SQL count", "lnav -n -c \";SELECT count(*) FROM syslog_log WHERE log_body LIKE '%%action=\\\"deny\\\"%%'\" %s"
+     % log, 1),
 ]
+FLOWS = [
+    ("grep deny | jq", "LC_ALL=C grep -a '\"action\":\"deny\"' %s | jq -R 'fromjson?'" % log, 2),
+    ("wc -l", "wc -l %s" % log, 5),
+    ("denies", denies, 5),
+    ("denies, one core", "taskset -c 0 " + denies, 5),
+    ("grep -i deny alone", "grep -ai deny %s" % log, 5),
+]
+
+with open(truth_path) as handle:
+    TRUTH = json.load(handle)
+if share == "flows":
+    check_flows(TRUTH)
+    print("flow logs, 10 %% of them denies, %d bytes" % os.path.getsize(log))
+else:
+    check(TRUTH)
+    print("%s of deny lines, %d bytes" % (share, os.path.getsize(log)))
 size = os.path.getsize(log)
 base = None
-print("%s of deny lines, %d bytes" % (share, size))
-print("%-38s %8s %8s %7s %22s" % ("", "wall s", "cpu s", "GB/s", "of the greps: wall cpu"))
-for name, command in rows:
-    wall, cpu = measure(command)
+rows = FLOWS if share == "flows" else SYSLOG
+print("%-34s %8s %8s %7s   of the first: %s" % ("", "wall s", "cpu s", "GB/s", "wall   cpu"))
+for name, command, runs in rows:
+    tool = "jq" if "jq" in name else command.split()[0]
+    if shutil.which(tool) is None:
+        print("%-34s not installed" % name)
+        continue
+    wall, cpu = measure(command, runs)
     base = base or (wall, cpu)
-    print("%-38s %8.3f %8.3f %7.2f %16.2f %5.2f" % (name, wall, cpu, size / wall / 1e9, wall / base[0], cpu / base[1]))
-sys.stdout.flush()
+    ratios = "%16.2f %5.2f" % (wall / base[0], cpu / base[1])
+    print("%-34s %8.3f %8.3f %7.2f   %s" % (name, wall, cpu, size / wall / 1e9, ratios))
+    sys.stdout.flush()

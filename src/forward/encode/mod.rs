@@ -14,7 +14,7 @@ mod tests;
 use self::message::{Body, Message};
 use self::rfc5424::Header;
 use crate::logs::event::{Action, Event};
-use crate::report::denies::event_line;
+use crate::report::denies_event::event_line;
 use crate::report::json_text;
 
 /// A form of events, one a line.

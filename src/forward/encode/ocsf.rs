@@ -40,11 +40,18 @@ pub(super) fn document(event: &Event<'_>, raw: &[u8]) -> Value {
     };
     let version = env!("CARGO_PKG_VERSION");
     let (packets, bytes) = sums(event);
+    // the schema wants a name where there is no address, as in flow logs that were aggregated
     let end = |ip: Option<std::net::IpAddr>, port: Option<u16>, interface: Option<&[u8]>| {
+        let name = (ip.is_none() && interface.is_none()).then_some("unknown");
         let ip = ip.map(|ip| ip.to_string());
-        (ip.is_some() || port.is_some())
-            .then(|| without_nulls(json!({ "ip": ip, "port": port, "interface_name": interface.map(lossy) })))
+        (ip.is_some() || port.is_some() || interface.is_some()).then(|| {
+            without_nulls(json!({ "ip": ip, "port": port, "interface_name": interface.map(lossy), "name": name }))
+        })
     };
+    let source = end(event.src_ip, event.src_port, event.in_iface);
+    let destination = end(event.dst_ip, event.dst_port, event.out_iface);
+    // and one end at least
+    let destination = destination.or_else(|| source.is_none().then(|| json!({ "name": "unknown" })));
     let observed = |name: &str, ip: Option<std::net::IpAddr>| {
         ip.map(|ip| json!({ "name": name, "type_id": 2, "type": "IP Address", "value": ip.to_string() }))
     };
@@ -79,9 +86,9 @@ pub(super) fn document(event: &Event<'_>, raw: &[u8]) -> Value {
             "version": "1.8.0", "profiles": ["security_control", "host"], "log_provider": provider,
             "product": { "name": "hepguard", "vendor_name": "hepguard", "version": version },
         },
-        "device": without_nulls(json!({ "type_id": 1, "type": "Server", "hostname": event.host.map(lossy) })),
-        "src_endpoint": end(event.src_ip, event.src_port, event.in_iface),
-        "dst_endpoint": end(event.dst_ip, event.dst_port, event.out_iface),
+        "device": event.host.map(|host| json!({ "type_id": 1, "type": "Server", "hostname": lossy(host) })),
+        "src_endpoint": source,
+        "dst_endpoint": destination,
         "connection_info": without_nulls(json!({
             "direction_id": direction, "direction": direction_name, "protocol_num": event.proto,
             "protocol_name": event.proto.map(|proto| Protocol(proto).to_string()),

@@ -57,6 +57,60 @@ fn ecs_has_the_fields_a_rule_asks_for() {
     assert_eq!(original, LAB.lines().next().expect("a line").trim_end());
 }
 
+/// Every sample of every source, under the published schemas, by somebody else's validator.
+#[test]
+fn documents_are_valid_under_the_published_schemas() {
+    let mut log = LAB.to_owned();
+    for samples in [
+        include_str!("../../../tests/fixtures/logs/felix-samples.jsonl"),
+        include_str!("../../../tests/fixtures/logs/kernel-samples.jsonl"),
+        include_str!("../../../tests/fixtures/logs/flowlog-samples.jsonl"),
+    ] {
+        for sample in samples.lines() {
+            let sample: Value = serde_json::from_str(sample).expect("a sample");
+            log.push_str(sample["line"].as_str().expect("a line").trim_end());
+            log.push('\n');
+        }
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/siem/");
+    for (form, file, time, example) in [
+        (Form::Ecs, "ecs-9.4.0.json", "@timestamp", Value::from("2022-08-04T16:14:12Z")),
+        (Form::Ocsf, "ocsf-1.8.0.json", "time", 1_659_629_652_000i64.into()),
+    ] {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.enable_format_assertions();
+        let index = compiler.compile(&format!("{folder}{file}"), &mut schemas).expect("the schema compiles");
+        let lines = shown(form, log.as_bytes());
+        assert!(lines.len() > 60, "{} events", lines.len());
+        let mut undated = 0;
+        for line in lines {
+            let mut document: Value = serde_json::from_str(&line).expect("JSON");
+            if document.get(time).is_none() {
+                undated += 1;
+                assert!(schemas.validate(&document, index).is_err());
+                document[time] = example.clone();
+            }
+            if let Err(error) = schemas.validate(&document, index) {
+                panic!("{file}: {error:#}\n{document:#}");
+            }
+            // and the schema is one that can refuse
+            for (pointer, wrong) in
+                [("/event/category", "firewall"), ("/src_endpoint/ip", "300.1.1.1"), ("/source/ip", "x")]
+            {
+                if let Some(value) = document.clone().pointer_mut(pointer) {
+                    let mut document = document.clone();
+                    *document.pointer_mut(pointer).expect("it is there") = wrong.into();
+                    assert_ne!(*value, Value::from(wrong));
+                    assert!(schemas.validate(&document, index).is_err(), "{pointer}: {document:#}");
+                }
+            }
+            document["firewall"] = "unknown field".into();
+            assert!(schemas.validate(&document, index).is_err());
+        }
+        assert!(undated < 3, "{undated} events without a time");
+    }
+}
+
 #[test]
 fn ocsf_identifiers_fit_each_other() {
     let document = first(Form::Ocsf);

@@ -3,9 +3,11 @@
 //! A suggestion admits one peer and one service, never more than the log shows. It is given only where a rule of Calico
 //! denied and the log tells enough; else the reason is told. Nothing here ever proposes to block anybody.
 
+pub mod failsafe;
+
 use std::net::IpAddr;
 
-use super::flows::{Flow, FlowKind, Inventory};
+use crate::analysis::flows::{Flow, FlowKind, Inventory};
 use crate::logs::event::{Direction, Source};
 use crate::logs::query::{Field, Value};
 use crate::logs::tally;
@@ -188,8 +190,8 @@ fn name(protocol: Protocol) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flows::inventory;
     use super::*;
+    use crate::analysis::flows::inventory;
     use crate::demo::World;
     use crate::snapshot;
 
