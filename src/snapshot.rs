@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::calico::names::{Authors, Meanings};
 use crate::calico::resources::Resources;
-use crate::config::Protect;
+use crate::config::{Forward, Protect};
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{Doubt, FileState, SnapshotFiles};
 use crate::host::{self, Clocks, Host};
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub authors: Arc<Authors>,
     /// Flows that the configuration protects; no part of the folder.
     pub protect: Vec<Protect>,
+    /// Collectors that findings and denies are sent to; no part of the folder.
+    pub outputs: Vec<Forward>,
 }
 
 impl Snapshot {
@@ -115,7 +117,7 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let diagnostics = reading.diagnostics;
     let resources = Arc::new(Resources::of_files(&files));
     let authors = Arc::new(Authors::of(&resources));
-    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect: Vec::new() }
+    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect: Vec::new(), outputs: Vec::new() }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {

@@ -84,7 +84,8 @@ fn rehearse(
         None => {}
     }
     if files != before.files {
-        rehearsal.after = Snapshot { protect: before.protect.clone(), ..snapshot::read(files) };
+        rehearsal.after =
+            Snapshot { protect: before.protect.clone(), outputs: before.outputs.clone(), ..snapshot::read(files) };
     }
     if !args.resources.is_empty() || !args.delete.is_empty() {
         resources(before, args, &mut rehearsal)?;

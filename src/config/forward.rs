@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::values::Span;
 use crate::calico::failsafe::Weight;
+use crate::packet::Protocol;
 
 /// An output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,6 +61,32 @@ pub struct Forward {
     /// `hepguard.toml:3`.
     #[serde(skip)]
     pub place: String,
+}
+
+impl Forward {
+    /// Where messages go on the network: protocol and `host:port`. `None` for what stays on this host.
+    #[must_use]
+    pub fn destination(&self) -> Option<(Protocol, String)> {
+        match self.transport {
+            Transport::File | Transport::Unix => None,
+            Transport::Udp => self.address.clone().map(|address| (Protocol::UDP, address)),
+            Transport::Tcp | Transport::Tls | Transport::Relp | Transport::RelpTls => {
+                self.address.clone().map(|address| (Protocol::TCP, address))
+            }
+            _ => {
+                let url = self.url.as_deref()?;
+                let (rest, port) = match url.strip_prefix("https://") {
+                    Some(rest) => (rest, 443),
+                    None => (url.strip_prefix("http://")?, 80),
+                };
+                let host = rest.split(['/', '?']).next()?;
+                let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+                let bracket = host.rfind(']').unwrap_or(0);
+                let has_port = host[bracket..].contains(':');
+                Some((Protocol::TCP, if has_port { host.to_owned() } else { format!("{host}:{port}") }))
+            }
+        }
+    }
 }
 
 /// How messages travel.

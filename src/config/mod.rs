@@ -351,6 +351,18 @@ mod tests {
             (Transport::Relp, Format::Rfc5424, Denies::Summed)
         );
         assert_eq!((output.max_bytes, output.place.as_str()), (256 << 20, "hepguard.toml:1"));
+        let at = |more: &str| parse(&entry(more)).expect(more).forward.remove(0).destination();
+        for (url, expected) in [
+            ("https://siem.example/x", "siem.example:443"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://[::1]:9200/_x?y", "[::1]:9200"),
+            ("http://10.0.9.9:9200", "10.0.9.9:9200"),
+        ] {
+            let ca = if url.starts_with("https") { "ca = \"/ca\"\n" } else { "" };
+            let found = at(&format!("transport = \"otlp\"\nurl = \"{url}\"\n{ca}"));
+            assert_eq!(found, Some((crate::packet::Protocol::TCP, expected.to_owned())));
+        }
+        assert_eq!(at("transport = \"file\"\npath = \"/x\"\n"), None);
         let tls = "transport = \"tls\"\naddress = \"a:1\"\n";
         let http = "transport = \"elasticsearch\"\nurl = \"http://a\"\n";
         let cases = [

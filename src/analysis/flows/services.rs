@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{EPHEMERAL, Flow, FlowKind, Links, Seeker};
-use crate::host::services::{Peer, collectors, directory, host_and_port, mounts, time};
+use crate::host::services::{Destination, Peer, collectors, directory, host_and_port, mounts, time};
 use crate::packet::Protocol;
 
 const DNS: u16 = 53;
@@ -114,6 +114,15 @@ impl Seeker<'_> {
                 COLLECTORS.iter().find(|(folder, _)| file.contains(folder)).map_or("logs", |(_, program)| program);
             for to in collectors::read(&file, &text) {
                 self.out(FlowKind::Siem, &format!("logs of {program}"), &file, &to, None);
+            }
+        }
+        // hepguard's own: when this way is cut, nobody hears that it was
+        for output in &self.snapshot.outputs {
+            if let Some((protocol, place)) = output.destination()
+                && let Some((peer, Some(port))) = host_and_port(&place)
+            {
+                let to = Destination { peer, protocol, port, line: 0 };
+                self.out(FlowKind::Siem, &format!("findings to {}", output.name), &output.place, &to, None);
             }
         }
     }

@@ -95,6 +95,20 @@ fn services_point_to_whom_they_need() {
 }
 
 #[test]
+fn the_way_to_the_siem_is_a_flow_that_must_work() {
+    let text = "[[forward]]\nname = \"siem\"\ntransport = \"relp\"\naddress = \"10.0.9.9:2514\"\n\
+        [[forward]]\nname = \"search\"\ntransport = \"elasticsearch\"\nurl = \"http://search.example\"\n\
+        [[forward]]\nname = \"here\"\ntransport = \"file\"\npath = \"/x\"\n";
+    let config = crate::config::read(&std::sync::Arc::from("hepguard.toml"), text.as_bytes()).expect("sound");
+    let mut snapshot = snapshot::read(World::Before.files());
+    snapshot.outputs = config.forward;
+    let inventory = inventory(&snapshot);
+    let found = flow(&inventory, "findings to siem (tcp/2514) to 10.0.9.9");
+    assert_eq!((found.kind, found.source.as_str()), (FlowKind::Siem, "hepguard.toml:1"));
+    assert!(inventory.unresolved.iter().any(|one| one.host == "search.example" && one.name.contains("tcp/80")));
+}
+
+#[test]
 fn what_is_exported_is_protected_when_read_back() {
     let before = lab(&[]);
     let entries = export(&before.flows);
