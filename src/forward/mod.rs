@@ -9,6 +9,8 @@ pub mod encode;
 #[deny(clippy::disallowed_methods)]
 pub mod frame;
 pub mod spool;
+#[deny(clippy::disallowed_methods)]
+pub mod sum;
 pub mod sender;
 pub mod settings;
 pub mod transport;

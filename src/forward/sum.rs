@@ -1,0 +1,260 @@
+//! Denies of one kind as one message: the first of them with how many there were, and their packets and bytes.
+//!
+//! A kind is what an admin would call the same deny: source, direction, tier, policy, rule, prefix, protocol, addresses and
+//! service port, packets and bytes; the caller's port is left out. With the packets in the kind, packets times number is exact. Sums are closed by told time, never by the clock.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::encode::message::id_of;
+use crate::logs::event::{Action, Direction, Event, Source};
+use crate::logs::time::Micros;
+
+/// Most kinds summed at once: beyond, sums are closed early. A flood with forged addresses makes a kind of each packet.
+const MOST_KINDS: usize = 4096;
+
+/// Longest line kept with a sum, in bytes.
+const MAX_LINE: usize = 2048;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    source: Source,
+    action: Action,
+    direction: Option<Direction>,
+    proto: Option<u8>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    dport: Option<u16>,
+    icmp: (Option<u8>, Option<u8>),
+    rule: Option<i32>,
+    /// Packets and bytes of one event.
+    size: (u64, u64),
+    names: [Option<Box<[u8]>>; 6],
+}
+
+impl Kind {
+    fn of(event: &Event<'_>) -> Self {
+        let own = |bytes: Option<&[u8]>| bytes.map(Box::from);
+        Self {
+            source: event.source,
+            action: event.action,
+            direction: event.direction,
+            proto: event.proto,
+            src: event.src_ip,
+            dst: event.dst_ip,
+            dport: event.dst_port,
+            icmp: (event.icmp_type, event.icmp_code),
+            rule: event.rule_index,
+            size: (event.packets, event.bytes),
+            names: [
+                own(event.host),
+                own(event.tier.as_deref()),
+                own(event.policy.as_deref()),
+                own(event.log_prefix),
+                own(event.in_iface),
+                own(event.out_iface),
+            ],
+        }
+    }
+}
+
+/// A sum: the first event of its kind, and what came after it.
+pub struct Sum {
+    kind: Kind,
+    first: Option<Micros>,
+    src_port: Option<u16>,
+    failsafe: bool,
+    count: u64,
+    repeats: u64,
+    line: Vec<u8>,
+    id: String,
+    order: u64,
+}
+
+impl Sum {
+    /// The sum as an event.
+    #[must_use]
+    pub fn event(&self) -> Event<'_> {
+        let kind = &self.kind;
+        let name = |at: usize| kind.names.get(at).and_then(|name| name.as_deref());
+        Event {
+            time: self.first,
+            host: name(0),
+            source: kind.source,
+            action: kind.action,
+            direction: kind.direction,
+            proto: kind.proto,
+            src_ip: kind.src,
+            // several callers' ports have no one number
+            src_port: self.src_port,
+            dst_ip: kind.dst,
+            dst_port: kind.dport,
+            icmp_type: kind.icmp.0,
+            icmp_code: kind.icmp.1,
+            in_iface: name(4),
+            out_iface: name(5),
+            tier: name(1).map(Cow::Borrowed),
+            policy: name(2).map(Cow::Borrowed),
+            rule_index: kind.rule,
+            log_prefix: name(3),
+            packets: kind.size.0,
+            bytes: kind.size.1,
+            count: self.count,
+            repeats: self.repeats,
+            failsafe: self.failsafe,
+        }
+    }
+
+    /// The line of the first event.
+    #[must_use]
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Its id: of the place of its first event, so that a sum made again from the same lines is the same message.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Sums that are open.
+pub struct Summer {
+    over: Duration,
+    open: HashMap<Kind, Sum>,
+    since: Option<Micros>,
+    seen: u64,
+}
+
+impl Summer {
+    /// Sums over `over`; zero makes each event a sum of its own.
+    #[must_use]
+    pub fn new(over: Duration) -> Self {
+        Self { over, open: HashMap::new(), since: None, seen: 0 }
+    }
+
+    /// Takes an event that stood at `place` (log and offset) with its line. Returns sums that had to be closed.
+    pub fn add(&mut self, event: &Event<'_>, line: &[u8], place: &[u8], now: Micros) -> Vec<Sum> {
+        let mut closed = if self.open.len() >= MOST_KINDS { self.close() } else { self.due(now) };
+        self.since.get_or_insert(now);
+        self.seen += 1;
+        let kind = Kind::of(event);
+        let times = event.count.max(1);
+        let order = self.seen;
+        let sum = self.open.entry(kind).or_insert_with_key(|kind| Sum {
+            kind: kind.clone(),
+            first: event.time,
+            src_port: event.src_port,
+            failsafe: event.failsafe,
+            count: 0,
+            repeats: 0,
+            line: line.get(..MAX_LINE).unwrap_or(line).to_vec(),
+            id: id_of(&[b"deny", place, line]),
+            order,
+        });
+        sum.count = sum.count.saturating_add(times);
+        sum.repeats = sum.repeats.saturating_add(event.repeats);
+        if sum.src_port != event.src_port {
+            sum.src_port = None;
+        }
+        if self.over.is_zero() {
+            closed.extend(self.close());
+        }
+        closed
+    }
+
+    /// Sums whose time is over.
+    pub fn due(&mut self, now: Micros) -> Vec<Sum> {
+        let over = i64::try_from(self.over.as_micros()).unwrap_or(i64::MAX);
+        match self.since {
+            // a clock that went back closes them, too
+            Some(since) if now - since >= over || now < since => self.close(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// All sums, in the order their kinds were first met.
+    pub fn close(&mut self) -> Vec<Sum> {
+        self.since = None;
+        let mut all: Vec<Sum> = self.open.drain().map(|(_, sum)| sum).collect();
+        all.sort_by_key(|sum| sum.order);
+        all
+    }
+
+    /// Whether nothing is open: then a place in the log may be kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::query::Filter;
+    use crate::logs::scan::Scan;
+    use crate::logs::tally::{Origin, Query, Sink};
+    use crate::logs::time::Clock;
+
+    const LAB: &str = include_str!("../../tests/fixtures/logs/lab-syslog.log");
+
+    struct Into(Summer, Vec<Sum>, Micros);
+
+    impl Sink for Into {
+        fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+            let closed = self.0.add(event, origin.line, b"syslog:0", self.2);
+            self.1.extend(closed);
+        }
+    }
+
+    fn summed(over: u64) -> (Summer, Vec<Sum>) {
+        let query = Query { filter: Filter { action: Vec::new(), ..Filter::default() }, ..Query::new() };
+        let mut sink = Into(Summer::new(Duration::from_secs(over)), Vec::new(), 5_000_000);
+        Scan::new(&query, Clock::utc(1_659_632_400), 0, true).block(LAB.as_bytes(), LAB.len(), 0, &mut sink);
+        (sink.0, sink.1)
+    }
+
+    #[test]
+    fn denies_of_one_kind_are_one_message_with_their_number() {
+        let (mut open, early) = summed(10);
+        assert!(early.is_empty() && open.due(14_999_999).is_empty());
+        let sums = open.due(15_000_000);
+        assert!(open.is_empty());
+        let counts: Vec<(u64, Option<u16>)> =
+            sums.iter().map(|sum| (sum.event().count, sum.event().dst_port)).collect();
+        let all: u64 = counts.iter().map(|(count, _)| count).sum();
+        let (_, each) = summed(0);
+        assert_eq!(all, each.iter().map(|sum| sum.event().count).sum::<u64>());
+        assert!(sums.len() < each.len(), "{counts:?}");
+        assert_eq!(sums[0].id(), each[0].id(), "the first of a kind names it");
+    }
+
+    #[test]
+    fn a_flood_of_kinds_is_bounded() {
+        let (_, each) = summed(0);
+        let mut event = each[0].event();
+        let mut summer = Summer::new(Duration::from_secs(3600));
+        let mut closed = 0;
+        for number in 0..20_000_u32 {
+            event.src_ip = Some(IpAddr::from(number.to_be_bytes()));
+            closed += summer.add(&event, b"x", &number.to_le_bytes(), 1).len();
+            assert!(summer.open.len() <= MOST_KINDS);
+        }
+        assert_eq!(closed + summer.close().len(), 20_000);
+    }
+
+    #[test]
+    fn packets_are_neither_lost_nor_made() {
+        let (_, each) = summed(0);
+        let mut event = each[0].event();
+        let mut summer = Summer::new(Duration::from_secs(10));
+        for packets in [1, 2, 4, 2] {
+            event.packets = packets;
+            let _ = summer.add(&event, b"x", b"p", 1);
+        }
+        let sums: Vec<(u64, u64)> = summer.close().iter().map(|sum| (sum.event().count, sum.event().packets)).collect();
+        assert_eq!(sums, [(1, 1), (2, 2), (1, 4)]);
+    }
+}
