@@ -5,6 +5,7 @@
 //! SKIPPED elsewhere.
 
 mod commands;
+mod crash;
 mod http;
 mod outage;
 mod rig;
