@@ -11,5 +11,6 @@ pub mod path;
 pub mod reach;
 pub mod reboot;
 pub mod route;
+pub mod rules;
 pub mod trace;
 pub mod worlds;

@@ -1,6 +1,6 @@
 //! Small questions about the model that several rooms ask.
 
-use super::{Backend, Effect, Expr, Match, Rule, Step, Table, Verdict, asks_counters};
+use super::{Backend, Data, Effect, Expr, Match, Rule, SetRef, Step, Table, Verdict, asks_counters};
 use crate::packet::Family;
 
 impl Table {
@@ -22,6 +22,39 @@ impl Table {
             (Backend::Iptables, _) => "iptables-save",
             (Backend::Nft, _) => "nft list table",
         }
+    }
+
+    /// Names of the chains a rule of it may call, those in verdict maps included.
+    #[must_use]
+    pub fn chains_called<'t>(&'t self, rule: &'t Rule) -> Vec<&'t str> {
+        let mut names = Vec::new();
+        let mut add = |verdict: &'t Verdict| {
+            if let Verdict::Jump(name) | Verdict::Goto(name) = verdict {
+                names.push(&**name);
+            }
+        };
+        for step in &rule.steps {
+            let map = match step {
+                Step::Verdict(verdict) => {
+                    add(verdict);
+                    continue;
+                }
+                Step::Vmap { map, .. } => map,
+                _ => continue,
+            };
+            let elements = match map {
+                SetRef::Anonymous(elements) => Some(&**elements),
+                SetRef::Named(name) => self.set(name).map(|set| &set.elements),
+            };
+            let Some(elements) = elements else { continue };
+            let data = (0..elements.len()).filter_map(|at| elements.data(at)).chain(elements.catch_all());
+            data.for_each(|data| {
+                if let Data::Verdict(verdict) = data {
+                    add(verdict);
+                }
+            });
+        }
+        names
     }
 }
 

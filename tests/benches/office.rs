@@ -13,6 +13,7 @@ use std::path::Path;
 
 use hepguard::analysis::matrix::{self, Bound, Query};
 use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way};
+use hepguard::analysis::rules::{self, Limits};
 use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::{Family, Hook, Protocol};
 use hepguard::snapshot::{self, Snapshot};
@@ -50,6 +51,7 @@ fn main() {
         measured("matrix tcp/22", || services(office, 22));
         measured("matrix tcp/80", || services(office, 80));
         measured("everything FORWARD accepts", || accept_set(office));
+        measured("rules that do nothing", || idle_rules(office));
     }
 }
 
@@ -96,6 +98,13 @@ fn accept_set(office: &Office) -> String {
         Ok(set) => format!("{} nodes of {} made", engine.bdd().size(set), engine.bdd().nodes()),
         Err(too_large) => too_large.to_string(),
     }
+}
+
+/// Every rule of every chain, with the causes of each dead one.
+fn idle_rules(office: &Office) -> String {
+    let report = rules::judge(&office.snapshot.ruleset, &office.snapshot.host, &Limits::default(), &|_| true);
+    let why: Vec<String> = report.unjudged.iter().map(|one| one.why.clone()).collect();
+    format!("{} of {} judged are dead; not judged: {why:?}", report.dead.len(), report.judged)
 }
 
 fn accepted(engine: &mut Engine<'_>) -> Built<Set> {

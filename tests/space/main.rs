@@ -8,6 +8,7 @@ mod diff;
 #[allow(dead_code, unused_imports, reason = "the kernel's oracle draws native rulesets from it, too")]
 #[path = "../kernel/generate/mod.rs"]
 mod generate;
+mod idle;
 mod numbers;
 mod offload;
 #[path = "../common/sets.rs"]

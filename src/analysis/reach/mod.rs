@@ -28,6 +28,7 @@ mod masters;
 mod nat;
 mod notes;
 mod offload;
+pub mod passages;
 pub mod peers;
 mod reasons;
 mod sources;

@@ -88,9 +88,11 @@ pub(super) struct Walk<'a> {
     /// What the kernel says of sources.
     pub(super) sources: HashMap<Asked, Rc<Rulings>>,
     /// Chains being walked: a jump to one of them goes in a circle.
-    open: HashSet<(usize, usize)>,
+    pub(super) open: HashSet<(usize, usize)>,
     /// What decides, where somebody asked.
     pub(super) notes: Option<Notes>,
+    /// Which flows rules send into which chains, where somebody asked.
+    pub(super) calls: Option<Vec<(usize, Flow)>>,
     rules_left: u64,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Walk<'a> {
             sources: HashMap::new(),
             open: HashSet::new(),
             notes: None,
+            calls: None,
             rules_left: MAX_RULES,
         }
     }
@@ -235,7 +238,9 @@ impl<'a> Walk<'a> {
         if let Some(known) = self.summaries.get(&name) {
             return Ok(Rc::clone(known));
         }
+        let calls = self.calls.take();
         let passed = self.chain(site, chain, vec![Flow { header, tag: 0, set: Set::ALL }], depth)?;
+        self.calls = calls;
         let passed = Rc::new(passed);
         self.summaries.insert(name, Rc::clone(&passed));
         Ok(passed)
@@ -280,7 +285,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Applies one rule; gives the flows that go on to the next.
-    fn rule(
+    pub(super) fn rule(
         &mut self,
         place: Place,
         rule: &'a Rule,
@@ -539,16 +544,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The chain a name stands for in a table.
+    pub(super) fn chain_called(&self, table: usize, name: &str) -> Option<usize> {
+        self.chains.get(table).and_then(|chains| chains.get(name)).copied()
+    }
+
     fn call(&mut self, name: &str, goto: bool, flow: Flow, turn: &mut Turn<'_>) -> Built<()> {
         let place = turn.place;
-        let chain = self.chains.get(place.site.table).and_then(|chains| chains.get(name)).copied();
-        let Some(chain) = chain else {
+        let Some(chain) = self.chain_called(place.site.table, name) else {
             let why = || format!("chain {name} is not in the snapshot");
             return self.lose(turn.passed, flow.set, Some(place.rule), why);
         };
         if turn.depth >= MAX_DEPTH || self.open.contains(&(place.site.table, chain)) {
             let why = || format!("jumps nest deeper than {MAX_DEPTH}, or in a circle");
             return self.lose(turn.passed, flow.set, Some(place.rule), why);
+        }
+        if let Some(calls) = &mut self.calls {
+            calls.push((chain, flow));
         }
         let mut inner = self.enter(place.site, chain, vec![flow], turn.depth + 1)?;
         let passed = &mut turn.passed;
@@ -575,7 +587,7 @@ pub(super) struct Turn<'p> {
 }
 
 /// Whether a step neither changes nor decides anything.
-fn is_harmless(step: &Step) -> bool {
+pub(super) fn is_harmless(step: &Step) -> bool {
     matches!(
         step,
         Step::Match(_)

@@ -52,7 +52,9 @@ pub enum Action {
 }
 
 impl Action {
-    fn word(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",

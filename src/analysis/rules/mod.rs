@@ -1,0 +1,328 @@
+//! Rules that do nothing: shadowed by earlier ones, asked for what never comes, or done again by later ones.
+//!
+//! ```text
+//! let report = judge(&snapshot.ruleset, &snapshot.host, &Limits::default());
+//! for dead in &report.dead { … }     // no packet ever hits these, for certain
+//! ```
+//!
+//! Every base chain is looked at by itself, with all packets that its hook could ever see; what other tables dropped before
+//! does not count. A rule is dead when no packet hits it on any way that leads to it, in any family its table is for, whatever
+//! the named sets hold ([`lasting`]). All sets are upper bounds, so where a rule cannot be decided the rules behind it are
+//! taken to be hit: *dead* is certain, and silence is not.
+
+mod causes;
+mod lasting;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use self::causes::Search;
+use self::lasting::{Lasting, holds_mark, lasting};
+use super::path::CONNTRACK_PRIORITY;
+use super::reach::passages::{Entry, Passage, Passages};
+use super::reach::{Engine, HostFacts, Settings, interfaces};
+use crate::host::Host;
+use crate::packet::{CtState, Family, Hook};
+use crate::ruleset::{ChainKind, Expr, Field, Match, Operator, RuleRef, Ruleset, SetRef, Step, Table};
+use crate::space::bdd::{Built, Set};
+use crate::space::header::{Binding, Ends, Header, Tracking};
+use crate::space::layout::STATES;
+use crate::space::{Dimension, Interfaces, Order};
+
+/// How much is spent on an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Nodes for the rules of one table and family.
+    pub nodes: usize,
+    /// Dead rules whose causes are looked for.
+    pub explained: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { nodes: 4_000_000, explained: 20_000 }
+    }
+}
+
+/// Which rules do nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Rules that no packet ever hits, in the order of their places.
+    pub dead: Vec<Dead>,
+    /// Base chains whose rules were not judged.
+    pub unjudged: Vec<Unjudged>,
+    /// How many rules were judged.
+    pub judged: usize,
+}
+
+/// A rule that no packet ever hits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dead {
+    /// The rule.
+    pub place: RuleRef,
+    /// Why.
+    pub why: Why,
+    /// The rules that see to it, in the order packets meet them. Empty where nobody looked.
+    pub causes: Vec<Cause>,
+    /// Nothing comes into its chain at all: it is as dead as the rules that call the chain.
+    pub behind_dead: bool,
+}
+
+/// Why no packet hits a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Why {
+    /// Other rules decide about everything it asks for before.
+    Covered,
+    /// Nothing it asks for is sent into its chain: the rules that call the chain are the causes.
+    NotSent,
+    /// Its conditions contradict each other or the hook.
+    Impossible,
+}
+
+/// A rule that takes packets away from a dead one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// The rule.
+    pub place: RuleRef,
+    /// What becomes of the packets.
+    pub outcome: Outcome,
+    /// It only takes packets of known connections.
+    pub known_connections: bool,
+}
+
+/// What a rule does with the packets it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Accepts or translates them.
+    Accept,
+    /// Drops or rejects them.
+    Refuse,
+    /// Leads them out of the chain, or leaves the decision to others.
+    Leave,
+    /// Only marks, logs or counts them.
+    Nothing,
+}
+
+/// A base chain whose rules were not judged, with those it calls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unjudged {
+    /// The base chain, as the place of its policy.
+    pub place: RuleRef,
+    /// For packets of this family.
+    pub family: Family,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// Judges every rule that packets of the IP stack can come to. Dead rules that `wanted` refuses are left out.
+#[must_use]
+pub fn judge(ruleset: &Ruleset, host: &Host, limits: &Limits, wanted: &dyn Fn(RuleRef) -> bool) -> Report {
+    let lasting = lasting(ruleset);
+    let interfaces = interfaces(&[&lasting.ruleset], host);
+    let asked = Asked { lasting: &lasting, interfaces, limits, wanted };
+    let facts = [Family::Ipv4, Family::Ipv6].map(|family| HostFacts::new(host, family));
+    let mut report = Report::default();
+    for (index, table) in lasting.ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
+        judge_table(&asked, &facts, (index, table), &mut report);
+    }
+    report.dead.sort_by_key(|dead| dead.place);
+    report
+}
+
+/// What is asked of every table.
+struct Asked<'q> {
+    lasting: &'q Lasting,
+    interfaces: Interfaces,
+    limits: &'q Limits,
+    wanted: &'q dyn Fn(RuleRef) -> bool,
+}
+
+/// One base chain walked.
+struct Walked<'a> {
+    engine: Engine<'a>,
+    passages: Passages,
+}
+
+fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (usize, &Table), report: &mut Report) {
+    let mut walked: Vec<Walked<'_>> = Vec::new();
+    let mut hit: HashMap<RuleRef, bool> = HashMap::new();
+    let mut spared: BTreeSet<usize> = BTreeSet::new();
+    for facts in facts.iter().filter(|facts| sees(table.family, facts.family())) {
+        let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
+        for (chain, _) in bases {
+            let place = RuleRef { table: index, chain, rule: RuleRef::POLICY };
+            match walk_base(asked, facts, place) {
+                Ok(one) => {
+                    let mut explains = false;
+                    for (chain, passage) in &one.passages.chains {
+                        for (rule, matched) in passage.matched.iter().enumerate() {
+                            let place = RuleRef { table: index, chain: *chain, rule };
+                            *hit.entry(place).or_default() |= !matched.is_empty();
+                            explains |= matched.is_empty() && (asked.wanted)(place);
+                        }
+                    }
+                    // diagrams are large: those that explain nothing are not kept
+                    walked.extend(explains.then_some(one));
+                }
+                Err(why) => {
+                    spared.extend(reachable(table, chain));
+                    report.unjudged.push(Unjudged { place, family: facts.family(), why });
+                }
+            }
+        }
+    }
+    report.judged += hit.len();
+    let dead: BTreeMap<RuleRef, bool> = hit
+        .into_iter()
+        .filter(|(place, hit)| !hit && !spared.contains(&place.chain) && (asked.wanted)(*place))
+        .collect();
+    for place in dead.into_keys() {
+        let chains = walked.iter().filter_map(|one| one.passages.chains.get(&place.chain));
+        let behind_dead = chains.into_iter().all(Passage::is_empty);
+        let explain = report.dead.len() < asked.limits.explained;
+        let found =
+            if explain { explained(asked.lasting, &mut walked, place) } else { Some((Why::Covered, Vec::new())) };
+        report.dead.extend(found.map(|(why, causes)| Dead { place, why, causes, behind_dead }));
+    }
+}
+
+/// Whether a table's rules see packets of `family` on their way through the IP stack or at a device.
+fn sees(table: Family, family: Family) -> bool {
+    table.sees(family) || table == Family::Netdev
+}
+
+/// Why a rule is dead.
+fn explained(lasting: &Lasting, walked: &mut [Walked<'_>], place: RuleRef) -> Option<(Why, Vec<Cause>)> {
+    let mut best: Option<(Why, Vec<Cause>)> = None;
+    for one in walked.iter_mut().filter(|one| one.passages.chains.contains_key(&place.chain)) {
+        let mut search = Search::new(&lasting.ruleset, &mut one.engine, &one.passages);
+        // where the nodes run out the rule is dead all the same
+        let found = search.causes(place).unwrap_or((Why::Covered, Vec::new()));
+        let better = match &best {
+            None => true,
+            Some((why, causes)) => (found.0, found.1.is_empty()) < (*why, causes.is_empty()),
+        };
+        if better {
+            best = Some(found);
+        }
+    }
+    best
+}
+
+fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) -> Result<Walked<'a>, String> {
+    let lasting = asked.lasting;
+    let ruleset = &lasting.ruleset;
+    let table = ruleset.tables.get(place.table).ok_or("the table is gone")?;
+    let base = table.chains.get(place.chain).and_then(|chain| chain.base.as_ref()).ok_or("the chain is gone")?;
+    if let Some(why) = unfollowable(lasting, table, place.chain) {
+        return Err(why);
+    }
+    let settings =
+        Settings { order: Order::Forward, budget: asked.limits.nodes, interfaces: Some(asked.interfaces.clone()) };
+    let mut engine = Engine::new(ruleset, facts, &settings);
+    let early = base.priority < CONNTRACK_PRIORITY && matches!(base.hook, Hook::Prerouting | Hook::Output);
+    let device = matches!(base.hook, Hook::Ingress | Hook::Egress);
+    let nat = [CtState::NEW, CtState::RELATED];
+    let states = if base.kind == ChainKind::Nat { nat.as_slice() } else { &STATES };
+    let marks = if lasting.felix_bits == 0 { vec![Binding::Unknown] } else { felix_marks(lasting, table) };
+    let mut starts = Vec::new();
+    for mark in &marks {
+        if early || device {
+            let header = start(base.hook, CtState::NEW, *mark);
+            starts.push((Header { tracking: Tracking::Before, ..header }, Set::ALL));
+        }
+        // before tracking, too: what this host sends to itself was seen on its way out
+        for state in states {
+            let set = of_state(&mut engine, *state).map_err(|too_large| too_large.to_string())?;
+            starts.push((start(base.hook, *state, *mark), set));
+        }
+    }
+    let entry = Entry { table: place.table, chain: place.chain, hook: base.hook };
+    match engine.passages(entry, starts) {
+        Ok(Some(passages)) => Ok(Walked { engine, passages }),
+        Ok(None) => Err("its chains call each other in a circle".to_owned()),
+        Err(too_large) => Err(too_large.to_string()),
+    }
+}
+
+/// Packets of a conntrack state.
+fn of_state(engine: &mut Engine<'_>, state: CtState) -> Built {
+    let encoder = engine.encoder();
+    let number = STATES.iter().position(|known| *known == state);
+    encoder.layout.of_classes(&mut encoder.bdd, Dimension::State, |class| Some(class) == number)
+}
+
+/// Any packet of a state that a hook may see, whatever happened to it before.
+fn start(hook: Hook, state: CtState, mark: Binding) -> Header {
+    let mut header = Header::open().in_state(state);
+    header.tracking = Tracking::Seen;
+    header.mark = mark;
+    header.ct_mark = Binding::Unknown;
+    header.status = None;
+    header.direction = None;
+    (header.original, header.reply) = (Ends::UNKNOWN, Ends::UNKNOWN);
+    match hook {
+        Hook::Prerouting | Hook::Input | Hook::Ingress => header.oif = Binding::Known(0),
+        Hook::Output => header.iif = Binding::Known(0),
+        // packets of this host have no incoming interface, forwarded ones have
+        Hook::Postrouting | Hook::Egress => header.iif = Binding::Unknown,
+        Hook::Forward => {}
+    }
+    header
+}
+
+/// Marks in Felix's bits with which packets come into a table: none, or what its hook chains take as decided before.
+fn felix_marks(lasting: &Lasting, table: &Table) -> Vec<Binding> {
+    let hooks = ["cali-INPUT", "cali-OUTPUT", "cali-FORWARD", "cali-PREROUTING", "cali-POSTROUTING"];
+    let chains = table
+        .chains
+        .iter()
+        .filter(|chain| chain.base.is_some() || hooks.contains(&crate::calico::integrity::plain_name(&chain.name)));
+    let mut marks = BTreeSet::from([0]);
+    for step in chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {
+        if let Step::Match(Match::Compare { left: Expr::And(field, _), operator: Operator::Eq, right }) = step
+            && **field == Expr::Field(Field::Mark)
+            && let Expr::Number(value) = right
+            && *value & u128::from(!lasting.felix_bits) == 0
+        {
+            marks.insert(*value);
+        }
+    }
+    marks.into_iter().map(Binding::Known).collect()
+}
+
+/// What keeps a base chain from being followed for certain.
+fn unfollowable(lasting: &Lasting, table: &Table, base: usize) -> Option<String> {
+    for chain in reachable(table, base).into_iter().filter_map(|chain| table.chains.get(chain)) {
+        for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
+            let Step::Vmap { key, map } = step else { continue };
+            if lasting.felix_bits != 0 && holds_mark(key) {
+                return Some(format!("a verdict map in {} asks for marks", chain.name));
+            }
+            if let SetRef::Named(name) = map
+                && table.set(name).is_none_or(|set| set.incomplete.is_some())
+            {
+                return Some(format!("what verdict map {name} holds is not all known"));
+            }
+        }
+    }
+    None
+}
+
+/// A chain and all chains it leads to, through rules and every verdict map of the table.
+fn reachable(table: &Table, start: usize) -> BTreeSet<usize> {
+    let names: HashMap<&str, usize> =
+        table.chains.iter().enumerate().rev().map(|(index, chain)| (&*chain.name, index)).collect();
+    let mut found = BTreeSet::new();
+    let mut todo = vec![start];
+    while let Some(chain) = todo.pop() {
+        if !found.insert(chain) {
+            continue;
+        }
+        let rules = table.chains.get(chain).map(|chain| chain.rules.as_slice()).unwrap_or_default();
+        let called = rules.iter().flat_map(|rule| table.chains_called(rule));
+        todo.extend(called.filter_map(|name| names.get(name)));
+    }
+    found
+}
