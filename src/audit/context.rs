@@ -1,7 +1,9 @@
 //! What checks look at: the snapshot, the answers computed from it once, and questions several checks ask.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
+use super::idle::{Idle, idle};
 use super::judged::{Judged, judge};
 use crate::analysis::reboot::{self, Rehearsal};
 use crate::analysis::worlds;
@@ -25,6 +27,7 @@ pub struct Context<'a> {
     pub judged: Vec<Judged>,
     /// What boot loads.
     pub boot: Rehearsal,
+    idle: OnceCell<Idle>,
 }
 
 /// A kernel chain (or a base chain of Felix's own nft table) through which packets come to Felix's chains.
@@ -48,13 +51,19 @@ impl<'a> Context<'a> {
         let restarted = worlds::after_felix_restart(&snapshot.ruleset, &failsafe);
         let boot = reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(&snapshot.ruleset));
         let judged = judge(snapshot, &failsafe, restarted.as_ref(), &boot);
-        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged, boot }
+        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged, boot, idle: OnceCell::new() }
     }
 
     /// The firewall.
     #[must_use]
     pub fn ruleset(&self) -> &'a Ruleset {
         &self.snapshot.ruleset
+    }
+
+    /// Rules that do nothing.
+    #[must_use]
+    pub fn idle(&self) -> &Idle {
+        self.idle.get_or_init(|| idle(self.snapshot))
     }
 
     /// State of a snapshot file; `None` when nobody looked for it.

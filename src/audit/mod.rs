@@ -11,6 +11,7 @@ pub mod context;
 pub mod dataplane;
 pub mod finding;
 pub mod flows;
+pub mod idle;
 pub mod judged;
 pub mod lost;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! Every check, in the order of its code. A new check is one file and one line here.
 
 use super::check::Check;
-use super::checks::{access, blindspots, exposure, failsafe, integrity, logs, reboot};
+use super::checks::{access, blindspots, exposure, failsafe, idle, integrity, logs, reboot};
 
 /// The checks.
 pub const CHECKS: &[Check] = &[
@@ -61,6 +61,10 @@ pub const CHECKS: &[Check] = &[
     exposure::host_unpoliced::CHECK,
     exposure::uplink_unpoliced::CHECK,
     exposure::published_around::CHECK,
+    idle::deny_overruled::CHECK,
+    idle::accept_overruled::CHECK,
+    idle::shadowed::CHECK,
+    idle::never_hit::CHECK,
     exposure::block_not_enforced::CHECK,
     reboot::missing_set::CHECK,
     reboot::hostname::CHECK,
@@ -85,6 +89,7 @@ pub const CHECKS: &[Check] = &[
     blindspots::rules_changing::CHECK,
     blindspots::set_not_listed::CHECK,
     blindspots::mixed_table::CHECK,
+    blindspots::rules_not_judged::CHECK,
 ];
 
 /// The check with this code or name, any case.

@@ -148,6 +148,7 @@ impl<'l> Examiner<'l> {
                 told.push(describe(one, outcome, &judge));
             }
         }
+        told.extend(crate::idle::counted_dead(&listings, &Listings::read(firewall.list_onto(&self.empty)?)));
         if told.is_empty() {
             return Ok(Examined { tally, report: None });
         }

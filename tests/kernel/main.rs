@@ -19,6 +19,7 @@ mod firewall;
 mod found_cases;
 mod generate;
 mod harness;
+mod idle;
 mod joined_cases;
 mod judge;
 mod lab;

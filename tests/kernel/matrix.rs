@@ -14,7 +14,7 @@ use crate::lab::{Lab, Shot};
 use crate::self_check::shot;
 
 /// Hosts by the interface that leads to them.
-const HOSTS: [(&str, &str); 10] = [
+pub(crate) const HOSTS: [(&str, &str); 10] = [
     ("ens5", "10.0.1.76"),
     ("ens5", "10.0.1.77"),
     ("ens5", "10.0.1.200"),
@@ -28,7 +28,7 @@ const HOSTS: [(&str, &str); 10] = [
 ];
 
 /// Rules about some of them, some of their networks, and interfaces.
-fn rules(rng: &mut Rng) -> String {
+pub(crate) fn rules(rng: &mut Rng) -> String {
     let policy = rng.choice(["ACCEPT", "DROP"]).expect("one");
     let mut text = format!("*filter\n:FORWARD {policy} [0:0]\n:web - [0:0]\n");
     let mut line = |rng: &mut Rng, chain: &str, targets: &[&str]| {

@@ -154,8 +154,10 @@ fn check_causes(snapshot: &Snapshot, universe: &[Packet], seed: u64) {
         for table in &mut without.tables {
             for (chain, content) in table.chains.iter_mut().enumerate() {
                 for (rule, content) in content.rules.iter_mut().enumerate() {
-                    let returns = content.steps.iter().any(|step| matches!(step, Step::Verdict(Verdict::Jump(_))));
-                    if !returns && (chain, rule) != (dead.place.chain, dead.place.rule) {
+                    let own = (chain, rule) == (dead.place.chain, dead.place.rule);
+                    if let Some(Step::Verdict(verdict @ Verdict::Goto(_))) = content.steps.last_mut() {
+                        *verdict = Verdict::Jump(content.text.rsplit(' ').next().expect("a chain").into());
+                    } else if !own && content.target().is_none() {
                         content.steps.clear();
                     }
                 }

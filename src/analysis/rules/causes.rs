@@ -266,7 +266,8 @@ impl<'s, 'a> Search<'s, 'a> {
 }
 
 /// What a rule does with packets.
-pub(super) fn outcome(rule: &Rule) -> Outcome {
+#[must_use]
+pub fn outcome(rule: &Rule) -> Outcome {
     let mut outcome = Outcome::Nothing;
     for step in &rule.steps {
         match step {

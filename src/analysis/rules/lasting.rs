@@ -3,10 +3,12 @@
 //! A rule is dead when no packet can hit it *whatever the sets hold*: members come and go, and a rule about an empty set only
 //! waits for the first. So membership in a named set is a property of the packet, the same one everywhere; that also makes the
 //! answer cheap, however large the sets are. Marks are left open too, but for the bits that Felix keeps for itself and clears
-//! first: any program may mark its packets.
+//! first: any program may mark its packets. And Felix's failsafe lists let nothing through here: they are the net below the
+//! policy, and a policy rule for one of their ports is what holds when the net is taken away.
 
 use std::collections::HashSet;
 
+use crate::analysis::worlds::is_failsafe_chain;
 use crate::calico::integrity::plain_name;
 use crate::ruleset::{
     Chain, Effect, Elements, Expr, Field, Match, Name, OpaqueKind, Operator, Rule, Ruleset, SetRef, Step, Table,
@@ -37,13 +39,18 @@ pub(super) fn lasting(ruleset: &Ruleset) -> Lasting {
         _ => None,
     });
     let rewriting = Rewriting { felix_bits, changed: changed.collect() };
-    let rule =
-        |rule: &Rule| Rule { steps: rule.steps.iter().map(|step| rewriting.step(step)).collect(), ..Rule::default() };
-    let chain = |chain: &Chain| Chain {
-        name: Name::clone(&chain.name),
-        base: chain.base.clone(),
-        rules: chain.rules.iter().map(rule).collect(),
-        line: 0,
+    let rule = |rule: &Rule, idle: bool| {
+        let steps = if idle { Vec::new() } else { rule.steps.iter().map(|step| rewriting.step(step)).collect() };
+        Rule { steps, ..Rule::default() }
+    };
+    let chain = |chain: &Chain| {
+        let idle = is_failsafe_chain(&chain.name);
+        Chain {
+            name: Name::clone(&chain.name),
+            base: chain.base.clone(),
+            rules: chain.rules.iter().map(|one| rule(one, idle)).collect(),
+            line: 0,
+        }
     };
     let table = |table: &Table| Table {
         backend: table.backend,

@@ -7,7 +7,7 @@
 //!
 //! Every base chain is looked at by itself, with all packets that its hook could ever see; what other tables dropped before
 //! does not count. A rule is dead when no packet hits it on any way that leads to it, in any family its table is for, whatever
-//! the named sets hold ([`lasting`]). All sets are upper bounds, so where a rule cannot be decided the rules behind it are
+//! the named sets and Felix's failsafe lists hold (`lasting.rs`). All sets are upper bounds, so where a rule cannot be decided the rules behind it are
 //! taken to be hit: *dead* is certain, and silence is not.
 
 mod causes;
@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::causes::Search;
+pub use self::causes::outcome;
 use self::lasting::{Lasting, holds_mark, lasting};
 use super::path::CONNTRACK_PRIORITY;
 use super::reach::passages::{Entry, Passage, Passages};

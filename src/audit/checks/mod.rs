@@ -4,6 +4,7 @@ pub mod access;
 pub mod blindspots;
 pub mod exposure;
 pub mod failsafe;
+pub mod idle;
 pub mod integrity;
 pub mod logs;
 pub mod reboot;

@@ -4,6 +4,7 @@ pub mod bpf_programs;
 pub mod listings_disagree;
 pub mod mixed_table;
 pub mod rules_changing;
+pub mod rules_not_judged;
 pub mod rules_withheld;
 pub mod ruleset_not_listed;
 pub mod set_not_listed;
