@@ -184,3 +184,18 @@ fn policies_that_are_none_are_an_error_with_its_file() {
     let output = hepguard(&["trace", "in", "tcp", "192.0.2.1", "192.0.2.2:22", "--policies", "/nonexistent"]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn an_audit_tells_what_lints_say_of_the_snapshots_policies() {
+    let document = json(&hepguard(&["audit", "--snapshot", "src/demo/before", "--format", "json"]));
+    let first = &document["policies"][0];
+    assert_eq!((&first["code"], &first["severity"]), (&json!("HG433"), &json!("high")), "{first:#}");
+    assert_eq!(first["at"], "calico/globalnetworkpolicies.yaml:63");
+    let repeated = document["policies"].as_array().expect("groups").iter().find(|group| group["code"] == "HG449");
+    assert_eq!(repeated.expect("the tier's end")["count"], 2);
+    let said = stdout(&hepguard(&["audit", "--snapshot", "src/demo/before"]));
+    let wanted = "policies HG433 policy-for-everything (high, calico/globalnetworkpolicies.yaml:63)";
+    assert!(tight(&said).contains(&tight(wanted)), "{said}");
+    let without = json(&hepguard(&["audit", "--snapshot", NODE, "--format", "json"]));
+    assert_eq!(without["policies"], json!([]));
+}

@@ -62,6 +62,23 @@ fn every_page_says_what_why_how_and_limits() {
     }
 }
 
+/// Causes of lost access that pages cite: C of Calico, F of other firewalls and their files, S of services of the host.
+#[test]
+fn the_causes_of_lockouts_are_covered() {
+    let mut cited: BTreeSet<&str> = BTreeSet::new();
+    for check in all() {
+        let page: Vec<&str> = check.page().collect();
+        for word in page.iter().flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric())) {
+            let is_cause = word.len() == 3 && word.starts_with(['C', 'F', 'S']);
+            if is_cause && word.bytes().skip(1).all(|byte| byte.is_ascii_digit()) {
+                cited.insert(word);
+            }
+        }
+    }
+    let count = |letter: char| cited.iter().filter(|cause| cause.starts_with(letter)).count();
+    assert_eq!((count('C'), count('F'), count('S')), (25, 24, 18), "{cited:?}");
+}
+
 #[test]
 fn codes_once_given_stay() {
     let recorded = include_str!("fixtures/finding-codes.txt");

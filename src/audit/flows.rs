@@ -270,7 +270,7 @@ fn severity(flow: &Flow, bites: Bites) -> Severity {
             Severity::High
         }
         FlowKind::Routing | FlowKind::Storage | FlowKind::Siem | FlowKind::Node | FlowKind::Loopback => Severity::High,
-        FlowKind::Tunnel | FlowKind::Cluster | FlowKind::Directory => Severity::High,
+        FlowKind::Tunnel | FlowKind::Cluster | FlowKind::Fallback | FlowKind::Directory => Severity::High,
         FlowKind::Time | FlowKind::Cloud | FlowKind::Gateway => Severity::Medium,
         FlowKind::Failsafe => Severity::Low,
     };

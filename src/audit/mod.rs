@@ -45,6 +45,8 @@ pub struct Audit {
     pub integrity: Integrity,
     /// Worst first.
     pub findings: Vec<Finding>,
+    /// What lints say of Calico's policies in the snapshot, worst first, one entry a code; whoever has them linted fills it.
+    pub policies: Vec<LintedPolicies>,
     /// Inputs that could not be read.
     pub unreadable: Vec<Unreadable>,
     /// Findings by when they bite.
@@ -73,6 +75,23 @@ pub struct Lists {
     pub outbound: Vec<String>,
     /// Where Felix's configuration was read.
     pub sources: Vec<String>,
+}
+
+/// Findings of one lint in the snapshot's policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LintedPolicies {
+    /// The lint's code.
+    pub code: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// The worst of them.
+    pub severity: Severity,
+    /// How many.
+    pub count: usize,
+    /// What the first says.
+    pub first: String,
+    /// Where it is: `calico/policies.yaml:12`.
+    pub at: String,
 }
 
 /// An input that could not be read.
@@ -116,6 +135,7 @@ pub fn audit(snapshot: &Snapshot) -> Audit {
         failsafe: lists(&context.failsafe),
         calendar: calendar(&findings),
         findings,
+        policies: Vec::new(),
         unreadable,
         summary,
         integrity: context.integrity,

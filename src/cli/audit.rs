@@ -5,6 +5,7 @@ use std::io::Write;
 use super::args::{AuditArgs, Common};
 use super::exit::{CliError, Outcome};
 use crate::audit::{Audit, audit};
+use crate::lint::{grouped, lint};
 use crate::report;
 
 /// Runs the command.
@@ -13,7 +14,10 @@ use crate::report;
 /// When no snapshot can be had at all, or the format is unknown.
 pub fn run(common: &Common, args: &AuditArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
     let snapshot = super::load::snapshot_with(common, &args.known)?;
-    let audit = audit(&snapshot);
+    let mut audit = audit(&snapshot);
+    if !snapshot.resources.is_empty() {
+        audit.policies = grouped(&lint(&snapshot.resources, Vec::new(), &[]));
+    }
     print(common, &audit, out)?;
     if common.verbose {
         for diagnostic in &snapshot.diagnostics {

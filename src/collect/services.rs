@@ -11,8 +11,10 @@ use crate::snapshot::secrets;
 type Clean = fn(&[u8]) -> Vec<u8>;
 
 /// Single files, below `/`, saved under the same path.
-const FILES: [(&str, Clean); 32] = [
+const FILES: [(&str, Clean); 34] = [
     ("etc/hosts", as_is),
+    ("etc/crontab", secrets::firewall_jobs),
+    ("etc/ssh/ssh_config", secrets::configuration),
     ("etc/adjtime", as_is),
     ("etc/ssh/sshd_config", secrets::configuration),
     ("etc/chrony/chrony.conf", secrets::configuration),
@@ -47,7 +49,14 @@ const FILES: [(&str, Clean); 32] = [
 ];
 
 /// Folders: every file with the ending is taken.
-const FOLDERS: [(&str, &str, Clean); 10] = [
+const FOLDERS: [(&str, &str, Clean); 17] = [
+    ("etc/ssh/ssh_config.d", "conf", secrets::configuration),
+    ("etc/cron.d", "", secrets::firewall_jobs),
+    ("etc/cron.hourly", "", secrets::firewall_jobs),
+    ("etc/cron.daily", "", secrets::firewall_jobs),
+    ("etc/cron.weekly", "", secrets::firewall_jobs),
+    ("etc/cron.monthly", "", secrets::firewall_jobs),
+    ("etc/systemd/system", "service", secrets::firewall_jobs),
     ("etc/ssh/sshd_config.d", "conf", secrets::configuration),
     ("etc/chrony/conf.d", "conf", secrets::configuration),
     ("etc/chrony/sources.d", "sources", secrets::configuration),
@@ -80,6 +89,11 @@ impl Live<'_> {
         for (folder, ending, clean) in FOLDERS {
             self.take_folder(&format!("/{folder}"), ending, folder, clean);
         }
+        // of jobs that have nothing to do with the firewall nothing is left
+        self.found.files.retain(|name, state| {
+            let is_job = name.starts_with("etc/cron") || name.starts_with("etc/systemd/system/");
+            !is_job || !matches!(state, FileState::Present(bytes) if says_nothing(bytes))
+        });
         let ossec = self.file("/var/ossec/etc/ossec.conf", secrets::destinations);
         if ossec != FileState::Absent {
             self.put("etc/ossec/ossec.conf", ossec);
@@ -189,6 +203,11 @@ impl Live<'_> {
             self.put("iscsi.txt", FileState::Present(text.into_bytes()));
         }
     }
+}
+
+/// Blank lines and comments alone.
+fn says_nothing(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'))
 }
 
 /// Of a mount table only file systems that live elsewhere, without their credentials.

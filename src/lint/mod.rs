@@ -22,10 +22,13 @@ mod staged;
 mod tests;
 mod tiers;
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::finding::{Finding, Severity};
+use crate::audit::LintedPolicies;
+use crate::audit::finding::{Bites, Finding, Severity};
 use crate::calico::resources::{Resource, Resources};
 use crate::calico::settings::Place;
 use crate::logs::flowlog::Record;
@@ -53,6 +56,18 @@ pub struct Lint {
 }
 
 impl Lint {
+    /// Whether the text alone decides, and not what else may be in the cluster or on the host.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.limits == EXACT
+    }
+
+    /// When it is noticed once the files are applied: flows that are judged are those of new connections.
+    #[must_use]
+    pub fn bites(&self) -> Bites {
+        if self.limits == JUDGED { Bites::Reconnect } else { Bites::Now }
+    }
+
     /// The page for people, as Markdown.
     #[must_use]
     pub fn page(&self) -> Vec<String> {
@@ -110,7 +125,7 @@ pub struct Located {
 }
 
 /// A place in a file.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 pub struct Location {
     /// The file.
     pub file: String,
@@ -201,6 +216,31 @@ pub fn lint(resources: &Resources, files: Vec<FileRead>, flows: &[Record]) -> Re
     Report { schema: "hepguard/lint/v1", files, findings, summary }
 }
 
+/// Findings of medium severity and above, one entry a code, worst first.
+#[must_use]
+pub fn grouped(report: &Report) -> Vec<LintedPolicies> {
+    let mut groups: Vec<LintedPolicies> = Vec::new();
+    for Located { finding, location } in &report.findings {
+        if finding.severity < Severity::Medium {
+            continue;
+        }
+        if let Some(group) = groups.iter_mut().find(|group| group.code == finding.code) {
+            group.count += 1;
+            continue;
+        }
+        let line = location.line.map(|line| format!(":{line}")).unwrap_or_default();
+        groups.push(LintedPolicies {
+            code: finding.code,
+            name: finding.name,
+            severity: finding.severity,
+            count: 1,
+            first: finding.title.clone(),
+            at: format!("{}{line}", location.file),
+        });
+    }
+    groups
+}
+
 /// Where a finding is, while it is made.
 #[derive(Clone, Copy)]
 struct At<'a> {
@@ -221,6 +261,8 @@ impl<'a> At<'a> {
 #[derive(Default)]
 struct Findings {
     found: Vec<Located>,
+    /// Fingerprint and location of each.
+    known: HashSet<(String, Location)>,
 }
 
 impl Findings {
@@ -242,9 +284,13 @@ impl Findings {
         let subject = json!({"resource": at.resource, "field": at.field, "title": title});
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let what = [at.resource, at.field].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-        let finding = Finding::coded(lint.code, lint.name, severity, subject, title)
+        let mut finding = Finding::coded(lint.code, lint.name, severity, subject, title)
             .evidence(at.place.to_string(), what)
-            .fix(fix);
+            .fix(fix)
+            .bites(lint.bites());
+        if !lint.is_exact() {
+            finding = finding.bounded();
+        }
         let location = Location {
             file: at.place.file.to_string(),
             line: Some(at.place.line).filter(|line| *line > 0),
@@ -252,8 +298,7 @@ impl Findings {
             resource: some(at.resource),
             field: some(at.field),
         };
-        let known = |other: &Located| other.finding.fingerprint == finding.fingerprint && other.location == location;
-        if !self.found.iter().any(known) {
+        if self.known.insert((finding.fingerprint.clone(), location.clone())) {
             self.found.push(Located { finding, location });
         }
     }

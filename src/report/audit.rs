@@ -131,6 +131,14 @@ fn looked_at(audit: &Audit, style: Style) -> String {
         "integrity",
         &format!("{} of {} Felix rules verified in {} chains", integrity.verified, integrity.rules, integrity.chains),
     ));
+    if !audit.policies.is_empty() {
+        let told = audit.policies.iter().map(|group| {
+            let number = if group.count > 1 { format!(", {} times", group.count) } else { String::new() };
+            format!("{} {} ({}{number}, {})", group.code, group.name, group.severity.name(), group.at)
+        });
+        let told = told.collect::<Vec<_>>().join("; ");
+        out.push_str(&line("policies", &format!("{told}; `hepguard lint` says more")));
+    }
     if !audit.unreadable.is_empty() {
         let names: Vec<&str> = audit.unreadable.iter().map(|missing| missing.input.as_str()).collect();
         let told = ["HG901", "HG906"].into_iter().filter(|code| audit.findings.iter().any(|found| found.code == *code));

@@ -133,6 +133,17 @@ pub fn configuration(text: &[u8]) -> Vec<u8> {
     kept_lines(text, |_| true)
 }
 
+/// A cron table, a script of cron, or a unit: only lines that run a tool of the firewall; the others are left blank, so that
+/// lines keep their numbers.
+#[must_use]
+pub fn firewall_jobs(text: &[u8]) -> Vec<u8> {
+    const TOOLS: [&str; 6] = ["firewall-cmd", "conntrack", "iptables", "ip6tables", "ipset", "ufw"];
+    kept_lines(text, |line| {
+        let mut words = line.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '=' | '/'));
+        words.any(|word| TOOLS.contains(&word))
+    })
+}
+
 /// A log shipper's configuration: only lines that may name a destination are kept, so that no value of another line, however
 /// it is written, gets out.
 #[must_use]

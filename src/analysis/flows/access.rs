@@ -32,6 +32,18 @@ fn listens(host: &Host, port: u16, family: Family) -> bool {
     })
 }
 
+/// Beginnings of the names of agents that bring an administrator in; the kernel keeps 15 bytes of a name.
+const FALLBACKS: [&str; 8] = [
+    "amazon-ssm",
+    "ssm-agent",
+    "ssm-session",
+    "tailscaled",
+    "cloudflared",
+    "teleport",
+    "google_osconfig",
+    "AADSSHLogin",
+];
+
 impl Seeker<'_> {
     /// `SSH_CONNECTION` of whoever called hepguard, else of the one session that `who` shows.
     pub(super) fn caller(&mut self) {
@@ -140,7 +152,9 @@ fn session(
         let name = format!("{protocol}/{peer_port} out to {peer}");
         (name, links.outgoing(protocol, Some(local), EPHEMERAL, (peer, peer_port))?)
     };
-    let mut flow = Flow::new(FlowKind::Session, name, source, evidence, packet);
+    let is_fallback = process.is_some_and(|name| FALLBACKS.iter().any(|known| name.starts_with(known)));
+    let kind = if is_fallback { FlowKind::Fallback } else { FlowKind::Session };
+    let mut flow = Flow::new(kind, name, source, evidence, packet);
     flow.live = true;
     Some(flow)
 }

@@ -64,6 +64,8 @@ pub enum FlowKind {
     Tunnel,
     /// Heartbeats of a cluster of hosts.
     Cluster,
+    /// Agents that bring an administrator in when SSH does not.
+    Fallback,
     /// Directories that know the users.
     Directory,
     /// The clock.
@@ -100,6 +102,7 @@ impl FlowKind {
             Self::Routing => "Routing peers",
             Self::Tunnel => "Tunnels",
             Self::Cluster => "Heartbeats",
+            Self::Fallback => "Fallback access",
             Self::Directory => "Directories",
             Self::Time => "Time",
             Self::Cloud => "Cloud services",

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{EPHEMERAL, Flow, FlowKind, Seeker, calico::a_host_of, is_link_local, somebody};
+use crate::calico::resources::Spec;
 use crate::host::Route;
-use crate::host::services::{Destination, Peer, routing};
+use crate::host::services::{Destination, Peer, host_and_port, routing};
 use crate::packet::{CtState, Direction, Family, Packet, Prefix, Protocol};
 
 const BGP: u16 = 179;
@@ -108,11 +109,13 @@ impl Seeker<'_> {
             configured.extend(found.bgp.into_iter().map(|(peer, line)| (file.clone(), peer, line)));
         }
         self.found.extend(live);
-        for (file, peer, line) in configured {
+        let configured = configured.into_iter().map(|(file, peer, line)| (file, peer, BGP, line));
+        let configured: Vec<_> = configured.chain(self.peers_of_calico()).collect();
+        for (file, peer, port, line) in configured {
             let Peer::Address(address) = &peer else { continue };
             // one direction is enough, and the session shows which
             if peers.insert(*address) {
-                let to = Destination { peer: peer.clone(), protocol: Protocol::TCP, port: BGP, line };
+                let to = Destination { peer: peer.clone(), protocol: Protocol::TCP, port, line };
                 self.out(FlowKind::Routing, "BGP", &file, &to, Some("BGP hold timer"));
             }
         }
@@ -127,6 +130,25 @@ impl Seeker<'_> {
         if let Some(source) = ospf {
             self.ospf(&source);
         }
+    }
+
+    /// Peers that Calico's BGPPeers give this node: file, peer, port, line. Which nodes a selector means is not known here; it
+    /// counts where it says all.
+    fn peers_of_calico(&self) -> Vec<(String, Peer, u16, u32)> {
+        let mut found = Vec::new();
+        for resource in self.snapshot.resources.iter() {
+            let Spec::BgpPeer(peer) = &resource.spec else { continue };
+            let host = self.snapshot.meta.host.as_deref();
+            let elsewhere = peer.node.as_ref().is_some_and(|node| host != Some(node.value.as_str()));
+            let some = peer.node_selector.as_ref().is_some_and(|selector| selector.value.trim() != "all()");
+            let Some(ip) = peer.peer_ip.as_ref().filter(|_| !elsewhere && !some) else { continue };
+            let Some((to @ Peer::Address(address), port)) = host_and_port(&ip.value) else { continue };
+            if self.host.is_local(address) != Some(true) {
+                let place = &resource.meta.place;
+                found.push((place.file.to_string(), to, port.unwrap_or(BGP), ip.line));
+            }
+        }
+        found
     }
 
     /// The outer flow of WireGuard interfaces: a UDP socket that no process owns is the kernel's.

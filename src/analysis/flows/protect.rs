@@ -1,12 +1,19 @@
 //! Flows that the configuration protects, and flows written as such entries.
 
+use std::net::IpAddr;
+
 use super::{EPHEMERAL, Flow, FlowKind, Seeker, calico::a_host_of, somebody};
+use crate::analysis::worlds::spoken_of;
 use crate::calico::failsafe::Weight;
 use crate::config::Protect;
 use crate::packet::{Direction, Family, Packet, PortRange, Prefix};
 
 /// Most flows of one entry.
 const MAX_OF_ENTRY: usize = 32;
+/// Addresses that rules speak of, looked through for each network.
+const MAX_SPOKEN: usize = 512;
+/// Most of them taken of one network.
+const MAX_OF_NETWORK: usize = 6;
 
 impl Seeker<'_> {
     pub(super) fn protected(&mut self) {
@@ -16,7 +23,7 @@ impl Seeker<'_> {
         }
     }
 
-    /// Of each peer network one address, of each port range both ends.
+    /// Of each peer network one address, and those in it that rules and sets speak of; of each port range both ends.
     fn entry(&self, entry: &Protect) -> Vec<Flow> {
         let mut ports: Vec<u16> = entry.ports.iter().flat_map(|range| [range.low, range.high]).collect();
         ports.dedup();
@@ -28,8 +35,10 @@ impl Seeker<'_> {
         let mut found = Vec::new();
         for peer in peers {
             let family = if peer.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-            let address = if peer.length() == 0 { somebody(family) } else { a_host_of(*peer, family) };
-            for port in &ports {
+            let usual = if peer.length() == 0 { somebody(family) } else { a_host_of(*peer, family) };
+            let spoken = self.spoken_in(*peer, family).into_iter().filter(|one| *one != usual).map(|one| (one, true));
+            let asked = std::iter::once((usual, false)).chain(spoken);
+            for ((address, named), port) in asked.flat_map(|one| ports.iter().map(move |port| (one, port))) {
                 let packet = match entry.direction {
                     Direction::Out => self.links.outgoing(entry.protocol, None, EPHEMERAL, (address, *port)),
                     _ => self.links.incoming(entry.protocol, (address, EPHEMERAL), None, *port),
@@ -44,7 +53,7 @@ impl Seeker<'_> {
                 }
                 let mut flow = Flow::new(
                     FlowKind::Protect,
-                    name(entry, &packet, *peer),
+                    name(entry, &packet, if named { Prefix::host(address) } else { *peer }),
                     entry.place.clone(),
                     entry.because.clone().unwrap_or_else(|| "the configuration protects it".to_owned()),
                     packet,
@@ -55,6 +64,19 @@ impl Seeker<'_> {
         }
         found.truncate(MAX_OF_ENTRY);
         found
+    }
+
+    /// Addresses of a network that rules treat apart, as far as they name them.
+    fn spoken_in(&self, peer: Prefix, family: Family) -> Vec<IpAddr> {
+        if peer.length() == 0 || peer.is_host() {
+            return Vec::new();
+        }
+        let spoken = spoken_of(&self.snapshot.ruleset, family, MAX_SPOKEN);
+        let found = spoken.into_iter().filter_map(|bits| match family {
+            Family::Ipv6 => Some(IpAddr::from(std::net::Ipv6Addr::from(bits))),
+            _ => Some(IpAddr::from(std::net::Ipv4Addr::from(u32::try_from(bits).ok()?))),
+        });
+        found.filter(|address| peer.contains(*address)).take(MAX_OF_NETWORK).collect()
     }
 }
 

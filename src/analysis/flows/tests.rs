@@ -139,3 +139,38 @@ fn an_inventory_is_bounded_and_says_what_it_leaves_out() {
     let inventory = inventory(&snapshot::read(files));
     assert!(inventory.flows.len() <= MAX_FLOWS && inventory.left_out > 200, "{}", inventory.left_out);
 }
+
+#[test]
+fn calicos_bgp_peers_are_routing_peers() {
+    let peer = |name: &str, spec: &str| {
+        format!("---\napiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+    };
+    let peers = [
+        peer("tor", "peerIP: 10.0.1.77, asNumber: 64512"),
+        peer("odd", "peerIP: '10.0.1.78:1790', nodeSelector: all()"),
+        peer("other", "peerIP: 10.0.1.79, node: worker9"),
+        peer("some", "peerIP: 10.0.1.80, nodeSelector: rack == 'a'"),
+        peer("me", "peerIP: 10.0.1.10"),
+    ];
+    let inventory = lab(&[("calico/bgp.yaml", &peers.concat())]);
+    let tor = flow(&inventory, "BGP (tcp/179) to 10.0.1.77");
+    assert_eq!((tor.kind, tor.source.as_str()), (FlowKind::Routing, "calico/bgp.yaml:5"));
+    assert_eq!(flow(&inventory, "BGP (tcp/1790) to 10.0.1.78").packet.dport, Some(1790));
+    for not_ours in ["10.0.1.79", "10.0.1.80", "to 10.0.1.10"] {
+        assert!(!names(&inventory).iter().any(|name| name.contains(not_ours)), "{not_ours}");
+    }
+}
+
+#[test]
+fn a_protected_network_is_judged_where_rules_treat_it_apart() {
+    let text = "[[protect]]\nname = \"jobs\"\ndirection = \"out\"\nproto = \"tcp\"\nport = 22\n\
+                peers = [\"10.0.1.0/24\", \"192.0.2.200\"]\n";
+    let config = crate::config::read(&std::sync::Arc::from("hepguard.toml"), text.as_bytes()).expect("a configuration");
+    let snapshot = Snapshot { protect: config.protect, ..snapshot::read(World::Before.files()) };
+    let inventory = inventory(&snapshot);
+    let protected: Vec<&str> =
+        inventory.flows.iter().filter(|flow| flow.kind == FlowKind::Protect).map(|flow| flow.name.as_str()).collect();
+    for wanted in ["to 10.0.1.0/24)", "to 10.0.1.30/32)", "to 192.0.2.200/32)"] {
+        assert!(protected.iter().any(|name| name.contains(wanted)), "{wanted}: {protected:?}");
+    }
+}

@@ -7,8 +7,8 @@ use super::cursor::{Cursor, join};
 use super::problem::ProblemKind;
 use super::rules::{Setting, nets_at, protocol_at, rules_at, selector_at};
 use super::types::{
-    ClusterInformation, Felix, Field, HostEndpoint, KubeControllers, Meta, NamedPort, NetworkSet, Node as NodeSpec,
-    Policy, Profile, Template, Tier,
+    BgpPeer, ClusterInformation, Felix, Field, HostEndpoint, KubeControllers, Meta, NamedPort, NetworkSet,
+    Node as NodeSpec, Policy, Profile, Template, Tier,
 };
 use super::validate;
 use crate::calico::names::Direction;
@@ -266,6 +266,15 @@ pub(super) fn cluster_information(cursor: &mut Cursor<'_>, root: &Node) -> Clust
     ClusterInformation {
         calico_version: cursor.text_at(&spec, "spec", "calicoVersion"),
         enterprise_version: enterprise.into_iter().find_map(|key| cursor.text_at(&spec, "spec", key)),
+    }
+}
+
+pub(super) fn bgp_peer(cursor: &mut Cursor<'_>, root: &Node) -> BgpPeer {
+    let spec = spec(root);
+    BgpPeer {
+        node: cursor.text_at(&spec, "spec", "node"),
+        node_selector: cursor.text_at(&spec, "spec", "nodeSelector"),
+        peer_ip: cursor.text_at(&spec, "spec", "peerIP"),
     }
 }
 

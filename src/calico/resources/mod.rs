@@ -18,7 +18,8 @@ mod tests;
 mod types;
 mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use cursor::nearest;
@@ -42,12 +43,14 @@ const MAX_LISTS: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     items: Vec<Resource>,
+    /// Where each is among them.
+    places: HashMap<Key, usize>,
     /// What is wrong with them, in the order of reading.
     pub problems: Vec<Problem>,
 }
 
 /// What tells resources apart: kind, namespace, name.
-type Key<'a> = (&'a Kind, Option<&'a str>, &'a str);
+type Key = (Kind, Option<String>, String);
 
 impl Resources {
     /// Reads one file.
@@ -108,16 +111,19 @@ impl Resources {
     /// The resource of this kind and name. Policies of the tier `default` go by their name with and without `default.`.
     #[must_use]
     pub fn get(&self, kind: &Kind, namespace: Option<&str>, name: &str) -> Option<&Resource> {
-        let key = (kind, namespace, trimmed(kind, name));
-        self.items.iter().find(|resource| key_of(resource) == key)
+        let key = (kind.clone(), namespace.map(str::to_owned), trimmed(kind, name).to_owned());
+        self.items.get(*self.places.get(&key)?)
     }
 
     /// Adds a resource or replaces the one of its kind and name, which is given back.
     pub fn put(&mut self, resource: Resource) -> Option<Resource> {
-        let key = key_of(&resource);
-        match self.items.iter_mut().find(|known| key_of(known) == key) {
-            Some(known) => Some(std::mem::replace(known, resource)),
-            None => {
+        match self.places.entry(key_of(&resource)) {
+            Entry::Occupied(place) => {
+                let known = self.items.get_mut(*place.get())?;
+                Some(std::mem::replace(known, resource))
+            }
+            Entry::Vacant(place) => {
+                place.insert(self.items.len());
                 self.items.push(resource);
                 None
             }
@@ -149,8 +155,8 @@ impl Resources {
             None if kind.is_namespaced() => (Some("default"), second),
             None => (None, second),
         };
-        let key = (&kind, namespace, trimmed(&kind, name));
-        let Some(index) = self.items.iter().position(|resource| key_of(resource) == key) else {
+        let key = (kind.clone(), namespace.map(str::to_owned), trimmed(&kind, name).to_owned());
+        let Some(index) = self.places.remove(&key) else {
             let names: Vec<&str> =
                 self.items.iter().filter(|r| r.meta.kind == kind).map(|r| r.meta.name.value.as_str()).collect();
             let hint = match nearest(name, &names) {
@@ -160,13 +166,14 @@ impl Resources {
             };
             return Err(format!("there is no {} {name:?} to delete; {hint}", kind.name()));
         };
+        self.places.values_mut().filter(|place| **place > index).for_each(|place| *place -= 1);
         Ok(self.items.remove(index))
     }
 }
 
-fn key_of(resource: &Resource) -> Key<'_> {
+fn key_of(resource: &Resource) -> Key {
     let meta = &resource.meta;
-    (&meta.kind, meta.namespace.as_deref(), trimmed(&meta.kind, &meta.name.value))
+    (meta.kind.clone(), meta.namespace.clone(), trimmed(&meta.kind, &meta.name.value).to_owned())
 }
 
 /// A policy's name without `default.`, which Calico up to 3.31 puts in front of names in the tier `default`.
@@ -295,6 +302,7 @@ impl Reader<'_> {
                 Some(Spec::KubeControllers(Box::new(kinds::kube_controllers(&mut cursor, root))))
             }
             Kind::ClusterInformation => Some(Spec::ClusterInformation(kinds::cluster_information(&mut cursor, root))),
+            Kind::BgpPeer => Some(Spec::BgpPeer(kinds::bgp_peer(&mut cursor, root))),
             Kind::Node => Some(Spec::Node(kinds::node(root))),
             _ => Some(Spec::Other),
         };

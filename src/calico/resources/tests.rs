@@ -271,3 +271,25 @@ fn sets_of_resources_change() {
     assert!(all.delete("gnp").expect_err("no name").contains("expected KIND/NAME"));
     assert_eq!(all.len(), 1);
 }
+
+#[test]
+fn resources_are_found_by_name_among_many_and_after_a_deletion() {
+    let set = |number: usize| {
+        format!(
+            "- {{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {{name: s{number}}}, spec: {{nets: []}}}}\n"
+        )
+    };
+    let text: String = (0..3000).map(set).collect();
+    let mut resources = Resources::of([("sets.yaml", text.as_bytes())]);
+    assert_eq!((resources.len(), resources.problems.len()), (3000, 0));
+    resources.delete("gns/s10").expect("it is there");
+    assert!(resources.delete("gns/s10").is_err());
+    for number in [0, 9, 11, 2999] {
+        let name = format!("s{number}");
+        let found = resources.get(&Kind::GlobalNetworkSet, None, &name).expect("it is there");
+        assert_eq!(found.meta.name.value, name);
+    }
+    let again = Resources::of([("again.yaml", set(2999).as_bytes())]);
+    assert_eq!(resources.apply(&again), ["GlobalNetworkSet s2999"]);
+    assert_eq!(resources.len(), 2999);
+}

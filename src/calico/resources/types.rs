@@ -48,6 +48,7 @@ pub enum Kind {
     FelixConfiguration,
     KubeControllersConfiguration,
     ClusterInformation,
+    BgpPeer,
     Node,
     /// Any other, by its name.
     Other(String),
@@ -72,6 +73,7 @@ impl Kind {
             Self::FelixConfiguration => "FelixConfiguration",
             Self::KubeControllersConfiguration => "KubeControllersConfiguration",
             Self::ClusterInformation => "ClusterInformation",
+            Self::BgpPeer => "BGPPeer",
             Self::Node => "Node",
             Self::Other(name) => name,
         }
@@ -96,6 +98,7 @@ impl Kind {
             "FelixConfiguration" => Self::FelixConfiguration,
             "KubeControllersConfiguration" => Self::KubeControllersConfiguration,
             "ClusterInformation" => Self::ClusterInformation,
+            "BGPPeer" => Self::BgpPeer,
             "Node" => Self::Node,
             other => Self::Other(other.to_owned()),
         }
@@ -128,7 +131,7 @@ impl Kind {
     }
 
     /// Kinds with names of their own.
-    const KNOWN: [Self; 14] = [
+    const KNOWN: [Self; 15] = [
         Self::GlobalNetworkPolicy,
         Self::StagedGlobalNetworkPolicy,
         Self::NetworkPolicy,
@@ -142,6 +145,7 @@ impl Kind {
         Self::FelixConfiguration,
         Self::KubeControllersConfiguration,
         Self::ClusterInformation,
+        Self::BgpPeer,
         Self::Node,
     ];
 
@@ -264,6 +268,8 @@ pub enum Spec {
     KubeControllers(Box<KubeControllers>),
     /// ClusterInformation.
     ClusterInformation(ClusterInformation),
+    /// BGPPeer.
+    BgpPeer(BgpPeer),
     /// Node, Kubernetes' or Calico's.
     Node(Node),
     /// Policies for pods only and other kinds: known to be there, not looked into.
@@ -599,6 +605,17 @@ pub struct ClusterInformation {
     pub calico_version: Option<Field<String>>,
     /// `calicoEnterpriseVersion` or `cnxVersion`.
     pub enterprise_version: Option<Field<String>>,
+}
+
+/// `BGPPeer.spec`, as far as it names an address.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BgpPeer {
+    /// `node`; without it and without a selector every node has the peer.
+    pub node: Option<Field<String>>,
+    /// `nodeSelector`, as written.
+    pub node_selector: Option<Field<String>>,
+    /// `peerIP`: an address, with a port behind it or not.
+    pub peer_ip: Option<Field<String>>,
 }
 
 /// A node, as far as automatic host endpoints depend on it.

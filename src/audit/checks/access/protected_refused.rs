@@ -1,8 +1,8 @@
 //! # HG218 protected-flow-refused
 //!
 //! ## What it checks
-//! Every `[[protect]]` entry of the configuration, as a new conversation: one address of each peer network, both ends of each
-//! port range.
+//! Every `[[protect]]` entry of the configuration, as a new conversation: each peer, of a network one address and those in it
+//! that rules and IP sets speak of, both ends of each port range.
 //!
 //! ## Why it matters
 //! Somebody wrote down that this flow must work. The severity is the one the entry gives.
@@ -11,7 +11,7 @@
 //! The evidence names the entry by file and line, and the rule that refuses. Repair policy, or the entry.
 //!
 //! ## Limits
-//! A network is judged by one of its addresses; `hepguard reach` gives the exact set.
+//! A network is judged by some of its addresses; `hepguard reach` gives the exact set.
 
 use crate::analysis::flows::FlowKind;
 use crate::audit::check::Check;

@@ -39,7 +39,9 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let refused = context.judged.iter().filter(|judged| judged.is_refused());
     refused
         .filter_map(|judged| match &judged.reason {
-            Reason::Flow(flow) if flow.live && !matches!(flow.kind, FlowKind::Datastore | FlowKind::Typha) => {
+            Reason::Flow(flow)
+                if flow.live && !matches!(flow.kind, FlowKind::Datastore | FlowKind::Typha | FlowKind::Fallback) =>
+            {
                 Some(finding(context, check, judged, flow))
             }
             _ => None,

@@ -6,7 +6,8 @@
 //!
 //! ## Why it matters
 //! Felix reads its environment and felix.cfg only when it starts. An edited file does nothing today and everything at the
-//! next restart, which may be a package upgrade at night: an entry that is gone from the file is gone from the kernel then.
+//! next restart, which may be a package upgrade at night: an entry that is gone from the file is gone from the kernel then
+//! (cause C06).
 //!
 //! ## How to fix
 //! Decide which list is right and make the file say so, before anybody restarts Felix. `hepguard failsafe` shows the lists

@@ -7,7 +7,7 @@
 //! ## Why it matters
 //! Without failsafes, policy alone decides about SSH, DNS, DHCP and the datastore. One wrong policy then locks everybody
 //! out, and Felix with them, so that the repair never arrives. The accident is common: `""` keeps the defaults, but `" "`
-//! switches everything off.
+//! switches everything off (causes C02, C04).
 //!
 //! ## How to fix
 //! Write the list you mean, at least `tcp:22` inbound and `udp:53,udp:67` outbound plus the datastore's port, then restart

@@ -6,7 +6,7 @@
 //! ## Why it matters
 //! A bad failsafe entry does not disable the entry: it stops Felix. The rules in the kernel stay as they were and age; after
 //! a reboot there are none. Felix parses all sources, so a bad value in a FelixConfiguration kills it even where the
-//! environment overrides it.
+//! environment overrides it (cause C05).
 //!
 //! ## How to fix
 //! Correct the value named in the evidence before Felix restarts. The grammar is `port`, `proto:port`, `proto:CIDR:port` or

@@ -5,7 +5,7 @@
 //!
 //! ## Why it matters
 //! Felix writes a rule only in the family of the entry's network. `tcp:0.0.0.0/0:22` opens nothing for IPv6: the admin who
-//! comes over IPv6 has no failsafe at all, and finds out on the day a policy is wrong.
+//! comes over IPv6 has no failsafe at all, and finds out on the day a policy is wrong (cause C03).
 //!
 //! ## How to fix
 //! Use the entry without a network (`tcp:22`: both families), or add its twin for the other family (`tcp:[::/0]:22`).

@@ -5,7 +5,7 @@
 //!
 //! ## Why it matters
 //! A deleted rule leaves no trace in a listing. If it was a failsafe or an accept, the way in may be gone; if it was a deny,
-//! the host is open.
+//! the host is open. So it is when another tool flushes what is Felix's (cause C22).
 //!
 //! ## How to fix
 //! Felix puts the rule back at its next refresh (180 s by default). If it stays away, Felix is not running or stuck.

@@ -1,5 +1,6 @@
 //! HG3xx: what is in the kernel is not what Felix wrote, or not only that.
 
+pub mod dnat_twice;
 pub mod edited;
 pub mod foreign;
 pub mod icmp_code;

@@ -6,8 +6,8 @@
 //!
 //! ## Why it matters
 //! Rules that somebody added at the prompt, and rules of a firewall that is in the kernel but not in any file, are gone
-//! after the next boot; what the file says instead has perhaps not been loaded for a year (causes F03, C23). Nobody
-//! connects the loss with the change.
+//! after the next boot; what the file says instead has perhaps not been loaded for a year (causes F03, C23). A rollback that
+//! put back the kernel alone leaves the change in the file (cause F23). Nobody connects the loss with the change.
 //!
 //! ## How to fix
 //! Make the kernel and the files agree: save what is right (`iptables-save > /etc/iptables/rules.v4`, without daemons'

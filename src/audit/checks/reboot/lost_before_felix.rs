@@ -6,7 +6,8 @@
 //!
 //! ## Why it matters
 //! Felix opens nothing before it is in sync. A saved INPUT or OUTPUT policy DROP without these flows means that it
-//! never gets there: no policy, no failsafe list, and no way to repair it from the cluster (cause C23).
+//! never gets there: no policy, no failsafe list, and no way to repair it from the cluster. A default drop that is there
+//! before what admits SSH is the same mistake (causes F01, C23).
 //!
 //! ## How to fix
 //! Admit the flows in the persisted rules themselves, SSH among them; failsafe lists help only later.
