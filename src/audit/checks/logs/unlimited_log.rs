@@ -40,10 +40,8 @@ fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
             for (number, rule) in chain.rules.iter().enumerate() {
                 let logs = rule.steps.iter().any(|step| matches!(step, Step::Effect(Effect::Log { group: None, .. })));
                 // both tools' words for a limit
-                let limited = ["limit", "hashlimit", "recent"]
-                    .iter()
-                    .any(|word| rule.text.split_whitespace().any(|found| found == *word));
-                if logs && !limited {
+                let is_limit = |word| ["limit", "hashlimit", "recent"].contains(&word);
+                if logs && !rule.text.split_whitespace().any(is_limit) {
                     count += 1;
                     if found.len() < 4 {
                         found.push((place_text(table, chain, number), rule.text.to_string()));
