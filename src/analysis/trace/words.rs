@@ -112,9 +112,24 @@ pub(super) fn fields_of(condition: &Match, see: &mut impl FnMut(&Field)) {
     }
 }
 
+/// A field or a number, bits of them taken or not: it looks nothing up.
+fn is_plain(expression: &Expr) -> bool {
+    let simple = |expression: &Expr| matches!(expression, Expr::Field(_) | Expr::Number(_));
+    match expression {
+        Expr::And(a, b) => simple(a) && simple(b),
+        other => simple(other),
+    }
+}
+
 /// Calls `see` with every set reference of a rule's step.
 pub(super) fn sets_of<'r>(step: &'r crate::ruleset::Step, see: &mut impl FnMut(&'r SetRef)) {
     use crate::ruleset::{Effect, Step, Verdict};
+    // nearly every step: nothing inside that would have to be put on a list
+    match step {
+        Step::Match(Match::Compare { left, right, .. }) if is_plain(left) && is_plain(right) => return,
+        Step::Match(Match::Lookup { left, set, .. }) if is_plain(left) => return see(set),
+        _ => {}
+    }
     let mut expressions: Vec<&'r Expr> = Vec::new();
     let mut conditions: Vec<&'r Match> = Vec::new();
     match step {
