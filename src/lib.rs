@@ -4,7 +4,7 @@
 //! Data flows one way. Raw text of standard tools ([`snapshot`]) is read into one model of the firewall ([`ruleset`]), of
 //! Calico ([`calico`]) and of the host ([`host`]); [`analysis`] answers questions about packets, one or all at once
 //! ([`space`]); [`audit`] turns answers into findings, [`lint`] does so for policy files alone; [`report`] only formats. Log lines join as
-//! deny events ([`logs`]).
+//! deny events ([`logs`]). What of all this is an alert, as time goes by, [`monitor`] decides; [`watch`] is the daemon around it.
 //!
 //! The **core** rooms do no I/O; the **edge** ([`system`], [`collect`], [`cli`]) does effects and holds no decisions.
 //! A room imports only rooms above it in this list; `tests/architecture.rs` checks that.
@@ -42,5 +42,7 @@ pub mod tail;
 pub mod scratch;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod forward;
+#[allow(clippy::disallowed_methods, reason = "effects live here")]
+pub mod watch;
 #[allow(clippy::disallowed_methods, reason = "effects live here")]
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Types of the command line, nothing else. Their doc comments are the help texts.
 
+mod daemon;
 mod forward;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,6 +10,8 @@ use crate::logs::event::{Action, Direction, Source};
 use crate::logs::query::{Field, Pattern};
 use crate::logs::tally;
 use crate::packet::{PortRange, Prefix, Protocol};
+use daemon::{CONFIG_EXAMPLES, STATUS_EXAMPLES, WATCH_EXAMPLES};
+pub use daemon::{ConfigArgs, ConfigVerb, StatusArgs, WatchArgs, WatchPart};
 use forward::FORWARD_EXAMPLES;
 pub use forward::{ForwardArgs, ForwardVerb};
 
@@ -125,6 +128,12 @@ pub enum Command {
     /// One packet, rule by rule: verdict and reasons
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Box<TraceArgs>),
+    /// What the running daemon sees: open alerts, denies by kind, the latest changes
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// The daemon: follows logs, firewall and Felix, and raises alerts
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// Save everything an audit needs as plain files, without secrets
     Snapshot(SnapshotArgs),
 }
@@ -188,31 +197,6 @@ pub struct FlowsArgs {
     /// Protect the `[[protect]]` entries of this file, too; may be given several times
     #[arg(long, value_name = "FILE")]
     pub import: Vec<std::path::PathBuf>,
-}
-
-const CONFIG_EXAMPLES: &str = "\
-Examples:
-  hepguard config check                      # /etc/hepguard/hepguard.toml
-  hepguard config check new.toml && cp new.toml /etc/hepguard/hepguard.toml
-  hepguard config check --format json        # every key with its value, defaults included";
-
-/// `hepguard config`
-#[derive(Debug, Clone, Args)]
-pub struct ConfigArgs {
-    /// What to do with it.
-    #[command(subcommand)]
-    pub verb: ConfigVerb,
-}
-
-/// What to do with the configuration.
-#[derive(Debug, Clone, Subcommand)]
-pub enum ConfigVerb {
-    /// Read it as the daemon would; exits with 1 at a mistake, named with its line
-    #[command(after_help = CONFIG_EXAMPLES)]
-    Check {
-        /// The file [default: that of --config, else /etc/hepguard/hepguard.toml]
-        file: Option<std::path::PathBuf>,
-    },
 }
 
 const DENIES_EXAMPLES: &str = "\

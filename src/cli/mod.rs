@@ -19,6 +19,8 @@ pub mod matrix;
 pub mod plan;
 pub mod reach;
 pub mod snapshot;
+pub mod status;
+pub mod watch;
 mod follow;
 mod log_merge;
 mod log_reader;
@@ -79,6 +81,8 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Plan(args) => plan::run(&cli.common, args, out),
         Command::Reach(args) => reach::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
+        Command::Status(args) => status::run(&cli.common, args, out),
+        Command::Watch(args) => watch::run(&cli.common, args),
         Command::Snapshot(args) => snapshot::run(&cli.common, args, out),
     }
 }

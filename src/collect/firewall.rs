@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{Failure, Live, ipset_counts, unreadable};
 use crate::files::{Doubt, FileState};
 use crate::ruleset::kernel::KernelTables;
+use crate::system::System;
 
 /// Table names iptables-nft uses in nf_tables.
 const XTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
@@ -211,18 +212,23 @@ impl Live<'_> {
 
     /// Whether `module` is known to be neither built in nor loaded. Unsure means no.
     pub(super) fn surely_not_loaded(&self, module: &str) -> bool {
-        let text =
-            |path: &str| self.system.read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let (Ok(loaded), Ok(release)) = (text("/proc/modules"), text("/proc/sys/kernel/osrelease")) else {
-            return false;
-        };
-        let Ok(builtin) = text(&format!("/lib/modules/{}/modules.builtin", release.trim())) else { return false };
-        let is_loaded = loaded.lines().any(|line| line.split(' ').next() == Some(module));
-        let file = format!("/{module}.ko");
-        let is_builtin = builtin.lines().any(|line| line.trim().ends_with(&file));
-        let in_sys = self.system.list(Path::new(&format!("/sys/module/{module}"))).is_ok();
-        !is_loaded && !is_builtin && !in_sys
+        surely_not_loaded(self.system, module)
     }
+}
+
+/// Whether `module` of the kernel is known to be neither built in nor loaded, so that asking would load it. Unsure means no.
+#[must_use]
+pub fn surely_not_loaded(system: &dyn System, module: &str) -> bool {
+    let text = |path: &str| system.read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let (Ok(loaded), Ok(release)) = (text("/proc/modules"), text("/proc/sys/kernel/osrelease")) else {
+        return false;
+    };
+    let Ok(builtin) = text(&format!("/lib/modules/{}/modules.builtin", release.trim())) else { return false };
+    let is_loaded = loaded.lines().any(|line| line.split(' ').next() == Some(module));
+    let file = format!("/{module}.ko");
+    let is_builtin = builtin.lines().any(|line| line.trim().ends_with(&file));
+    let in_sys = system.list(Path::new(&format!("/sys/module/{module}"))).is_ok();
+    !is_loaded && !is_builtin && !in_sys
 }
 
 /// Whether a listing of nf_tables has a table iptables-nft may own.

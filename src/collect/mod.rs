@@ -19,6 +19,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+pub use firewall::surely_not_loaded;
 pub use saved::{CollectError, MAX_FILE, save, saved};
 
 use crate::files::{FileState, RIGHTS_HINT, SnapshotFiles};

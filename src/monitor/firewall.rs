@@ -95,7 +95,8 @@ impl Monitor {
             self.totals.changes += u64::try_from(legacy).unwrap_or(0);
             self.tell(words(&changed, &recent, look.took, raised), now, actions);
         }
-        self.last = Some(judged);
+        // the book has them
+        self.last = Some(Judged { findings: Vec::new(), ..judged });
     }
 
     /// Parts that are not as they were.
@@ -143,7 +144,13 @@ impl Monitor {
             let flushed = Flushed { rules: before.saturating_sub(there), before, who, since: now.steady };
             self.bring(said::flushed(&flushed.who, flushed.rules, before, false), 1, now, actions);
             self.firewall.flushed = Some(flushed);
-            actions.push(Action::LookIn(1000));
+        }
+        if let Some(flushed) = &self.firewall.flushed {
+            let given = u64::try_from(milliseconds(self.settings.repair)).unwrap_or(0);
+            match given.saturating_sub(now.steady.saturating_sub(flushed.since)) {
+                0 => self.watch_repair(now, actions),
+                rest => actions.push(Action::LookIn(rest.saturating_add(50))),
+            }
         }
         if self.firewall.flushed.is_none() {
             self.firewall.felix_rules = there;

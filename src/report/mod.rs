@@ -18,6 +18,7 @@ pub mod matrix;
 pub mod plan;
 pub mod reach;
 pub mod sarif;
+pub mod status;
 pub mod text;
 pub mod trace;
 

@@ -2,7 +2,9 @@
 //!
 //! Everything that looks at the host goes through [`System`], so that tests can put another world in its place.
 
+mod ipsets;
 mod netlink;
+pub mod notices;
 mod real;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -12,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+pub use ipsets::{Sets, ipsets};
 pub use real::Real;
 
 use crate::ruleset::kernel::KernelTables;

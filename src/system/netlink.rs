@@ -237,7 +237,7 @@ fn hook_of(family: u8, hook: Attributes<'_>, chain: Attributes<'_>) -> KernelHoo
 }
 
 /// Families (`NFPROTO_*`) by nft's names.
-fn family_name(family: u8) -> String {
+pub(super) fn family_name(family: u8) -> String {
     let name = match family {
         1 => "inet",
         2 => "ip",
@@ -268,20 +268,20 @@ fn hook_name(family: u8, number: u32) -> &'static str {
 }
 
 /// A socket to nfnetlink.
-struct Netlink {
+pub(super) struct Netlink {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
-    fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkNetFilter);
         let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(SECONDS))?;
         Ok(Self { socket, buffer: vec![0; BUFFER] })
     }
 
-    fn dump(&mut self, question: u16, family: u8, body: &[u8], take: &mut Taker<'_>) -> io::Result<()> {
+    pub(super) fn dump(&mut self, question: u16, family: u8, body: &[u8], take: &mut Taker<'_>) -> io::Result<()> {
         self.ask(question, REQUEST | DUMP, family, body, take)
     }
 
@@ -313,7 +313,7 @@ impl Netlink {
 }
 
 /// Receives an answer's family and attributes; says whether it wants more.
-type Taker<'t> = dyn FnMut(u8, Attributes<'_>) -> bool + 't;
+pub(super) type Taker<'t> = dyn FnMut(u8, Attributes<'_>) -> bool + 't;
 
 /// Whether more is to come.
 fn answer(message: &[u8], take: &mut Taker<'_>) -> io::Result<bool> {
@@ -333,11 +333,11 @@ fn answer(message: &[u8], take: &mut Taker<'_>) -> io::Result<bool> {
     }
 }
 
-fn half(bytes: &[u8], place: usize) -> Option<u16> {
+pub(super) fn half(bytes: &[u8], place: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(place..place + 2)?.try_into().ok()?))
 }
 
-fn word(bytes: &[u8], place: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(place..place + 4)?.try_into().ok()?))
 }
 
@@ -359,20 +359,20 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 
 /// Attributes one after the other: kind without flags, and value.
 #[derive(Clone, Copy)]
-struct Attributes<'a>(&'a [u8]);
+pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Attributes<'a> {
-    fn find(self, wanted: u16) -> Option<&'a [u8]> {
+    pub(super) fn find(self, wanted: u16) -> Option<&'a [u8]> {
         let mut all = self;
         all.find_map(|(kind, value)| (kind == wanted).then_some(value))
     }
 
-    fn text(self, wanted: u16) -> String {
+    pub(super) fn text(self, wanted: u16) -> String {
         self.find(wanted).map(text).unwrap_or_default()
     }
 
     /// A number in network order.
-    fn number(self, wanted: u16) -> Option<u32> {
+    pub(super) fn number(self, wanted: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.find(wanted)?.try_into().ok()?))
     }
 }

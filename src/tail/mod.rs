@@ -6,13 +6,19 @@
 //! not seen. Only whole lines are given.
 //!
 //! The follower polls: an event of the kernel for each written line costs twenty times the processor time of reading once in
-//! a while. Nothing here remembers a place over a restart yet.
+//! a while. Where it has come to ([`Places`]) can be written down, and [`Follower::resume`] goes on from there, through whatever
+//! rotation happened meanwhile.
 
+mod resume;
+
+use std::collections::VecDeque;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use resume::{Place, Places};
 
 /// Longest line that is held until its end comes; of longer ones the start is given.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -28,7 +34,7 @@ const MARK: usize = 64;
 const HEAD: usize = 256;
 
 /// Copies that are looked at after a truncation.
-const MAX_COPIES: usize = 16;
+const MAX_COPIES: usize = 64;
 
 /// Where to begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +70,8 @@ struct Source {
     mark: Vec<u8>,
     /// A line without its end.
     held: Vec<u8>,
+    /// Where the last line that was given ends, and the bytes in front of that.
+    whole: (u64, Vec<u8>),
     /// The rest of a line too long to hold is skipped.
     skipping: bool,
     /// When it last grew.
@@ -76,6 +84,10 @@ pub struct Follower {
     current: Source,
     /// Renamed files, oldest first.
     old: Vec<Source>,
+    /// Compressed files that were rotated away while nobody followed, with the bytes of them that were given before.
+    backlog: VecDeque<(PathBuf, u64)>,
+    /// What resuming met.
+    pending: Vec<Notice>,
     buffer: Vec<u8>,
 }
 
@@ -97,6 +109,7 @@ impl Source {
             head: Vec::new(),
             mark: Vec::new(),
             held: Vec::new(),
+            whole: (0, Vec::new()),
             skipping: false,
             grew: now,
         };
@@ -113,6 +126,7 @@ impl Source {
         self.file.read_exact_at(&mut mark, offset.saturating_sub(u64::try_from(length).unwrap_or(0)))?;
         // a line that is being written is none of those that come
         self.skipping = mark.last().is_some_and(|last| *last != b'\n');
+        self.whole = (offset, mark.clone());
         (self.mark, self.offset) = (mark, offset);
         self.learn_head()
     }
@@ -148,21 +162,27 @@ impl Source {
             };
             let Some(text) = buffer.get(..read).filter(|text| !text.is_empty()) else { return Ok(grew) };
             (grew, self.grew) = (true, now);
+            let before = (self.offset, self.mark.clone());
             self.offset += u64::try_from(read).unwrap_or(0);
             self.mark.extend_from_slice(text.get(text.len().saturating_sub(MARK)..).unwrap_or(text));
             self.mark.drain(..self.mark.len().saturating_sub(MARK));
-            self.lines(text, give);
+            self.lines(text, &before, give);
             // a file that shrank meanwhile is met as such the next time
             let _ = self.learn_head();
         }
     }
 
-    fn lines(&mut self, text: &[u8], give: &mut dyn FnMut(&[u8])) {
+    /// `before`: the offset of `text`, and the bytes in front of it.
+    fn lines(&mut self, text: &[u8], before: &(u64, Vec<u8>), give: &mut dyn FnMut(&[u8])) {
+        let all = text;
         let mut text = text;
         if self.skipping {
-            let Some(end) = memchr::memchr(b'\n', text) else { return };
+            let Some(end) = memchr::memchr(b'\n', text) else { return self.whole_up_to(all, before) };
             self.skipping = false;
             text = text.get(end + 1..).unwrap_or_default();
+        }
+        if let Some(end) = memchr::memrchr(b'\n', all) {
+            self.whole_up_to(all.get(..=end).unwrap_or(all), before);
         }
         let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
         let (lines, rest) = text.split_at(whole);
@@ -178,12 +198,22 @@ impl Source {
         // the hole that a writer leaves who goes on at its old place after a truncation
         if self.held.first() == Some(&0) && self.held.iter().all(|byte| *byte == 0) {
             self.held.clear();
+            self.whole_up_to(all, before);
         }
         if self.held.len() > LINE_LIMIT {
             self.held.truncate(LINE_LIMIT);
             self.finish(give);
             self.skipping = true;
+            self.whole_up_to(all, before);
         }
+    }
+
+    /// Everything up to the end of `text` was given or passed over.
+    fn whole_up_to(&mut self, text: &[u8], (offset, mark): &(u64, Vec<u8>)) {
+        let mut bytes = mark.clone();
+        bytes.extend_from_slice(text.get(text.len().saturating_sub(MARK)..).unwrap_or(text));
+        bytes.drain(..bytes.len().saturating_sub(MARK));
+        self.whole = (offset + u64::try_from(text.len()).unwrap_or(0), bytes);
     }
 
     /// Gives what is held as a line: its end will not come.
@@ -202,7 +232,12 @@ impl Follower {
     /// Those of the system, and that it is no regular file.
     pub fn open(path: &Path, start: Start, now: Instant) -> io::Result<Self> {
         let current = Source::open(path, start, now)?;
-        Ok(Self { path: path.to_owned(), current, old: Vec::new(), buffer: vec![0; BLOCK] })
+        Ok(Self::with(path, current))
+    }
+
+    fn with(path: &Path, current: Source) -> Self {
+        let (backlog, pending) = (VecDeque::new(), Vec::new());
+        Self { path: path.to_owned(), current, old: Vec::new(), backlog, pending, buffer: vec![0; BLOCK] }
     }
 
     /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something.
@@ -216,8 +251,15 @@ impl Follower {
         give: &mut dyn FnMut(&[u8]),
         notice: &mut dyn FnMut(Notice),
     ) -> io::Result<bool> {
-        let buffer = &mut self.buffer;
+        self.pending.drain(..).for_each(&mut *notice);
         let mut grew = false;
+        while let Some((path, given)) = self.backlog.pop_front() {
+            grew = true;
+            if resume::unpack(&path, given, give).is_err() {
+                notice(Notice::Unreadable);
+            }
+        }
+        let buffer = &mut self.buffer;
         self.old.retain_mut(|source| match source.drain(buffer, now, give) {
             Ok(more) => {
                 grew |= more;
@@ -268,6 +310,7 @@ impl Follower {
         }
         self.current.finish(give);
         self.current.offset = 0;
+        self.current.whole = (0, Vec::new());
         self.current.skipping = false;
         self.current.mark.clear();
         self.current.head.clear();
@@ -276,24 +319,30 @@ impl Follower {
 
     /// Files whose names begin like this one's, the latest first.
     fn copies(&self) -> Vec<PathBuf> {
-        let (Some(name), Some(folder)) = (self.path.file_name().and_then(|name| name.to_str()), self.path.parent())
-        else {
-            return Vec::new();
-        };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let mut found: Vec<_> = fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let rest = entry.file_name().to_str()?.strip_prefix(name)?.to_owned();
-                let meta = entry.metadata().ok()?;
-                (rest.starts_with(['.', '-']) && meta.is_file()).then(|| (meta.mtime(), entry.path()))
-            })
-            .collect();
-        found.sort_by(|a, b| b.cmp(a));
-        found.into_iter().take(MAX_COPIES).map(|(_, path)| path).collect()
+        copies(&self.path).into_iter().map(|(_, path)| path).collect()
     }
+}
+
+/// Files whose names begin like this one's with the time they were last written, in nanoseconds; the latest first.
+fn copies(path: &Path) -> Vec<(i128, PathBuf)> {
+    let (Some(name), Some(folder)) = (path.file_name().and_then(|name| name.to_str()), path.parent()) else {
+        return Vec::new();
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut found: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let rest = entry.file_name().to_str()?.strip_prefix(name)?.to_owned();
+            let meta = entry.metadata().ok()?;
+            let written = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+            (rest.starts_with(['.', '-']) && meta.is_file()).then(|| (written, entry.path()))
+        })
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found.truncate(MAX_COPIES);
+    found
 }
 
 #[cfg(test)]

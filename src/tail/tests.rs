@@ -181,3 +181,109 @@ fn nothing_is_lost_while_a_writer_rotates_by_rename() {
     let missing: Vec<u32> = (0..written).filter(|number| numbers.binary_search(number).is_err()).take(5).collect();
     assert!(missing.is_empty() && numbers.len() == 20_000, "{} lines, missing {missing:?}", numbers.len());
 }
+
+impl Rig {
+    /// As after a crash: only what was written down is left.
+    fn again(&mut self) {
+        let places = serde_json::to_string(&self.follower.places()).expect("JSON");
+        let places: Places = serde_json::from_str(&places).expect("JSON");
+        self.follower = Follower::resume(&self.path("syslog"), &places, self.clock).expect("resumed");
+    }
+
+    fn pack(&self, from: &str, to: &str) {
+        let file = File::create(self.path(to)).expect("created");
+        let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        packer.write_all(&fs::read(self.path(from)).expect("read")).expect("packed");
+        packer.finish().expect("packed");
+        fs::remove_file(self.path(from)).expect("removed");
+    }
+}
+
+#[test]
+fn a_restart_goes_on_behind_the_last_whole_line() {
+    let mut rig = Rig::new("1\n2\nhal", Start::Beginning);
+    assert_eq!(rig.poll(0), "1\n2\n");
+    rig.again();
+    rig.append("syslog", "f\n3\n");
+    assert_eq!(rig.poll(0), "half\n3\n");
+    rig.again();
+    assert_eq!(rig.poll(0), "");
+    assert_eq!(rig.notices, []);
+}
+
+#[test]
+fn what_was_rotated_while_nobody_followed_is_read() {
+    let mut rig = Rig::new("1\n", Start::Beginning);
+    assert_eq!(rig.poll(0), "1\n");
+    rig.append("syslog", "2\n");
+    for number in 3..5 {
+        fs::rename(rig.path("syslog"), rig.path(&format!("syslog-2026080{number}"))).expect("renamed");
+        std::thread::sleep(Duration::from_millis(20));
+        rig.append("syslog", &format!("{number}\n"));
+    }
+    rig.again();
+    assert_eq!(rig.poll(0), "2\n3\n4\n");
+    assert_eq!(rig.notices, [Notice::Rotated]);
+    rig.again();
+    assert_eq!(rig.poll(0), "", "each once");
+}
+
+#[test]
+fn what_was_packed_or_copied_meanwhile_is_found() {
+    let mut rig = Rig::new("1\n", Start::Beginning);
+    rig.poll(0);
+    rig.append("syslog", "2\n");
+    fs::rename(rig.path("syslog"), rig.path("syslog.2")).expect("renamed");
+    rig.pack("syslog.2", "syslog.2.gz");
+    std::thread::sleep(Duration::from_millis(20));
+    rig.append("syslog.1", "3\n");
+    std::thread::sleep(Duration::from_millis(20));
+    rig.append("syslog", "4\n");
+    rig.again();
+    assert_eq!(rig.poll(0), "2\n3\n4\n");
+    rig.append("syslog", "5\n");
+    fs::copy(rig.path("syslog"), rig.path("syslog.copy")).expect("copied");
+    fs::rename(rig.path("syslog.copy"), rig.path("syslog.9")).expect("renamed");
+    File::options().write(true).truncate(true).open(rig.path("syslog")).expect("truncated");
+    rig.append("syslog", "6\n");
+    rig.again();
+    assert_eq!(rig.poll(0), "5\n6\n");
+    assert!(!rig.notices.contains(&Notice::TruncatedAndLost), "{:?}", rig.notices);
+}
+
+#[test]
+fn a_new_file_with_an_old_number_is_new_and_what_is_gone_is_said() {
+    let mut rig = Rig::new("one\ntwo\n", Start::Beginning);
+    rig.poll(0);
+    // the inode stays, the content does not
+    File::options().write(true).truncate(true).open(rig.path("syslog")).expect("truncated");
+    rig.append("syslog", "other\nthree\nfour\n");
+    rig.again();
+    assert_eq!(rig.poll(0), "other\nthree\nfour\n");
+    assert_eq!(rig.notices, [Notice::TruncatedAndLost]);
+    let nonsense =
+        Places { current: Place { offset: u64::MAX, head: "zz".to_owned(), ..Place::default() }, old: Vec::new() };
+    let mut follower = Follower::resume(&rig.path("syslog"), &nonsense, rig.clock).expect("resumed");
+    let mut got = Vec::new();
+    follower.poll(rig.clock, &mut |text| got.extend_from_slice(text), &mut |_| {}).expect("polled");
+    assert_eq!(got, b"other\nthree\nfour\n");
+}
+
+#[test]
+fn a_restart_at_any_byte_gives_each_line_once() {
+    let text: String = (0..60).map(|number| format!("line {number} {}\n", "x".repeat(number % 7))).collect();
+    for cut in 0..text.len() {
+        let mut rig = Rig::new(&text[..cut], Start::Beginning);
+        let before = rig.poll(0);
+        if cut % 3 == 0 {
+            fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+            rig.append("syslog.1", &text[cut..]);
+            rig.append("syslog", "end\n");
+        } else {
+            rig.append("syslog", &text[cut..]);
+            rig.append("syslog", "end\n");
+        }
+        rig.again();
+        assert_eq!(before + &rig.poll(0), format!("{text}end\n"), "cut at {cut}");
+    }
+}

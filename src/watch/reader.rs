@@ -1,0 +1,405 @@
+//! The part of the daemon that reads logs: a process without any right but to read them. It follows files and the journal,
+//! and tells the daemon kinds of denies with counts, never a line to act on.
+//!
+//! While lines come it reads twenty times a second: a notice of the kernel for each written line would cost more than reading.
+//! When nothing came for a while it waits for such a notice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::rights;
+use crate::logs::event::Event;
+use crate::logs::scan::Scan;
+use crate::logs::tally::{Origin, Query, Sink};
+use crate::logs::time::Clock;
+use crate::monitor::deny::{Batch, EXAMPLE, Kind, MAX_KINDS, Seen};
+use crate::tail::{Follower, Notice, Places, Start};
+
+/// Rest while lines come.
+const SHORT: Duration = Duration::from_millis(50);
+/// After so long without a line the kernel is asked to wake us.
+const IDLE: Duration = Duration::from_secs(1);
+/// Longest wait: files that are missing are looked for so often, and renamed ones let go.
+const LONG: Duration = Duration::from_secs(60);
+/// A renamed file is let go after that, so it is looked at once more.
+const LINGER: Duration = Duration::from_secs(6);
+
+/// What is to be followed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Task {
+    /// Files.
+    pub(super) files: Vec<PathBuf>,
+    /// The journal, too.
+    pub(super) journal: bool,
+    /// Begin with the first line of what was never followed.
+    pub(super) from_beginning: bool,
+    /// Where to go on.
+    pub(super) places: BTreeMap<PathBuf, Places>,
+    /// Where to go on in the journal.
+    pub(super) cursor: Option<String>,
+}
+
+/// What the reader tells, one line each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Report {
+    /// Denies, and the place behind them.
+    Read {
+        /// What was found.
+        batch: Batch,
+        /// A file's place.
+        file: Option<(PathBuf, Places)>,
+        /// The journal's.
+        cursor: Option<String>,
+    },
+    /// Something is wrong with a log. `lost`: lines are missing for good.
+    Trouble {
+        /// The log.
+        subject: String,
+        /// In words.
+        why: String,
+        /// Whether lines are lost.
+        lost: bool,
+    },
+    /// It is well again.
+    Mended {
+        /// The log.
+        subject: String,
+    },
+}
+
+/// Reads the task from standard input, follows, and reports on standard output until standard input is closed.
+///
+/// # Errors
+/// No task, or nobody listens.
+pub fn run() -> io::Result<()> {
+    rights::drop_all_but_reading()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let task: Task = serde_json::from_str(&line)?;
+    Reader::new(task)?.follow()
+}
+
+/// A file that is followed, or waited for.
+struct Followed {
+    path: PathBuf,
+    follower: Option<Follower>,
+    places: Option<Places>,
+    /// The last line, in case the next one says that it was repeated.
+    last: Vec<u8>,
+    /// What was told of it.
+    trouble: bool,
+    /// It is followed already, or the only log: that it is missing is worth a word.
+    expected: bool,
+    missing_since: Option<Instant>,
+}
+
+struct Reader {
+    files: Vec<Followed>,
+    journal: Option<Journal>,
+    /// Files that appear later begin with their first line.
+    start: Start,
+    query: Query,
+    inotify: Inotify,
+}
+
+impl Reader {
+    fn new(task: Task) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let mut places = task.places;
+        let alone = task.files.len() == 1 && !task.journal;
+        let one = |path: PathBuf| {
+            let places = places.remove(&path);
+            let expected = alone || places.is_some();
+            Followed { path, follower: None, places, last: Vec::new(), trouble: false, expected, missing_since: None }
+        };
+        let files = task.files.into_iter().map(one).collect();
+        let journal = task.journal.then(|| Journal::new(task.cursor, task.from_beginning));
+        let start = if task.from_beginning { Start::Beginning } else { Start::End };
+        Ok(Self { files, journal, start, query: Query::new(), inotify })
+    }
+
+    fn follow(mut self) -> io::Result<()> {
+        let mut grew_at = Instant::now();
+        let mut first = true;
+        loop {
+            let now = Instant::now();
+            let mut grew = self.read(now, first)?;
+            first = false;
+            if grew {
+                grew_at = now;
+            }
+            let idle = now.duration_since(grew_at) >= IDLE;
+            if idle {
+                self.watch();
+                // what came before the watch was there
+                grew |= self.read(Instant::now(), false)?;
+            }
+            let wait = match (grew, idle) {
+                (true, _) => SHORT,
+                (false, false) => SHORT,
+                (false, true) if now.duration_since(grew_at) < LINGER * 2 => LINGER,
+                (false, true) if self.files.iter().any(Followed::is_missed) => LINGER * 2,
+                (false, true) => LONG,
+            };
+            if !self.wait(wait, idle)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits; false when the daemon is gone.
+    fn wait(&mut self, time: Duration, idle: bool) -> io::Result<bool> {
+        let stdin = io::stdin();
+        let mut fds = vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if idle {
+            fds.push(PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN));
+            if let Some(fd) = self.journal.as_ref().and_then(Journal::fd) {
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
+            }
+        }
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // the daemon says nothing after the task: anything here is its end
+        let gone = fds.first().and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+        drop(fds);
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Ok(!gone)
+    }
+
+    /// Asks to be woken by the next line, and by what happens in the folders.
+    fn watch(&self) {
+        for file in &self.files {
+            // which of them exist is found out by reading; here each is only a hint
+            let _ = self.inotify.add_watch(&file.path, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT);
+            let folder = file.path.parent().unwrap_or(Path::new("/"));
+            let changes = AddWatchFlags::IN_CREATE
+                | AddWatchFlags::IN_MOVED_TO
+                | AddWatchFlags::IN_MOVED_FROM
+                | AddWatchFlags::IN_ONLYDIR
+                | AddWatchFlags::IN_ONESHOT;
+            let _ = self.inotify.add_watch(folder, changes);
+        }
+    }
+
+    /// Reads everything there is; true when there was something.
+    fn read(&mut self, now: Instant, first: bool) -> io::Result<bool> {
+        let mut grew = false;
+        for file in &mut self.files {
+            // a file that appears later was never followed, and all of it is new
+            let start = if first { self.start } else { Start::Beginning };
+            grew |= file.read(&self.query, start, now)?;
+        }
+        if let Some(journal) = &mut self.journal {
+            grew |= journal_read(journal, &self.query)?;
+        }
+        Ok(grew)
+    }
+}
+
+impl Followed {
+    /// It should be there, and is not.
+    fn is_missed(&self) -> bool {
+        self.expected && self.missing_since.is_some()
+    }
+
+    fn read(&mut self, query: &Query, start: Start, now: Instant) -> io::Result<bool> {
+        let fresh = self.follower.is_none();
+        if fresh {
+            let opened = match self.places.take() {
+                Some(places) => Follower::resume(&self.path, &places, now).inspect_err(|_| self.places = Some(places)),
+                None => Follower::open(&self.path, start, now),
+            };
+            match opened {
+                Ok(follower) => {
+                    self.follower = Some(follower);
+                    self.expected = true;
+                }
+                Err(error) => {
+                    // the moment between a rename and the new file is no trouble
+                    let since = *self.missing_since.get_or_insert(now);
+                    let waited = self.expected && now.duration_since(since) >= LINGER;
+                    if error.kind() != io::ErrorKind::NotFound || waited {
+                        self.trouble(&error.to_string())?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        let Some(follower) = &mut self.follower else { return Ok(false) };
+        let mut counts = Counter::default();
+        let mut lost = Vec::new();
+        let last = &mut self.last;
+        let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+        let mut scan = Scan::new(query, clock, 0, true);
+        let polled = follower.poll(
+            now,
+            &mut |text| {
+                counts.late_notice(query, last, text);
+                scan.block(text, text.len(), 0, &mut counts);
+                counts.remember(text, last);
+            },
+            &mut |notice| {
+                lost.extend(match notice {
+                    Notice::Rotated | Notice::TruncatedAndFound => None,
+                    Notice::TruncatedAndLost => Some("was truncated or replaced, and no copy of the rest was found"),
+                    Notice::Unreadable => Some("the renamed file could not be read to its end"),
+                });
+            },
+        );
+        let malformed = scan.counts.malformed;
+        let places = follower.places();
+        for why in lost {
+            send(&Report::Trouble { subject: self.path.display().to_string(), why: why.to_owned(), lost: true })?;
+        }
+        let grew = match polled {
+            Ok(grew) => grew,
+            Err(error) => {
+                self.trouble(&error.to_string())?;
+                self.follower = None;
+                self.places = Some(places);
+                return Ok(false);
+            }
+        };
+        if grew || fresh {
+            let batch = counts.batch(malformed);
+            send(&Report::Read { batch, file: Some((self.path.clone(), places)), cursor: None })?;
+        }
+        self.check(now)?;
+        Ok(grew)
+    }
+
+    /// Whether the name still stands for something.
+    fn check(&mut self, now: Instant) -> io::Result<()> {
+        if self.path.exists() {
+            self.missing_since = None;
+            if std::mem::take(&mut self.trouble) {
+                send(&Report::Mended { subject: self.path.display().to_string() })?;
+            }
+            return Ok(());
+        }
+        let since = *self.missing_since.get_or_insert(now);
+        if now.duration_since(since) >= LINGER {
+            self.trouble("is not there any more; the old file is read on until another one is there")?;
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, why: &str) -> io::Result<()> {
+        if std::mem::replace(&mut self.trouble, true) {
+            return Ok(());
+        }
+        send(&Report::Trouble { subject: self.path.display().to_string(), why: why.to_owned(), lost: false })
+    }
+}
+
+fn journal_read(journal: &mut Journal, query: &Query) -> io::Result<bool> {
+    let mut counts = Counter::default();
+    let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+    let mut scan = Scan::new(query, clock, 0, true);
+    let (grew, trouble) = journal.read(&mut |line| {
+        scan.block(line, line.len(), 0, &mut counts);
+        counts.lines += 1;
+        counts.bytes += u64::try_from(line.len()).unwrap_or(0);
+    });
+    let malformed = scan.counts.malformed;
+    match trouble {
+        Some(why) => send(&Report::Trouble { subject: "journal".to_owned(), why, lost: false })?,
+        None if grew && journal.mended() => send(&Report::Mended { subject: "journal".to_owned() })?,
+        None => {}
+    }
+    if grew {
+        send(&Report::Read { batch: counts.batch(malformed), file: None, cursor: journal.cursor() })?;
+    }
+    Ok(grew)
+}
+
+fn send(report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, report)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Counts by kind since the last report.
+#[derive(Default)]
+struct Counter {
+    kinds: HashMap<Kind, Seen>,
+    lines: u64,
+    bytes: u64,
+    only_repeats: bool,
+}
+
+impl Counter {
+    /// A notice at the start of a block that the line before it was repeated: only the repeats are new.
+    fn late_notice(&mut self, query: &Query, last: &mut Vec<u8>, text: &[u8]) {
+        let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+        let first = text.get(..end).unwrap_or(text);
+        if last.is_empty() || first.len() > 256 || memchr::memmem::find(first, b"last message repeated ").is_none() {
+            return;
+        }
+        let own = last.len();
+        last.extend_from_slice(first);
+        self.only_repeats = true;
+        let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+        Scan::new(query, clock, 0, true).block(last, own, 0, self);
+        self.only_repeats = false;
+    }
+
+    /// Counts lines, and keeps the last one.
+    fn remember(&mut self, text: &[u8], last: &mut Vec<u8>) {
+        self.lines += u64::try_from(memchr::memchr_iter(b'\n', text).count()).unwrap_or(0);
+        self.bytes += u64::try_from(text.len()).unwrap_or(0);
+        let end = text.len().saturating_sub(1);
+        let start = text.get(..end).and_then(|text| memchr::memrchr(b'\n', text)).map_or(0, |at| at + 1);
+        last.clear();
+        last.extend_from_slice(text.get(start..).unwrap_or_default());
+    }
+
+    fn batch(self, malformed: u64) -> Batch {
+        Batch { kinds: self.kinds.into_iter().collect(), lines: self.lines, bytes: self.bytes, malformed }
+    }
+}
+
+impl Sink for Counter {
+    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
+        let count = if self.only_repeats { event.repeats } else { event.count };
+        if count == 0 || (self.only_repeats && event.repeats >= event.count) {
+            return;
+        }
+        let mut kind = Kind::of(event);
+        if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
+            kind = kind.any_port();
+        }
+        let seen = self.kinds.entry(kind).or_insert_with(|| Seen {
+            example: String::from_utf8_lossy(origin.line.get(..EXAMPLE).unwrap_or(origin.line)).into_owned(),
+            src: event.src_ip.map(|ip| ip.to_string()),
+            dst: event.dst_ip.map(|ip| ip.to_string()),
+            ..Seen::default()
+        });
+        seen.count = seen.count.saturating_add(count);
+        seen.packets = seen.packets.saturating_add(event.packets.saturating_mul(count));
+    }
+}
+
+/// Seconds since 1970.
+fn seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Times of lines are not told, so their zone does not matter.
+fn as_it_is(local: i64) -> i64 {
+    local
+}
