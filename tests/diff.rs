@@ -68,6 +68,16 @@ fn the_json_is_as_promised() {
 }
 
 #[test]
+fn a_difference_counts_as_high() {
+    let after = SAVE.replace("443", "8443");
+    for (least, code) in [("critical", 0), ("high", 1), ("medium", 1), ("low", 1)] {
+        assert!(answer(&after, &["--fail-on", least], code).starts_with("different\n"), "{least}");
+    }
+    let rate = SAVE.replace("--dport 443", "--dport 443 -m limit --limit 5/min");
+    assert!(answer(&rate, &["--fail-on", "low"], 3).starts_with("undecided\n"), "what is undecided is no finding");
+}
+
+#[test]
 fn what_hangs_on_a_condition_is_undecided() {
     let rate = |rate: &str| SAVE.replace("--dport 443", &format!("--dport 443 -m limit --limit {rate}/min"));
     let text = answer(&rate("5"), &[], 3);

@@ -453,7 +453,8 @@ Examples:
   hepguard diff before/                 # with the live host
   hepguard diff before/ after/ --format json
 
-Exit codes: 0 every packet is treated as before, 1 some are not, 2 could not compare, 3 undecided or not all rules read.";
+Exit codes: 0 every packet is treated as before, 1 some are not, 2 could not compare, 3 undecided or not all rules read.
+A difference counts as high: with --fail-on critical it is told, and does not make the exit code 1.";
 
 /// `hepguard diff`
 ///

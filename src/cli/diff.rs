@@ -1,6 +1,6 @@
 //! `hepguard diff A B`: what packets two snapshots treat differently.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use super::args::{Common, DiffArgs};
@@ -8,9 +8,14 @@ use super::exit::{CliError, Outcome};
 use super::load;
 use crate::analysis::diff::{Part, Wanted, compare};
 use crate::analysis::trace::is_listed;
+use crate::audit::finding::Severity;
 use crate::packet::{Direction, Family};
 use crate::report::diff::{self as report, Compared};
 use crate::snapshot::Snapshot;
+
+/// What a difference counts as against `--fail-on`: who may get in now, or cannot any more, deserves a look; whether somebody
+/// is locked out is for `plan` to say. What cannot be decided is no finding, it makes the answer incomplete.
+const SEVERITY: Severity = Severity::High;
 
 /// Runs the command.
 ///
@@ -47,10 +52,10 @@ pub fn run(common: &Common, args: &DiffArgs, out: &mut dyn Write) -> Result<Outc
     if common.format == "text" {
         write!(out, "{}", report::text(&compared, super::style(common), common.verbose))?;
     } else {
-        writeln!(out, "{}", report::document(&compared).map_err(io::Error::from)?)?;
+        writeln!(out, "{}", report::document(&compared))?;
     }
     Ok(Outcome {
-        findings: diff.parts.iter().any(Part::is_different),
+        findings: SEVERITY >= common.fail_on.severity() && diff.parts.iter().any(Part::is_different),
         incomplete: diff.parts.iter().any(|part| !part.is_certain()),
     })
 }

@@ -1,14 +1,15 @@
 //! `hepguard matrix PROTO/PORT`: who may open a connection to whom, as the fewest classes of addresses.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::args::{Common, MatrixArgs};
 use super::exit::{CliError, Outcome};
+use super::families::{self, Answer};
 use crate::analysis::matrix::{self, Bound, Query};
 use crate::analysis::reach::{HostFacts, Way};
 use crate::analysis::trace::blind_spots;
 use crate::packet::text::read_interface;
-use crate::packet::{Family, Hook, Protocol};
+use crate::packet::{Family, Hook};
 use crate::report::matrix::{self as report, Told};
 use crate::ruleset::{Ruleset, interface_number};
 use crate::snapshot::Snapshot;
@@ -22,43 +23,20 @@ const CLIENT_PORT: u16 = 32_768;
 /// A snapshot that cannot be opened is an input error; options that contradict each other, and a chain that is not there or
 /// there more than once, usage errors.
 pub fn run(common: &Common, args: &MatrixArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    if !["text", "json", "jsonl"].contains(&common.format.as_str()) {
-        return Err(super::unknown_format(&common.format, &["text", "json"]));
-    }
-    let families = families(args)?;
+    families::check_format(common)?;
+    let families = families::asked(args.family.as_deref(), args.service.protocol, None)?;
     let query = query(args)?;
     let snapshot = super::load::snapshot(common)?;
     let asked = ways(&snapshot.ruleset, args, &families, query.hook)?;
-    let mut outcome = Outcome::CLEAN;
-    for (number, (family, way, hook)) in asked.into_iter().enumerate() {
+    families::write(common, out, asked, |(family, way, hook)| {
         check_links(args, hook)?;
         let told = told(&snapshot, args, family, Query { way, hook, ..query });
-        outcome.incomplete |= !told.is_certain();
-        if common.format == "text" {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            write!(out, "{}", report::text(&snapshot.ruleset, &told, super::style(common), common.verbose))?;
-        } else {
-            let line = report::line(&snapshot.meanings(), &told).map_err(io::Error::from)?;
-            writeln!(out, "{line}")?;
-        }
-    }
-    Ok(outcome)
-}
-
-/// The families asked for, and that the protocol has.
-fn families(args: &MatrixArgs) -> Result<Vec<Family>, CliError> {
-    let other = |family| if family == Family::Ipv4 { Protocol::ICMPV6 } else { Protocol::ICMP };
-    let fits = |family: &Family| {
-        args.family.as_deref().is_none_or(|name| name == family.name()) && args.service.protocol != other(*family)
-    };
-    let families: Vec<Family> = [Family::Ipv4, Family::Ipv6].into_iter().filter(fits).collect();
-    if families.is_empty() {
-        let text = "--family and the protocol are of different address families: leave --family out";
-        return Err(CliError::Usage(text.to_owned()));
-    }
-    Ok(families)
+        let written = match common.format.as_str() {
+            "text" => report::text(&snapshot.ruleset, &told, super::style(common), common.verbose),
+            _ => report::line(&snapshot.meanings(), &told),
+        };
+        Ok(Answer { written, certain: told.is_certain() })
+    })
 }
 
 /// The query the options ask, at a hook.

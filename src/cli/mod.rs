@@ -11,6 +11,7 @@ pub mod diff;
 pub mod exit;
 pub mod explain;
 pub mod failsafe;
+mod families;
 pub mod flows;
 pub mod forward;
 pub mod lint;

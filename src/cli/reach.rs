@@ -1,16 +1,17 @@
 //! `hepguard reach in|out PROTO/PORT`: who can reach a port, or be reached, as exact sets of addresses.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::args::{Common, ReachArgs};
 use super::exit::{CliError, Outcome};
+use super::families::{self, Answer};
 use crate::analysis::reach::HostFacts;
 use crate::analysis::reach::conversation::Question;
 use crate::analysis::reach::peers::{self, Wanted};
 use crate::analysis::trace::blind_spots;
 use crate::analysis::worlds::{is_failsafe_chain, next_restart, without_failsafes};
 use crate::calico::failsafe;
-use crate::packet::{CtState, Family, Protocol};
+use crate::packet::{CtState, Family};
 use crate::report::reach::{self as report, Told, World};
 use crate::ruleset::Ruleset;
 use crate::snapshot::Snapshot;
@@ -20,44 +21,17 @@ use crate::snapshot::Snapshot;
 /// # Errors
 /// A snapshot that cannot be opened is an input error; options that contradict each other a usage error.
 pub fn run(common: &Common, args: &ReachArgs, out: &mut dyn Write) -> Result<Outcome, CliError> {
-    if !["text", "json", "jsonl"].contains(&common.format.as_str()) {
-        return Err(super::unknown_format(&common.format, &["text", "json"]));
-    }
-    let families = families(args)?;
+    families::check_format(common)?;
+    let families = families::asked(args.family.as_deref(), args.service.protocol, args.from)?;
     let snapshot = super::load::snapshot_with(common, &args.known)?;
-    let mut outcome = Outcome::CLEAN;
-    for (number, family) in families.into_iter().enumerate() {
+    families::write(common, out, families, |family| {
         let told = told(&snapshot, args, family);
-        outcome.incomplete |= !told.is_certain();
-        if common.format == "text" {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            write!(out, "{}", report::text(&snapshot.meanings(), &told, super::style(common), common.verbose))?;
-        } else {
-            let line = report::line(&snapshot.meanings(), &told).map_err(io::Error::from)?;
-            writeln!(out, "{line}")?;
-        }
-    }
-    Ok(outcome)
-}
-
-/// The families asked for: those of the option, of `--from`, and of the protocol.
-fn families(args: &ReachArgs) -> Result<Vec<Family>, CliError> {
-    let protocol = args.service.protocol;
-    let fits = |family: Family| {
-        let named = args.family.as_deref().is_none_or(|name| name == family.name());
-        let from = args.from.is_none_or(|prefix| prefix.is_ipv4() == (family == Family::Ipv4));
-        let other = if family == Family::Ipv4 { Protocol::ICMPV6 } else { Protocol::ICMP };
-        named && from && protocol != other
-    };
-    let families: Vec<Family> = [Family::Ipv4, Family::Ipv6].into_iter().filter(|family| fits(*family)).collect();
-    if families.is_empty() {
-        return Err(CliError::Usage(
-            "--family, --from and the protocol are of different address families: leave one out".to_owned(),
-        ));
-    }
-    Ok(families)
+        let written = match common.format.as_str() {
+            "text" => report::text(&snapshot.meanings(), &told, super::style(common), common.verbose),
+            _ => report::line(&snapshot.meanings(), &told),
+        };
+        Ok(Answer { written, certain: told.is_certain() })
+    })
 }
 
 fn told(snapshot: &Snapshot, args: &ReachArgs, family: Family) -> Told {

@@ -112,13 +112,11 @@ impl<'r> Both<'r> {
 }
 
 /// The answer as a JSON document (`hepguard/diff/v1`).
-///
-/// # Errors
-/// Only when a value cannot be written as JSON, which these can.
-pub fn document(compared: &Compared<'_>) -> serde_json::Result<String> {
+#[must_use]
+pub fn document(compared: &Compared<'_>) -> String {
     let both = Both::new(compared.before.meanings(), compared.after.meanings());
     let parts = compared.diff.parts.iter().map(|part| part_json(&both, part)).collect();
-    serde_json::to_string_pretty(&Document {
+    super::json_pretty(&Document {
         schema: "hepguard/diff/v1",
         before: compared.name_before,
         after: compared.name_after,

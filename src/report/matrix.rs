@@ -103,10 +103,8 @@ fn chain_json(ruleset: &Ruleset, at: RuleRef) -> Option<ChainJson<'_>> {
 }
 
 /// The answer as one line of JSON (`hepguard/matrix/v1`).
-///
-/// # Errors
-/// Only when a value cannot be written as JSON, which these can.
-pub fn line(meanings: &Meanings<'_>, told: &Told) -> serde_json::Result<String> {
+#[must_use]
+pub fn line(meanings: &Meanings<'_>, told: &Told) -> String {
     let ruleset = meanings.ruleset();
     let too_big = told.answer.as_ref().err().map(ToString::to_string);
     let (classes, edges) = match &told.answer {
@@ -124,7 +122,7 @@ pub fn line(meanings: &Meanings<'_>, told: &Told) -> serde_json::Result<String> 
             reason: &question.reason,
         }));
     }
-    Ok(super::json_text(&Document {
+    super::json_text(&Document {
         schema: "hepguard/matrix/v1",
         family: told.family,
         proto: told.query.protocol.to_string(),
@@ -140,7 +138,7 @@ pub fn line(meanings: &Meanings<'_>, told: &Told) -> serde_json::Result<String> 
         edges,
         because,
         not_judged: told.beside.iter().filter_map(|at| chain_json(ruleset, *at)).collect(),
-    }))
+    })
 }
 
 /// The answer for people.

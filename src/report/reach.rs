@@ -179,17 +179,15 @@ fn all_unknown<'t>(family: Family, from: Option<Prefix>, reasons: Vec<String>) -
 }
 
 /// The answer as one line of JSON (`hepguard/reach/v1`).
-///
-/// # Errors
-/// Only when a value cannot be written as JSON, which these can.
-pub fn line<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::Result<String> {
+#[must_use]
+pub fn line<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> String {
     let nobody_knows = |reasons: Vec<String>| all_unknown(told.family, told.from, reasons);
     let lists_of = |world: &'t World| match &world.answer {
         _ if !told.blind.is_empty() => nobody_knows(told.blind.clone()),
         Ok(answer) => lists(meanings, &answer.all),
         Err(too_large) => nobody_knows(vec![too_large.to_string()]),
     };
-    let Some(now) = told.worlds.first() else { return Ok(String::new()) };
+    let Some(now) = told.worlds.first() else { return String::new() };
     let parts = match &now.answer {
         Ok(answer) if told.blind.is_empty() => answer.parts.as_slice(),
         _ => &[],
@@ -208,7 +206,7 @@ pub fn line<'t, 'r: 't>(meanings: &Meanings<'r>, told: &'t Told) -> serde_json::
         aside: now.answer.as_ref().map(|answer| cidrs(&answer.aside)).unwrap_or_default(),
         not_judged: told.not_judged(),
     };
-    Ok(super::json_text(&document))
+    super::json_text(&document)
 }
 
 fn part_json<'t, 'r: 't>(meanings: &Meanings<'r>, part: &'t Part) -> PartJson<'t> {

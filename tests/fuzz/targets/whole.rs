@@ -127,7 +127,7 @@ pub(super) fn reach(input: &[u8]) {
             blind: blind_spots(&read, family),
         };
         let meanings = Meanings::new(&read.ruleset);
-        let line = report::reach::line(&meanings, &told).expect("JSON");
+        let line = report::reach::line(&meanings, &told);
         assert!(!line.bytes().any(|byte| byte < 0x20));
         clean(&report::reach::text(&meanings, &told, Style::default(), true));
     }
