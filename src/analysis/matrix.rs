@@ -242,7 +242,7 @@ fn reasons(engine: &mut Engine<'_>, query: &Query, pairs: &Pairs) -> Built<Vec<Q
     let hidden = engine.hidden(&[Dimension::Source, Dimension::Destination, links[0], links[1]]);
     let doubt = engine.bdd().minus(pairs.may, pairs.must)?;
     let start = engine.bdd().and(pairs.start, doubt)?;
-    let mut questions = engine.follow(query.way, header(query), start, hidden)?.questions;
+    let mut questions = engine.questions(query.way, header(query), start, hidden)?;
     questions.truncate(MAX_REASONS);
     Ok(questions)
 }

@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use super::quick::QuickMap;
+
 /// Most variables a diagram may have; bounds recursion.
 pub const MAX_VARIABLES: u16 = 768;
 
@@ -399,6 +401,28 @@ impl Bdd {
     /// When the budget is used up.
     pub fn for_all(&mut self, set: Set, group: Group) -> Built {
         Ok(!self.exists(!set, group)?)
+    }
+
+    /// Whether `set` depends on one of the group's variables. `known` remembers the answers of nodes for one group.
+    pub(crate) fn depends_on(&self, set: Set, group: Group, known: &mut QuickMap<usize, bool>) -> bool {
+        let variables = self.groups.get(group.0 as usize).map(Vec::as_slice).unwrap_or_default();
+        self.mentions(set.index(), variables, known)
+    }
+
+    fn mentions(&self, node: usize, variables: &[u16], known: &mut QuickMap<usize, bool>) -> bool {
+        let Node { variable, low, high } = self.nodes[node];
+        if variables.last().is_none_or(|last| variable > *last) {
+            return false;
+        }
+        if variables.binary_search(&variable).is_ok() {
+            return true;
+        }
+        if let Some(known) = known.get(&node) {
+            return *known;
+        }
+        let mentions = self.mentions(low.index(), variables, known) || self.mentions(high.index(), variables, known);
+        known.insert(node, mentions);
+        mentions
     }
 
     /// Whether every value of `set` is in `other`.

@@ -20,7 +20,7 @@ pub mod encode;
 pub mod header;
 pub mod layout;
 pub mod partition;
-mod quick;
+pub(crate) mod quick;
 pub mod ranges;
 pub mod witness;
 

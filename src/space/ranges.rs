@@ -1,6 +1,7 @@
 //! Sets of numbers in place: bits of the packet against intervals.
 
 use super::bdd::{Bdd, Built, Set};
+use super::quick::QuickMap;
 use crate::ruleset::Interval;
 
 /// Sorts intervals and joins those that touch or overlap.
@@ -82,6 +83,58 @@ impl Bdd {
         let start = intervals.partition_point(|interval| interval.high < middle);
         let upper = self.block(rest, middle, intervals.get(start..).unwrap_or_default())?;
         self.choose(*bit, upper, lower)
+    }
+
+    /// The set that is another one for each piece of the number in the variables of `place` (the first one and how many).
+    /// The pieces are in order and leave nothing out.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub(crate) fn spread(&mut self, place: (u16, u16), pieces: &[(Interval, Set)]) -> Built {
+        let (first, width) = place;
+        let mut line: Vec<(Interval, Set)> = Vec::with_capacity(pieces.len());
+        for (interval, set) in pieces {
+            match line.last_mut() {
+                Some((last, known)) if known == set => last.high = interval.high,
+                _ => line.push((*interval, *set)),
+            }
+        }
+        if line.iter().all(|(_, set)| self.level(*set) >= first + width) {
+            return self.spread_below(place, 0, &line);
+        }
+        // what depends on earlier variables is joined set by set
+        let mut kinds: Vec<(Set, Vec<Interval>)> = Vec::new();
+        let mut numbers: QuickMap<Set, usize> = QuickMap::default();
+        for (interval, set) in line.into_iter().filter(|(_, set)| !set.is_empty()) {
+            let number = *numbers.entry(set).or_insert(kinds.len());
+            match kinds.get_mut(number) {
+                Some((_, intervals)) => intervals.push(interval),
+                None => kinds.push((set, vec![interval])),
+            }
+        }
+        let bits: Vec<Set> = (first..first + width).map(|variable| self.variable(variable)).collect::<Built<_>>()?;
+        let mut all = Vec::with_capacity(kinds.len());
+        for (set, intervals) in kinds {
+            let inside = self.within(&bits, &joined(intervals))?;
+            all.push(self.and(inside, set)?);
+        }
+        self.union(all)
+    }
+
+    /// Pieces over the numbers from `low` on that the variables of `place` make.
+    fn spread_below(&mut self, (first, width): (u16, u16), low: u128, pieces: &[(Interval, Set)]) -> Built {
+        if let [(_, set)] = pieces {
+            return Ok(*set);
+        }
+        if width == 0 {
+            return Ok(pieces.first().map_or(Set::NONE, |(_, set)| *set));
+        }
+        let middle = low | 1 << (width - 1);
+        let end = pieces.partition_point(|(interval, _)| interval.low < middle);
+        let start = pieces.partition_point(|(interval, _)| interval.high < middle);
+        let lower = self.spread_below((first + 1, width - 1), low, pieces.get(..end).unwrap_or_default())?;
+        let upper = self.spread_below((first + 1, width - 1), middle, pieces.get(start..).unwrap_or_default())?;
+        self.node(first, lower, upper)
     }
 
     /// The set in which the number made of `bits` is `number`.

@@ -1,21 +1,26 @@
-//! Real office firewalls, every packet at once: `cargo bench --bench office -- DIR`, or `HEPGUARD_OFFICE=DIR`.
+//! Every packet at once, on real office firewalls and on hosts in Felix's shape: `cargo bench --bench office -- DIR`, or
+//! `HEPGUARD_OFFICE=DIR`.
 //!
 //! `DIR` is a checkout of github.com/diekmann/net-network, or any folder of `iptables-save` and `ip6tables-save` outputs. Its
-//! files are read where they are; nothing of them is kept. Prints cpu seconds of one thread and the memory each answer took
-//! at most, beyond what was there before. Without a folder it says so.
+//! files are read where they are; nothing of them is kept. The hosts are made up (`felix_shape`). Prints cpu seconds of one thread and the memory each answer took
+//! at most, beyond what was there before. Without a folder it measures the made-up hosts alone, and says so.
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 
+mod felix_shape;
 #[path = "../fuzz/memory.rs"]
 mod memory;
 
 use std::path::Path;
 
+use hepguard::analysis::diff::{Wanted, compare};
 use hepguard::analysis::matrix::{self, Bound, Query};
+use hepguard::analysis::reach::conversation::Question;
+use hepguard::analysis::reach::peers;
 use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way};
 use hepguard::analysis::rules::{self, Limits};
 use hepguard::files::{FileState, SnapshotFiles};
-use hepguard::packet::{Family, Hook, Protocol};
+use hepguard::packet::{CtState, Family, Hook, Protocol};
 use hepguard::snapshot::{self, Snapshot};
 use hepguard::space::bdd::Built;
 use hepguard::space::header::Header;
@@ -38,21 +43,76 @@ struct Office {
 
 fn main() {
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let Some(folder) = given.or_else(|| std::env::var("HEPGUARD_OFFICE").ok()) else {
-        println!("office: no firewalls to measure: give the path of a checkout of github.com/diekmann/net-network");
-        return;
-    };
-    let offices = offices(Path::new(&folder));
+    match given.or_else(|| std::env::var("HEPGUARD_OFFICE").ok()) {
+        Some(folder) => measure_offices(&folder),
+        None => println!("office: no firewalls: give the path of a checkout of github.com/diekmann/net-network"),
+    }
+    // 106 to 49,507 rules
+    for policies in [9, 90, 200, 900, 4500] {
+        measure_host(policies, Family::Ipv4);
+    }
+    measure_host(200, Family::Ipv6);
+}
+
+fn measure_offices(folder: &str) {
+    let offices = offices(Path::new(folder));
     if offices.is_empty() {
         println!("office: no listing with {LEAST_RULES} rules or more in {folder}");
     }
+    let mut last: [Option<&Office>; 2] = [None; 2];
     for office in &offices {
         println!("{}: {}, {} rules", office.name, office.family, office.rules);
         measured("matrix tcp/22", || services(office, 22));
         measured("matrix tcp/80", || services(office, 80));
-        measured("everything FORWARD accepts", || accept_set(office));
+        measured("everything FORWARD accepts", || accept_set(&office.snapshot, office.family, Hook::Forward));
         measured("rules that do nothing", || idle_rules(office));
+        let before = &mut last[usize::from(office.family == Family::Ipv6)];
+        if let Some(before) = before.replace(office) {
+            measured("diff with the one before", || difference(before, office));
+        }
     }
+}
+
+/// A host with policies: `reach in tcp/22` from the listings on, and everything INPUT accepts.
+fn measure_host(policies: usize, family: Family) {
+    let files = felix_shape::files(policies, family);
+    let mut read = None;
+    println!("{policies} policies, {family}");
+    measured("reach in tcp/22, with reading", || {
+        let snapshot = snapshot::read(files);
+        let said = reachable(&snapshot, family);
+        read = Some(snapshot);
+        said
+    });
+    let Some(snapshot) = read else { return };
+    measured("everything INPUT accepts", || accept_set(&snapshot, family, Hook::Input));
+}
+
+fn reachable(snapshot: &Snapshot, family: Family) -> String {
+    let facts = HostFacts::new(&snapshot.host, family);
+    let question = Question { outgoing: false, protocol: Protocol::TCP, port: Some(22), state: CtState::NEW };
+    let rules: usize =
+        snapshot.ruleset.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
+    match peers::answer(&snapshot.ruleset, &facts, &question, peers::Wanted::default()) {
+        Ok(answer) => format!("{rules} rules, {} prefixes allowed", answer.all.allowed.total),
+        Err(too_large) => too_large.to_string(),
+    }
+}
+
+fn difference(before: &Office, after: &Office) -> String {
+    let wanted = Wanted { families: vec![after.family], ..Wanted::default() };
+    let diff = compare(&before.snapshot, &after.snapshot, &wanted);
+    let told = diff.parts.iter().map(|part| match &part.changes {
+        Ok(changes) => format!(
+            "{:?}: {} gained, {} lost, {} undecided",
+            part.way,
+            changes.gained.len(),
+            changes.lost.len(),
+            changes.undecided.len()
+        ),
+        Err(too_large) => format!("{:?}: {too_large}", part.way),
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// Runs `work` and prints what it says and what it cost.
@@ -60,7 +120,7 @@ fn measured(name: &str, work: impl FnOnce() -> String) {
     let start = cpu_seconds();
     let (said, peak) = MEMORY.peak_of(work);
     let seconds = cpu_seconds() - start;
-    println!("  {name:28} {seconds:7.3} s {:6.1} MB  {said}", peak as f64 / 1e6);
+    println!("  {name:30} {seconds:7.3} s {:6.1} MB  {said}", peak as f64 / 1e6);
 }
 
 /// Cpu time of this thread, from the kernel's accounts.
@@ -89,11 +149,12 @@ fn services(office: &Office, port: u16) -> String {
 }
 
 /// The set of all packets of the hook that may get through: every field, every state.
-fn accept_set(office: &Office) -> String {
-    let facts = HostFacts::new(&office.snapshot.host, office.family);
-    let settings = Settings { order: Order::Forward, ..Settings::default() };
-    let mut engine = Engine::new(&office.snapshot.ruleset, &facts, &settings);
-    let built = accepted(&mut engine);
+fn accept_set(snapshot: &Snapshot, family: Family, hook: Hook) -> String {
+    let facts = HostFacts::new(&snapshot.host, family);
+    let order = if hook == Hook::Forward { Order::Forward } else { Order::Host };
+    let settings = Settings { order, ..Settings::default() };
+    let mut engine = Engine::new(&snapshot.ruleset, &facts, &settings);
+    let built = accepted(&mut engine, hook);
     match built {
         Ok(set) => format!("{} nodes of {} made", engine.bdd().size(set), engine.bdd().nodes()),
         Err(too_large) => too_large.to_string(),
@@ -107,14 +168,14 @@ fn idle_rules(office: &Office) -> String {
     format!("{} of {} judged are dead; not judged: {why:?}", report.dead.len(), report.judged)
 }
 
-fn accepted(engine: &mut Engine<'_>) -> Built<Set> {
+fn accepted(engine: &mut Engine<'_>, hook: Hook) -> Built<Set> {
     let mut all = Vec::new();
     for (number, state) in STATES.into_iter().enumerate() {
         let header = Header::open().in_state(state);
-        let verdicts = engine.walk(Way::At(Hook::Forward), header, Set::ALL)?;
+        let accepted = engine.accepted(Way::At(hook), header, Set::ALL)?;
         let encoder = engine.encoder();
         let class = encoder.layout.of_classes(&mut encoder.bdd, Dimension::State, |one| one == number)?;
-        all.push(encoder.bdd.and(verdicts.accepted, class)?);
+        all.push(encoder.bdd.and(accepted, class)?);
     }
     engine.bdd().union(all)
 }

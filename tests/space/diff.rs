@@ -1,5 +1,7 @@
 //! What two snapshots treat differently, against traces of single packets in both.
 
+use std::ops::AddAssign as _;
+
 use fastrand::Rng;
 use hepguard::analysis::diff::{Changes, Diff, Line, Piece, Values, Wanted, compare};
 use hepguard::analysis::trace::{Engine, TraceOptions, TraceVerdict};
@@ -325,4 +327,200 @@ fn another_limit_is_undecided_and_too_small_a_budget_no_answer() {
     let snapshot = read("", &[("iptables-save.txt", OLD)]);
     let diff = compare(&snapshot, &snapshot.clone(), &Wanted { budget: 50, ..Wanted::default() });
     assert!(diff.parts.iter().any(|part| part.changes.is_err() && !part.is_certain()));
+}
+
+/// A rule of the small space, as a table says what it does.
+struct Plain {
+    source: Option<(u32, u32)>,
+    protocol: Option<(u8, Option<u16>)>,
+    established: Option<bool>,
+    target: usize,
+}
+
+const TARGETS: [&str; 4] = ["ACCEPT", "DROP", "RETURN", "side"];
+const NETWORK: u32 = 0x0a00_0140;
+const PORTS: [u16; 4] = [22, 53, 80, 443];
+
+impl Plain {
+    fn draw(rng: &mut Rng, targets: usize) -> Self {
+        let length = rng.u32(27..=32);
+        let kept = u32::MAX << (32 - length);
+        let port = |rng: &mut Rng| rng.bool().then(|| PORTS[rng.usize(..4)]);
+        Self {
+            source: (rng.u8(..4) > 0).then(|| ((NETWORK + rng.u32(..16)) & kept, kept)),
+            protocol: rng.bool().then(|| (if rng.bool() { 6 } else { 17 }, port(rng))),
+            established: (rng.u8(..4) == 0).then(|| rng.bool()),
+            target: rng.usize(..targets),
+        }
+    }
+
+    fn text(&self, chain: &str) -> String {
+        let mut text = format!("-A {chain}");
+        if let Some((address, kept)) = self.source {
+            text += &format!(" -s {}/{}", std::net::Ipv4Addr::from(address), kept.leading_ones());
+        }
+        if let Some((protocol, port)) = self.protocol {
+            text += &format!(" -p {}", if protocol == 6 { "tcp" } else { "udp" });
+            text += &port.map(|port| format!(" --dport {port}")).unwrap_or_default();
+        }
+        if let Some(established) = self.established {
+            text += &format!(" -m conntrack --ctstate {}", if established { "ESTABLISHED" } else { "NEW" });
+        }
+        format!("{text} -j {}\n", TARGETS[self.target])
+    }
+
+    fn matches(&self, (source, protocol, port, established): (u32, u8, u16, bool)) -> bool {
+        self.source.is_none_or(|(address, kept)| source & kept == address)
+            && self.protocol.is_none_or(|(wanted, of)| wanted == protocol && of.is_none_or(|of| of == port))
+            && self.established.is_none_or(|wanted| wanted == established)
+    }
+}
+
+/// Rules of INPUT, rules of the chain it calls, and whether INPUT's policy accepts.
+struct Small(Vec<Plain>, Vec<Plain>, bool);
+
+impl Small {
+    fn draw(rng: &mut Rng) -> Self {
+        let input = (0..7).map(|_| Plain::draw(rng, 4)).collect();
+        Self(input, (0..3).map(|_| Plain::draw(rng, 3)).collect(), rng.bool())
+    }
+
+    fn text(&self) -> String {
+        let policy = if self.2 { "ACCEPT" } else { "DROP" };
+        let input: String = self.0.iter().map(|rule| rule.text("INPUT")).collect();
+        let side: String = self.1.iter().map(|rule| rule.text("side")).collect();
+        format!(
+            "*filter\n:INPUT {policy} [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT DROP [0:0]\n:side - [0:0]\n{input}{side}COMMIT\n"
+        )
+    }
+
+    fn accepts(&self, packet: (u32, u8, u16, bool)) -> bool {
+        for rule in self.0.iter().filter(|rule| rule.matches(packet)) {
+            match rule.target {
+                0 => return true,
+                1 => return false,
+                2 => return self.2,
+                _ => match self.1.iter().find(|rule| rule.matches(packet)).map(|rule| rule.target) {
+                    Some(0) => return true,
+                    Some(1) => return false,
+                    _ => {}
+                },
+            }
+        }
+        self.2
+    }
+}
+
+#[test]
+fn on_a_small_space_the_difference_is_what_two_tables_of_all_packets_say() {
+    let (mut differing, mut equal) = (0, 0);
+    for seed in 0..60 {
+        let mut rng = Rng::with_seed(seed);
+        let old = Small::draw(&mut rng);
+        let mut new = Small(Small::draw(&mut Rng::with_seed(seed)).0, Vec::new(), old.2);
+        new.1 = Small::draw(&mut Rng::with_seed(seed)).1;
+        for _ in 0..rng.usize(..3) {
+            let at = rng.usize(..new.0.len());
+            match rng.u8(..3) {
+                0 => drop(new.0.remove(at)),
+                1 => new.0[at] = Plain::draw(&mut rng, 4),
+                _ => new.0[at].target = rng.usize(..4),
+            }
+        }
+        let (before, after) = (old.text(), new.text());
+        let diff = of_v4_alone(&before, &after);
+        for number in 0..16u32 * 2 * 4 * 2 {
+            let (source, protocol) = (NETWORK + number % 16, if number / 16 % 2 == 0 { 6 } else { 17 });
+            let (port, established) = (PORTS[number as usize / 32 % 4], number / 128 == 1);
+            let point = (source, protocol, port, established);
+            let (was, is) = (old.accepts(point), new.accepts(point));
+            let mut packet = Packet::first(
+                Direction::In,
+                hepguard::packet::Protocol(protocol),
+                (std::net::Ipv4Addr::from(source).into(), 40_000),
+                (std::net::Ipv4Addr::new(10, 0, 1, 10).into(), port),
+            );
+            packet.iif = Some("eth0".into());
+            packet.packet_type = Some(hepguard::packet::PacketType::Host);
+            (packet.ttl, packet.tos, packet.length) = (Some(64), Some(0), Some(60));
+            if established {
+                packet.state = hepguard::packet::CtState::ESTABLISHED;
+                packet.tcp_flags = hepguard::packet::TcpFlags(if protocol == 6 { 16 } else { 0 });
+                packet.ct.mark = Some(0);
+            }
+            let changes = of_packet(&diff, &packet);
+            let found = [&changes.gained, &changes.lost, &changes.undecided].map(|pieces| among(pieces, &packet));
+            assert_eq!(found, [!was && is, was && !is, false], "seed {seed}: {packet:?}\n{before}\n{after}");
+            if was == is { &mut equal } else { &mut differing }.add_assign(1);
+        }
+    }
+    assert!(differing > 500 && equal > 5_000, "{differing} differ, {equal} do not");
+}
+
+/// The way in alone, without a host around the rules.
+fn of_v4_alone(before: &str, after: &str) -> Diff {
+    let read = |text: &str| {
+        let mut files = hepguard::files::SnapshotFiles::default();
+        let state = hepguard::files::FileState::Present(text.as_bytes().to_vec());
+        files.files.insert("iptables-save.txt".to_owned(), state);
+        hepguard::snapshot::read(files)
+    };
+    let wanted = Wanted { families: vec![Family::Ipv4], ways: vec![Direction::In], ..whole() };
+    compare(&read(before), &read(after), &wanted)
+}
+
+/// Address translation, rates, a recent list, an opaque property and marks, where the host around the rules is not known.
+const DOUBTFUL: &str = "*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 123 -j CT --notrack
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8080
+-A PREROUTING -p tcp -m tcp --dport 81 -j DNAT --to-destination 172.17.0.2-172.17.0.9
+-A PREROUTING -p tcp -m tcp --dport 3128 -j REDIRECT --to-ports 8080
+-A OUTPUT -d 198.51.100.1/32 -j DNAT --to-destination 203.0.113.1
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 10.8.0.0/24 -j SNAT --to-source 10.0.1.10-10.0.1.12
+COMMIT
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -m conntrack --ctstate INVALID -j DROP
+-A INPUT -p tcp -m tcp --dport 22 -m recent --update --seconds 60 --hitcount 4 --name ssh --rsource -j DROP
+-A INPUT -p tcp -m tcp --dport 22 -m recent --set --name ssh --rsource -j ACCEPT
+-A INPUT -p tcp -m string --string \"GET\" --algo bm --to 65535 -j ACCEPT
+-A INPUT -p icmp -m limit --limit 5/sec -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 8080 -m connlimit --connlimit-upto 20 --connlimit-mask 32 --connlimit-saddr -j ACCEPT
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT
+-A FORWARD -i docker0 -m statistic --mode random --probability 0.5 -j ACCEPT
+-A FORWARD -d 172.17.0.0/16 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A OUTPUT -m owner --uid-owner 1000 -m quota --quota 1000 -j DROP
+COMMIT
+";
+
+#[test]
+fn nothing_differs_from_itself_whatever_cannot_be_decided() {
+    let mut files = hepguard::files::SnapshotFiles::default();
+    let state = hepguard::files::FileState::Present(DOUBTFUL.as_bytes().to_vec());
+    files.files.insert("iptables-save.txt".to_owned(), state);
+    let alone = hepguard::snapshot::read(files);
+    let hosted = read("", &[("iptables-save.txt", DOUBTFUL)]);
+    for snapshot in [&alone, &hosted] {
+        let diff = compare(snapshot, &snapshot.clone(), &Wanted { families: vec![Family::Ipv4], ..whole() });
+        for part in &diff.parts {
+            assert!(part.changes.as_ref().expect("room").is_empty(), "{part:#?}");
+        }
+    }
+    // a rule that matters is still seen through all the doubt
+    let without = DOUBTFUL.replace("-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n", "");
+    let diff = compare(&hosted, &read("", &[("iptables-save.txt", &without)]), &Wanted::default());
+    let forward = diff.parts.iter().find(|part| part.way == Direction::Forward).expect("its part");
+    assert!(!forward.changes.as_ref().expect("room").is_empty(), "{forward:#?}");
 }

@@ -166,6 +166,8 @@ struct Both {
 /// Sets of changes of one state, in terms of packets.
 #[derive(Clone, Debug)]
 struct Found {
+    /// The number of the question.
+    about: usize,
     way: Direction,
     state: usize,
     header: Header,
@@ -217,7 +219,10 @@ impl<'s> Comparison<'s> {
         let mut engine = engine.beside(&after.ruleset, facts_after);
         let (mut found, mut real_of) = (Vec::new(), vec![Set::NONE; ways.len()]);
         let answers = first.into_iter().zip(second).zip(passed);
-        for ((way, state, header), ((first, second), (passed, _))) in questions.into_iter().zip(answers) {
+        for (about, ((way, state, header), ((first, second), (passed, _)))) in
+            questions.into_iter().zip(answers).enumerate()
+        {
+            engine.ask_about(about);
             let both = Both { accepted: [first.0, second.0], refused: [first.1, second.1] };
             let mut one = differences(&mut engine, both)?;
             let real = self.real(&mut engine, way)?;
@@ -237,7 +242,7 @@ impl<'s> Comparison<'s> {
             }
             let [gained, lost, undecided] = one;
             if one != [Set::NONE; 3] {
-                found.push(Found { way, state, header, gained, lost, undecided });
+                found.push(Found { about, way, state, header, gained, lost, undecided });
             }
         }
         let told = pieces::after(&mut engine, &found)?;
@@ -334,7 +339,8 @@ fn way(direction: Direction) -> Way {
 /// What may be accepted and what refused, for each question.
 fn walked(engine: &mut Engine<'_>, questions: &[(Direction, usize, Header)]) -> Built<Vec<(Set, Set)>> {
     let mut all = Vec::with_capacity(questions.len());
-    for (direction, _, header) in questions {
+    for (number, (direction, _, header)) in questions.iter().enumerate() {
+        engine.ask_about(number);
         let verdicts = engine.walk(way(*direction), header.clone(), Set::ALL)?;
         all.push((verdicts.accepted, verdicts.refused));
     }

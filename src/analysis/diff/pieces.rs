@@ -69,6 +69,7 @@ pub(super) struct Sides {
 }
 
 fn told(engine: &mut Engine<'_>, found: &Found, first: bool) -> Built<Told> {
+    engine.ask_about(found.about);
     let hidden = question_variables(engine);
     let mut told = Told::default();
     let of = |engine: &mut Engine<'_>, set: Set| -> Built<Account> {

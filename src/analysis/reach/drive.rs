@@ -1,8 +1,9 @@
 //! The packets' way through the hooks: device, tracking, routing, NAT, loopback.
 
 use super::HostFacts;
+use super::chains::Passed;
 use super::nat::{MAX_PERMUTED, orders};
-use super::walk::{Flow, Passed, Walk};
+use super::walk::{Flow, Walk};
 use crate::analysis::devices::Devices;
 use crate::analysis::offload::{Offload, offloads};
 use crate::analysis::path::{self, BaseRef, CONNTRACK_PRIORITY, Group, Unit};
@@ -84,7 +85,8 @@ impl Drive<'_, '_> {
         let Some(settings) = settings else {
             let Some(content) = content else { return Ok(flows) };
             let site = Site { hook, table, family: content.family };
-            let passed = self.walk.enter(site, chain, flows, 0)?;
+            let mut passed = self.walk.enter(site, chain, flows, 0)?;
+            self.walk.settle(&mut passed)?;
             self.walk.add(&mut self.ended, &passed)?;
             let back = self.walk.encoder.bdd.union(passed.returned.iter().map(|flow| flow.set))?;
             let why = || "the chain ends without a verdict: the rules that call it decide".to_owned();
@@ -106,12 +108,12 @@ impl Drive<'_, '_> {
         let given = given.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.walk.rewrite(flows, |header| header.oif = NONE);
         let flows = self.device(Hook::Ingress, flows)?;
-        self.bridged(&flows)?;
+        let flows = self.bridged(flows)?;
         let (flows, bridges) = self.taken(flows)?;
         let said: Vec<Binding> = flows.iter().map(|flow| self.walk.header(flow.header).ends.dst).collect();
         let said = said.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.hook(Hook::Prerouting, flows)?;
-        let (to_host, through) = self.routed(flows, said, given, local);
+        let (to_host, through) = self.routed(flows, said, given, local)?;
         let to_host = self.sources(to_host, false)?;
         let through = self.sources(through, true)?;
         let through = self.sent_by_master(through)?;
@@ -125,6 +127,10 @@ impl Drive<'_, '_> {
             let open = if self.hooks.egress.is_empty() { self.ended.refused } else { Set::ALL };
             let refused = self.walk.encoder.bdd.and(open, set)?;
             if !refused.is_empty() {
+                // the answer says which of them are refused
+                if self.walk.encoder.answers_alike() {
+                    self.ended.refused = self.walk.encoder.bdd.minus(self.ended.refused, refused)?;
+                }
                 self.walk.lose(&mut self.ended, refused, None, || words)?;
             }
         }
@@ -132,7 +138,13 @@ impl Drive<'_, '_> {
     }
 
     /// Routing of packets that came in: to this host, or through it.
-    fn routed(&mut self, flows: Vec<Flow>, said: Binding, given: Binding, local: bool) -> (Vec<Flow>, Vec<Flow>) {
+    fn routed(
+        &mut self,
+        flows: Vec<Flow>,
+        said: Binding,
+        given: Binding,
+        local: bool,
+    ) -> Built<(Vec<Flow>, Vec<Flow>)> {
         let (mut to_host, mut through) = (Vec::new(), Vec::new());
         for flow in flows {
             let header = self.walk.header(flow.header);
@@ -144,10 +156,18 @@ impl Drive<'_, '_> {
                 Binding::Known(number) if !same => self.walk.facts.is_local(number, mark),
                 _ => Some(local),
             };
-            if here != Some(false) {
-                to_host.push(flow);
+            let (inside, outside) = match here {
+                Some(_) => (flow.set, flow.set),
+                None => {
+                    let words = "whether the new destination is this host";
+                    self.walk.either(flow.set, words, Hook::Prerouting, Some(&header))?
+                }
+            };
+            if here != Some(false) && !inside.is_empty() {
+                to_host.push(Flow { set: inside, ..flow });
             }
-            if here != Some(true) {
+            if here != Some(true) && !outside.is_empty() {
+                let flow = Flow { set: outside, ..flow };
                 let oif = match dst {
                     // asked for address by address, the device stays the one that was given for them
                     Binding::Free(_) => given,
@@ -168,7 +188,7 @@ impl Drive<'_, '_> {
                 through.extend(rewritten);
             }
         }
-        (to_host, through)
+        Ok((to_host, through))
     }
 
     /// From a local process.
@@ -256,8 +276,14 @@ impl Drive<'_, '_> {
                 _ if by_mark => vec![Binding::Unknown],
                 _ => vec![header.oif],
             };
-            for oif in oifs {
-                routed.extend(self.walk.rewrite(vec![flow], |header| header.oif = oif));
+            let mut flows = vec![flow];
+            for (at, oif) in oifs.iter().enumerate() {
+                let mut here = std::mem::take(&mut flows);
+                if at + 1 < oifs.len() {
+                    let words = "by which interface the changed packet leaves";
+                    (here, flows) = self.walk.either_way(here, words, Hook::Output)?;
+                }
+                routed.extend(self.walk.rewrite(here, |header| header.oif = *oif));
             }
         }
         self.walk.merged(routed)
@@ -275,8 +301,9 @@ impl Drive<'_, '_> {
                 tracked = true;
                 if group.priority == CONNTRACK_PRIORITY {
                     // which runs first is not known
-                    let before = flows.clone();
-                    let mut both = self.track(flows);
+                    let words = "whether tracking comes before the chains of its priority";
+                    let (after, before) = self.walk.either_way(flows, words, hook)?;
+                    let mut both = self.track(after);
                     both.extend(before);
                     flows = self.group(group, hook, both)?;
                     flows = self.track(flows);
@@ -317,8 +344,14 @@ impl Drive<'_, '_> {
             return Ok(Vec::new());
         }
         let mut all = Vec::new();
-        for order in orders(group.units.len()) {
-            let mut walked = flows.clone();
+        let orders = orders(group.units.len());
+        let mut left = flows;
+        for (at, order) in orders.iter().enumerate() {
+            let mut walked = std::mem::take(&mut left);
+            if at + 1 < orders.len() {
+                let words = format!("the order of the chains of priority {}: {order:?}", group.priority);
+                (walked, left) = self.walk.either_way(walked, &words, hook)?;
+            }
             for unit in order.iter().filter_map(|&at| group.units.get(at)) {
                 walked = self.unit(unit, hook, walked)?;
             }
@@ -355,6 +388,8 @@ impl Drive<'_, '_> {
                 if names.is_empty() || device == Binding::Missing {
                     on = crate::space::encode::Truth::OPEN;
                 }
+                let words = || format!("whether the packet crosses the chains on {:?}", settings.devices);
+                on = self.walk.encoder.settled(on, 0, words, hook, &header)?;
                 let bdd = &mut self.walk.encoder.bdd;
                 let (inside, outside) = (bdd.and(flow.set, on.possible)?, bdd.minus(flow.set, on.certain)?);
                 there.extend((!inside.is_empty()).then_some(Flow { set: inside, ..flow }));
@@ -369,9 +404,9 @@ impl Drive<'_, '_> {
     }
 
     /// Frames that come in over a bridge meet its tables first; those are not evaluated, so they may end there.
-    fn bridged(&mut self, flows: &[Flow]) -> Built<()> {
+    fn bridged(&mut self, flows: Vec<Flow>) -> Built<Vec<Flow>> {
         if !self.hooks.bridged {
-            return Ok(());
+            return Ok(flows);
         }
         let host = self.walk.facts.host();
         let plain = |name: u128| {
@@ -380,8 +415,10 @@ impl Drive<'_, '_> {
             found.is_some_and(|interface| &*interface.kind != "bridge" && interface.master.is_none())
         };
         let names = self.walk.encoder.layout.interfaces().names().to_vec();
+        let mut left = Vec::with_capacity(flows.len());
         for flow in flows {
-            let set = match self.walk.header(flow.header).iif {
+            let header = self.walk.header(flow.header);
+            let set = match header.iif {
                 Binding::Known(name) if plain(name) => Set::NONE,
                 Binding::Free(Dimension::InInterface) => {
                     let encoder = &mut self.walk.encoder;
@@ -391,11 +428,17 @@ impl Drive<'_, '_> {
                 }
                 _ => flow.set,
             };
-            self.ended.refused = self.walk.encoder.bdd.or(self.ended.refused, set)?;
+            let words = "a bridge table may refuse the frame before it gets here";
+            let (refused, passed) = self.walk.either(set, words, Hook::Prerouting, Some(&header))?;
+            let bdd = &mut self.walk.encoder.bdd;
+            self.ended.refused = bdd.or(self.ended.refused, refused)?;
+            let others = bdd.minus(flow.set, set)?;
+            let passed = bdd.or(others, passed)?;
+            left.extend((!passed.is_empty()).then_some(Flow { set: passed, ..flow }));
             if let Some(notes) = &mut self.walk.notes {
-                notes.asked(None, "a bridge table may refuse the frame before it gets here".to_owned(), set);
+                notes.asked(None, words.to_owned(), set);
             }
         }
-        Ok(())
+        Ok(left)
     }
 }

@@ -19,6 +19,7 @@
 //! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
 //! before showing a set.
 
+mod chains;
 pub mod conversation;
 mod doubt;
 mod drive;
@@ -31,6 +32,7 @@ mod offload;
 pub mod passages;
 pub mod peers;
 mod reasons;
+mod runs;
 mod sources;
 mod tracking;
 mod walk;
@@ -45,9 +47,10 @@ use crate::space::bdd::{Bdd, Built, Group, Set};
 use crate::space::encode::Encoder;
 use crate::space::header::Header;
 use crate::space::{Dimension, Interfaces, Layout, Order};
+use chains::Passed;
 use drive::{Drive, Hooks};
 use notes::{Asked, Notes};
-use walk::{Flow, Passed, Walk};
+use walk::{Flow, Walk};
 
 /// Which way packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -149,6 +152,16 @@ impl<'a> Engine<'a> {
         Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
 
+    /// From now on packets number `about` are walked: their sets are never compared with those of other numbers, so that
+    /// undecidable conditions may share variables ([`Encoder::ask_about`]).
+    pub fn ask_about(&mut self, about: usize) {
+        if self.walk.encoder.has_asked() {
+            self.walk.summaries.clear();
+            self.walk.parts.clear();
+        }
+        self.walk.encoder.ask_about(about);
+    }
+
     /// The diagram.
     pub fn bdd(&mut self) -> &mut Bdd {
         &mut self.walk.encoder.bdd
@@ -201,6 +214,21 @@ impl<'a> Engine<'a> {
         Ok(Verdicts { accepted, refused, lost: ended.lost, ends })
     }
 
+    /// Those of `start` that may get through: what [`Self::walk`] calls accepted, without the work for what is refused.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn accepted(&mut self, way: Way, header: Header, start: Set) -> Built {
+        // what a flowtable holds passes rules that would refuse it
+        self.walk.refusals = !self.hooks.offloads.is_empty();
+        let driven = self.drive(way, header, start);
+        self.walk.refusals = true;
+        let (left, ended) = driven?;
+        let bdd = &mut self.walk.encoder.bdd;
+        let accepted = bdd.union(left.iter().map(|flow| flow.set))?;
+        bdd.or(accepted, ended.lost)
+    }
+
     /// Those of `start` that connection tracking really gives the state of `header`: a TCP packet with impossible flags is
     /// invalid whatever its connection.
     ///
@@ -237,7 +265,20 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// When the node budget is used up.
     pub fn follow(&mut self, way: Way, header: Header, start: Set, hidden: Group) -> Built<Account> {
-        self.walk.notes = Some(Notes::new(hidden));
+        self.account(way, header, start, Notes::new(hidden, false))
+    }
+
+    /// The conditions that could not be decided about the packets of `start`, in the order they are met. Like
+    /// [`Self::follow`], but rules that leave nothing open are passed over without a closer look.
+    ///
+    /// # Errors
+    /// When the node budget is used up.
+    pub fn questions(&mut self, way: Way, header: Header, start: Set, hidden: Group) -> Built<Vec<Question>> {
+        Ok(self.account(way, header, start, Notes::new(hidden, true))?.questions)
+    }
+
+    fn account(&mut self, way: Way, header: Header, start: Set, notes: Notes) -> Built<Account> {
+        self.walk.notes = Some(notes);
         let driven = self.drive(way, header, start);
         let notes = self.walk.notes.take();
         let (left, _) = driven?;

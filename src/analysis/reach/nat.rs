@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::chains::Passed;
 use super::notes::Decision;
-use super::walk::{Flow, Passed, Turn, Walk};
+use super::walk::{Flow, Turn, Walk};
 use crate::analysis::path::BaseRef;
 use crate::packet::{CtDirection, CtState, CtStatus, Hook, Protocol, address_bits};
 use crate::ruleset::{Data, Expr, Interval, Nat, NatKind, NatTarget, interface_number};
@@ -73,10 +74,10 @@ impl<'a> Walk<'a> {
                         pending.push(Flow { set: others, ..flow });
                     }
                     if !errors.is_empty() {
-                        self.mapped(destination, Flow { set: errors, ..flow }, &mut passed);
+                        self.mapped(destination, Flow { set: errors, ..flow }, hook, &mut passed)?;
                     }
                 }
-                _ => self.mapped(destination, flow, &mut passed),
+                _ => self.mapped(destination, flow, hook, &mut passed)?,
             }
         }
         for equals in bases.chunk_by(|one, next| one.priority == next.priority) {
@@ -90,8 +91,13 @@ impl<'a> Walk<'a> {
                 return Ok(passed);
             }
             let mut rest = Vec::new();
-            for order in orders(equals.len()) {
-                let mut open = pending.clone();
+            let orders = orders(equals.len());
+            let mut left = pending;
+            for (at, order) in orders.iter().enumerate() {
+                let mut open = std::mem::take(&mut left);
+                if at + 1 < orders.len() {
+                    (open, left) = self.either_way(open, &format!("the order of the nat chains: {order:?}"), hook)?;
+                }
                 for base in order.iter().filter_map(|&at| equals.get(at)) {
                     let one = self.base(*base, hook, open)?;
                     self.add(&mut passed, &one)?;
@@ -127,12 +133,17 @@ impl<'a> Walk<'a> {
         let destination = nat.kind.rewrites_destination(turn.place.site.hook);
         let header = self.header(flow.header);
         let mut flow = flow;
+        // what an address or port is afterwards is one of several things
+        turn.passed.in_doubt = true;
         if nat.kind == NatKind::Redirect && turn.place.site.hook != Hook::Output {
             let nowhere = self.no_address_on(&header)?;
+            let of_rule = std::ptr::from_ref(nat) as usize;
+            let words = || "an address for a redirect".to_owned();
+            let nowhere = self.encoder.settled(nowhere, of_rule, words, turn.place.site.hook, &header)?;
             let words = || "redirect drops when the incoming interface has no address, which is not known".to_owned();
             self.note_doubt(turn.place, nowhere, flow.set, words)?;
             let dropped = self.encoder.bdd.and(flow.set, nowhere.possible)?;
-            self.refuse(turn.passed, Flow { set: dropped, ..flow }, decision)?;
+            self.refuse(turn.passed, Flow { set: dropped, ..flow }, decision);
             flow.set = self.encoder.bdd.minus(flow.set, nowhere.certain)?;
         }
         if let Some(notes) = &mut self.notes {
@@ -193,7 +204,7 @@ impl<'a> Walk<'a> {
                     let bdd = &mut self.encoder.bdd;
                     let (surely, maybe) = (bdd.and(dropped, clashes.certain)?, bdd.and(dropped, clashes.possible)?);
                     set = bdd.minus(set, surely)?;
-                    self.refuse(turn.passed, Flow { set: maybe, ..flow }, Decision::by(turn.place.rule))?;
+                    self.refuse(turn.passed, Flow { set: maybe, ..flow }, Decision::by(turn.place.rule));
                 }
             }
             let mut changed = header.clone();
@@ -376,7 +387,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Applies the mapping of a connection that exists.
-    fn mapped(&mut self, destination: bool, flow: Flow, passed: &mut Passed) {
+    fn mapped(&mut self, destination: bool, flow: Flow, hook: Hook, passed: &mut Passed) -> Built<()> {
         let header = self.header(flow.header);
         let ends = header.status.map(|bits| (bits & CtStatus::SNAT.0 != 0, bits & CtStatus::DNAT.0 != 0));
         // the answer to a translated source is translated at its destination, and the other way round
@@ -385,7 +396,7 @@ impl<'a> Walk<'a> {
         });
         if here == Some(false) || ends == Some((false, false)) {
             passed.accepted.push(flow);
-            return;
+            return Ok(());
         }
         // each direction's packets end up as the other direction's ends, turned round
         let other = match header.direction {
@@ -393,6 +404,13 @@ impl<'a> Walk<'a> {
             Some(CtDirection::Reply) => Some(header.original),
             None => None,
         };
+        let mut flow = flow;
+        if other.is_none() && here != Some(true) {
+            let words = "whether the connection is translated";
+            let (unchanged, mapped) = self.either(flow.set, words, hook, Some(&header))?;
+            passed.accepted.push(Flow { set: unchanged, ..flow });
+            flow.set = mapped;
+        }
         let mut changed = header;
         let ends = &mut changed.ends;
         let end = if destination { (&mut ends.dst, &mut ends.dport) } else { (&mut ends.src, &mut ends.sport) };
@@ -405,11 +423,9 @@ impl<'a> Walk<'a> {
             (*end.0, *end.1) = (address, port);
             changed.epoch += 1;
         }
-        if other.is_none() && here != Some(true) {
-            passed.accepted.push(flow);
-        }
         let header = self.number(changed);
         passed.accepted.push(Flow { header, ..flow });
+        Ok(())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::ruleset::RuleRef;
+use crate::ruleset::{Expr, Field, Match, Operator, Rule, RuleRef, Step};
 use crate::space::bdd::{Group, Set};
 use crate::space::header::Binding;
+use crate::space::quick::QuickMap;
 
 /// What decided.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -49,6 +50,10 @@ pub(super) struct Asked {
 pub(super) struct Notes {
     /// Variables nobody shows: what depends on them is in doubt.
     pub(super) hidden: Group,
+    /// Nodes of which it is known whether they depend on them.
+    pub(super) depend: QuickMap<usize, bool>,
+    /// Only open questions are asked for, not what decides.
+    pub(super) questions_only: bool,
     tags: Vec<Tag>,
     numbers: HashMap<Tag, usize>,
     /// Packets each rule or policy refused.
@@ -60,9 +65,11 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn new(hidden: Group) -> Self {
+    pub(super) fn new(hidden: Group, questions_only: bool) -> Self {
         Self {
             hidden,
+            depend: QuickMap::default(),
+            questions_only,
             tags: Vec::new(),
             numbers: HashMap::new(),
             refusals: Vec::new(),
@@ -145,4 +152,19 @@ impl Notes {
             self.questions.push(Asked { rule, words, set });
         }
     }
+}
+
+/// Mark bits a rule needs to be set (`mark & 0x10000 == 0x10000`).
+pub(super) fn wanted_marks(rule: &Rule) -> u32 {
+    let wanted = |step: &Step| match step {
+        Step::Match(Match::Compare { left, operator: Operator::Eq | Operator::AnyBit, right: Expr::Number(bits) }) => {
+            let mark = match left {
+                Expr::And(left, _) => **left == Expr::Field(Field::Mark),
+                left => *left == Expr::Field(Field::Mark),
+            };
+            if mark { u32::try_from(*bits).unwrap_or(0) } else { 0 }
+        }
+        _ => 0,
+    };
+    rule.steps.iter().map(wanted).fold(0, |all, bits| all | bits)
 }

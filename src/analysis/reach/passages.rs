@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use super::Engine;
-use super::walk::{Flow, Passed, Place, Walk, is_harmless};
+use super::chains::Passed;
+use super::walk::{Flow, Place, Walk, is_harmless};
 use crate::packet::Hook;
 use crate::ruleset::{Rule, RuleRef, Step};
 use crate::space::bdd::{Built, Set};

@@ -1,7 +1,7 @@
 //! What connection tracking makes of packets by itself, whatever the rules say (net/netfilter/nf_conntrack_proto_*.c).
 
 use super::walk::Walk;
-use crate::packet::{CtState, Family, Protocol, TcpFlags};
+use crate::packet::{CtState, Family, Hook, Protocol, TcpFlags};
 use crate::ruleset::Interval;
 use crate::space::bdd::{Built, Set};
 use crate::space::header::Header;
@@ -36,12 +36,16 @@ impl Walk<'_> {
         let opens = header.opens_connection();
         let (untracked, invalid, doubt) = (self.never_tracked(&header)?, self.invalid(&header, opens)?, opens);
         let doubt = if doubt { self.picked_up(&header)? } else { Set::NONE };
+        let words = "whether tracking picks up connections half way";
+        let (not_picked_up, picked_up) = self.either(doubt, words, Hook::Prerouting, Some(&header))?;
         let bdd = &mut self.encoder.bdd;
         let rest = bdd.minus(start, untracked)?;
+        let surely_invalid = bdd.minus(not_picked_up, picked_up)?;
+        let not_new = bdd.or(invalid, surely_invalid)?;
         let parts = [
-            (header.clone(), bdd.minus(rest, invalid)?),
+            (header.clone(), bdd.minus(rest, not_new)?),
             (header.clone().in_state(CtState::INVALID), {
-                let invalid = bdd.or(invalid, doubt)?;
+                let invalid = bdd.or(invalid, not_picked_up)?;
                 bdd.and(rest, invalid)?
             }),
             (header.in_state(CtState::UNTRACKED), bdd.and(start, untracked)?),

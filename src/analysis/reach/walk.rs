@@ -4,22 +4,22 @@
 //! chain, out with a verdict. Where a condition cannot be decided both parts get the packets in doubt, so the parts say what
 //! *may* happen; what happens for certain is what may and nothing else may.
 //!
-//! A chain is summed up once for each header that reaches it, from the set of all packets ([`Walk::summary`]); a call cuts
+//! A chain is summed up once for each header that reaches it, from the set of all packets ([`super::chains`]); a call cuts
 //! the summary to its packets. To tell *why*, the same walk follows just the packets asked about and notes what decides
 //! ([`Notes`]).
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use super::chains::{Block, Name, Passed, Summary};
 use super::facts::HostFacts;
-use super::notes::{Decision, Notes, Tag};
+use super::notes::{self, Decision, Notes, Tag};
 use super::reasons;
 use super::sources::{Asked, Rulings};
 use crate::analysis::path::BaseRef;
 use crate::packet::Hook;
 use crate::ruleset::{
-    Backend, ChainKind, Data, Effect, Expr, Field, Match, Operator, Policy, Rule, RuleRef, SetChange, SetRef, Step,
-    Verdict,
+    Backend, ChainKind, Data, Effect, Expr, Field, Policy, Rule, RuleRef, SetChange, SetRef, Step, Verdict,
 };
 use crate::space::bdd::{Built, Set};
 use crate::space::encode::{Encoder, Site, Truth};
@@ -27,8 +27,6 @@ use crate::space::header::{Binding, Header, Tracking};
 
 /// Chains nest no deeper in a kernel that took them (nf_tables stops at 16).
 const MAX_DEPTH: u32 = 100;
-/// Different headers followed side by side; beyond it anything may happen.
-const MAX_FLOWS: usize = 512;
 /// Different values of an assignment followed each on its own.
 const MAX_VALUES: usize = 16;
 /// Rules followed to explain one ruleset's answers: chains that call each other in many ways are summed up once for the
@@ -48,27 +46,6 @@ pub(super) struct Flow {
     pub(super) set: Set,
 }
 
-/// How packets left a chain.
-#[derive(Clone, Debug)]
-pub(super) struct Passed {
-    /// Accepted: the base chain is over for them.
-    pub(super) accepted: Vec<Flow>,
-    /// Came to the end or returned.
-    pub(super) returned: Vec<Flow>,
-    /// Dropped or rejected.
-    pub(super) refused: Set,
-    /// The same by rule, not joined yet: see [`Walk::settle`].
-    parts: Vec<Set>,
-    /// Anything may happen to them.
-    pub(super) lost: Set,
-}
-
-impl Passed {
-    pub(super) fn nothing() -> Self {
-        Self { accepted: Vec::new(), returned: Vec::new(), refused: Set::NONE, parts: Vec::new(), lost: Set::NONE }
-    }
-}
-
 /// Where a rule stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -84,7 +61,13 @@ pub(super) struct Walk<'a> {
     chains: Vec<HashMap<&'a str, usize>>,
     headers: Vec<Header>,
     header_numbers: HashMap<Header, usize>,
-    summaries: HashMap<(usize, usize, Hook, usize), Rc<Passed>>,
+    pub(super) summaries: HashMap<Name, Rc<Summary>>,
+    /// By the name of the chain's summary and the numbers of the first block and the one after the last.
+    pub(super) parts: HashMap<(Name, usize, usize), Rc<Summary>>,
+    /// By table and chain.
+    pub(super) blocks: HashMap<(usize, usize), Rc<Vec<Block>>>,
+    /// Whether somebody asks what is refused.
+    pub(super) refusals: bool,
     /// What the kernel says of sources.
     pub(super) sources: HashMap<Asked, Rc<Rulings>>,
     /// Chains being walked: a jump to one of them goes in a circle.
@@ -93,7 +76,8 @@ pub(super) struct Walk<'a> {
     pub(super) notes: Option<Notes>,
     /// Which flows rules send into which chains, where somebody asked.
     pub(super) calls: Option<Vec<(usize, Flow)>>,
-    rules_left: u64,
+    /// Rules still to be followed.
+    pub(super) rules_left: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -109,6 +93,9 @@ impl<'a> Walk<'a> {
             headers: Vec::new(),
             header_numbers: HashMap::new(),
             summaries: HashMap::new(),
+            parts: HashMap::new(),
+            blocks: HashMap::new(),
+            refusals: true,
             sources: HashMap::new(),
             open: HashSet::new(),
             notes: None,
@@ -175,7 +162,7 @@ impl<'a> Walk<'a> {
         for mut flow in returned {
             let policy = Decision::by(base.policy_ref());
             if settings.policy == Policy::Drop {
-                self.refuse(&mut passed, flow, policy)?;
+                self.refuse(&mut passed, flow, policy);
                 continue;
             }
             if let Some(notes) = &mut self.notes {
@@ -188,100 +175,14 @@ impl<'a> Walk<'a> {
         Ok(passed)
     }
 
-    /// Joins what was refused rule by rule: in a balanced tree, because the union gets large long before the last rule.
-    fn settle(&mut self, passed: &mut Passed) -> Built<()> {
-        let parts = std::mem::take(&mut passed.parts);
-        passed.refused = self.encoder.bdd.union(parts.into_iter().chain([passed.refused]))?;
-        Ok(())
-    }
-
     /// Packets end here.
-    pub(super) fn refuse(&mut self, passed: &mut Passed, flow: Flow, by: Decision) -> Built<()> {
-        passed.parts.push(flow.set);
+    pub(super) fn refuse(&mut self, passed: &mut Passed, flow: Flow, by: Decision) {
+        if self.refusals {
+            passed.refuse(flow.set);
+        }
         if let Some(notes) = &mut self.notes {
             notes.refused(by, flow.set);
         }
-        Ok(())
-    }
-
-    /// Leads flows through a chain, by its summary or, where somebody asks why, step by step.
-    pub(super) fn enter(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
-        if self.notes.is_some() {
-            return self.chain(site, chain, flows, depth);
-        }
-        let mut passed = Passed::nothing();
-        for flow in flows {
-            let summary = self.summary(site, chain, flow.header, depth)?;
-            let bdd = &mut self.encoder.bdd;
-            let mut cut = |from: &[Flow], to: &mut Vec<Flow>| -> Built<()> {
-                for part in from {
-                    let set = bdd.and(part.set, flow.set)?;
-                    if !set.is_empty() {
-                        to.push(Flow { set, ..*part });
-                    }
-                }
-                Ok(())
-            };
-            cut(&summary.accepted, &mut passed.accepted)?;
-            cut(&summary.returned, &mut passed.returned)?;
-            let refused = bdd.and(summary.refused, flow.set)?;
-            passed.refused = bdd.or(passed.refused, refused)?;
-            let lost = bdd.and(summary.lost, flow.set)?;
-            passed.lost = bdd.or(passed.lost, lost)?;
-        }
-        Ok(passed)
-    }
-
-    /// What a chain does to all packets with this header.
-    fn summary(&mut self, site: Site, chain: usize, header: usize, depth: u32) -> Built<Rc<Passed>> {
-        let name = (site.table, chain, site.hook, header);
-        if let Some(known) = self.summaries.get(&name) {
-            return Ok(Rc::clone(known));
-        }
-        let calls = self.calls.take();
-        let passed = self.chain(site, chain, vec![Flow { header, tag: 0, set: Set::ALL }], depth)?;
-        self.calls = calls;
-        let passed = Rc::new(passed);
-        self.summaries.insert(name, Rc::clone(&passed));
-        Ok(passed)
-    }
-
-    fn chain(&mut self, site: Site, index: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
-        let mut passed = Passed::nothing();
-        let ruleset = self.encoder.ruleset();
-        let Some(chain) = ruleset.tables.get(site.table).and_then(|table| table.chains.get(index)) else {
-            passed.returned = flows;
-            return Ok(passed);
-        };
-        self.open.insert((site.table, index));
-        let mut flows = flows;
-        for (number, rule) in chain.rules.iter().enumerate() {
-            if flows.is_empty() {
-                break;
-            }
-            let place = Place { site, rule: RuleRef { table: site.table, chain: index, rule: number } };
-            if self.exhausted(flows.len()) {
-                for flow in std::mem::take(&mut flows) {
-                    let why = || "too many paths lead here to follow them all".to_owned();
-                    self.lose(&mut passed, flow.set, Some(place.rule), why)?;
-                }
-                break;
-            }
-            flows = self.rule(place, rule, flows, &mut passed, depth)?;
-        }
-        self.open.remove(&(site.table, index));
-        passed.returned.append(&mut flows);
-        passed.accepted = self.merged(passed.accepted)?;
-        passed.returned = self.merged(passed.returned)?;
-        self.settle(&mut passed)?;
-        Ok(passed)
-    }
-
-    fn exhausted(&mut self, flows: usize) -> bool {
-        if self.notes.is_some() {
-            self.rules_left = self.rules_left.saturating_sub(flows as u64);
-        }
-        flows > MAX_FLOWS || self.rules_left == 0
     }
 
     /// Applies one rule; gives the flows that go on to the next.
@@ -299,7 +200,11 @@ impl<'a> Walk<'a> {
         let mut turn = Turn { place, depth, next: Vec::with_capacity(flows.len()), passed };
         let several = flows.len() > 1;
         for flow in flows {
-            self.steps(rule, 0, flow, &mut turn)?;
+            if self.is_out(rule, place.site, flow.header)? {
+                turn.next.push(flow);
+            } else {
+                self.steps(rule, 0, flow, &mut turn)?;
+            }
         }
         let next = turn.next;
         if several || next.len() > 1 { self.merged(next) } else { Ok(next) }
@@ -341,7 +246,7 @@ impl<'a> Walk<'a> {
                 },
                 Step::Verdict(Verdict::Continue) => {}
                 Step::Verdict(verdict) => {
-                    let wanted = if self.notes.is_some() { wanted_marks(rule) } else { 0 };
+                    let wanted = if self.notes.is_some() { notes::wanted_marks(rule) } else { 0 };
                     return self.verdict(wanted, verdict, flow, turn);
                 }
             }
@@ -352,6 +257,7 @@ impl<'a> Walk<'a> {
 
     /// Sends those for whom `truth` does not hold to the next rule; gives the others, if there can be one.
     fn split(&mut self, flow: &Flow, truth: Truth, turn: &mut Turn<'_>) -> Built<Option<Set>> {
+        turn.passed.in_doubt |= !truth.is_exact();
         let bdd = &mut self.encoder.bdd;
         let others = bdd.minus(flow.set, truth.certain)?;
         if !others.is_empty() {
@@ -370,6 +276,9 @@ impl<'a> Walk<'a> {
         words: impl FnOnce() -> String,
     ) -> Built<()> {
         let Some(hidden) = self.notes.as_ref().map(|notes| notes.hidden) else { return Ok(()) };
+        if truth.is_exact() && !self.is_hidden(truth.certain) {
+            return Ok(());
+        }
         let bdd = &mut self.encoder.bdd;
         let (holds, fails) = (bdd.and(set, truth.possible)?, bdd.minus(set, truth.certain)?);
         let (holds, fails) = (bdd.exists(holds, hidden)?, bdd.exists(fails, hidden)?);
@@ -378,6 +287,12 @@ impl<'a> Walk<'a> {
             notes.asked(Some(place.rule), words(), doubt);
         }
         Ok(())
+    }
+
+    /// Whether a set depends on what nobody shows.
+    pub(super) fn is_hidden(&mut self, set: Set) -> bool {
+        let bdd = &self.encoder.bdd;
+        self.notes.as_mut().is_some_and(|notes| bdd.depends_on(set, notes.hidden, &mut notes.depend))
     }
 
     fn vmap(
@@ -398,6 +313,10 @@ impl<'a> Walk<'a> {
         let mut rest = self.encoder.bdd.minus(flow.set, found.lost)?;
         let mut go_on = Set::NONE;
         for (data, truth) in found.entries {
+            let of_entry = std::ptr::from_ref(data) as usize;
+            let words = || format!("the entry {data:?} of a verdict map is found");
+            let truth = self.encoder.settled(truth, of_entry, words, place.site.hook, header)?;
+            turn.passed.in_doubt |= !truth.is_exact();
             self.note_doubt(place, truth, flow.set, || "what is looked up in the verdict map is not known".to_owned())?;
             let set = self.encoder.bdd.and(flow.set, truth.possible)?;
             rest = self.encoder.bdd.minus(rest, truth.certain)?;
@@ -453,7 +372,12 @@ impl<'a> Walk<'a> {
                 if counted || full || self.may_lack(change.as_deref(), &flow, &header, place.site)? {
                     let words = || format!("depends on what was counted so far: {text}");
                     self.note_doubt(place, Truth::OPEN, flow.set, words)?;
-                    turn.next.push(Flow { header: self.number(header.clone()), ..flow });
+                    turn.passed.in_doubt = true;
+                    let hook = place.site.hook;
+                    let (goes_on, ends) =
+                        self.either(flow.set, &format!("{text} of a full set"), hook, Some(&header))?;
+                    turn.next.push(Flow { header: self.number(header.clone()), set: ends, ..flow });
+                    return Ok(Some(Flow { header: self.number(header), set: goes_on, ..flow }));
                 }
             }
         }
@@ -527,7 +451,7 @@ impl<'a> Walk<'a> {
                 }
                 turn.passed.accepted.push(flow);
             }
-            Verdict::Drop | Verdict::Reject(_) => self.refuse(turn.passed, flow, decision)?,
+            Verdict::Drop | Verdict::Reject(_) => self.refuse(turn.passed, flow, decision),
             Verdict::Return => turn.passed.returned.push(flow),
             Verdict::Continue => turn.next.push(flow),
             Verdict::Jump(name) | Verdict::Goto(name) => {
@@ -563,13 +487,9 @@ impl<'a> Walk<'a> {
             calls.push((chain, flow));
         }
         let mut inner = self.enter(place.site, chain, vec![flow], turn.depth + 1)?;
-        let passed = &mut turn.passed;
-        passed.accepted.append(&mut inner.accepted);
         // goto leaves no way back here: its chain's end is this chain's
-        if goto { &mut passed.returned } else { &mut turn.next }.append(&mut inner.returned);
-        passed.parts.push(inner.refused);
-        passed.lost = self.encoder.bdd.or(passed.lost, inner.lost)?;
-        Ok(())
+        if goto { &mut turn.passed.returned } else { &mut turn.next }.append(&mut inner.returned);
+        turn.passed.take(inner, &mut self.encoder.bdd)
     }
 
     /// The tag of a flow that nobody has decided about yet.
@@ -630,19 +550,4 @@ fn set_field(header: &mut Header, field: &Field, binding: Binding) {
             }
         }
     }
-}
-
-/// Mark bits a rule needs to be set (`mark & 0x10000 == 0x10000`).
-fn wanted_marks(rule: &Rule) -> u32 {
-    let wanted = |step: &Step| match step {
-        Step::Match(Match::Compare { left, operator: Operator::Eq | Operator::AnyBit, right: Expr::Number(bits) }) => {
-            let mark = match left {
-                Expr::And(left, _) => **left == Expr::Field(Field::Mark),
-                left => *left == Expr::Field(Field::Mark),
-            };
-            if mark { u32::try_from(*bits).unwrap_or(0) } else { 0 }
-        }
-        _ => 0,
-    };
-    rule.steps.iter().map(wanted).fold(0, |all, bits| all | bits)
 }

@@ -80,7 +80,11 @@ pub struct Encoder<'r> {
     /// Truths of lookups, by the place of the elements in memory and the keys.
     looked_up: HashMap<(usize, Vec<Value>), Truth>,
     fields: HashMap<Dimension, Value>,
-    questions: HashMap<String, u16>,
+    /// Numbers of undecidable conditions, each for one [`Self::ask_about`].
+    questions: HashMap<(usize, String), u16>,
+    /// Conditions numbered, by what is asked about.
+    asked: HashMap<usize, u16>,
+    about: usize,
     /// Where every undecided condition gets an answer of its own.
     answers: Option<Answers>,
 }
@@ -108,6 +112,8 @@ impl<'r> Encoder<'r> {
             looked_up: HashMap::new(),
             fields: HashMap::new(),
             questions: HashMap::new(),
+            asked: HashMap::new(),
+            about: 0,
             answers: None,
         }
     }
@@ -116,7 +122,12 @@ impl<'r> Encoder<'r> {
     #[must_use]
     pub fn beside<'b>(self, ruleset: &'b Ruleset, facts: &'b dyn Facts) -> Encoder<'b> {
         let answers = self.answers.map(|_| Answers::default());
-        Encoder { questions: self.questions, answers, ..Encoder::new(self.bdd, self.layout, ruleset, facts) }
+        Encoder {
+            questions: self.questions,
+            asked: self.asked,
+            answers,
+            ..Encoder::new(self.bdd, self.layout, ruleset, facts)
+        }
     }
 
     /// From now on every condition that cannot be decided has one answer, a variable of [`Dimension::Question`]: the n-th
@@ -125,6 +136,18 @@ impl<'r> Encoder<'r> {
     /// meets twice with nothing changed between counts as met once.)
     pub fn answer_alike(&mut self) {
         self.answers = Some(Answers::default());
+    }
+
+    /// From now on packets number `about` are asked about: sets of packets with different numbers are never compared, so that
+    /// their undecidable conditions may share variables.
+    pub fn ask_about(&mut self, about: usize) {
+        self.about = about;
+    }
+
+    /// Whether some condition has a variable.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Whether [`Self::answer_alike`] holds.
@@ -160,11 +183,27 @@ impl<'r> Encoder<'r> {
     /// When the budget is used up.
     pub fn truth(&mut self, condition: &'r Match, site: Site, header: &Header) -> Built<Truth> {
         let truth = Eval { encoder: self, site, header, depth: 0 }.truth(condition)?;
+        let place = std::ptr::from_ref(condition) as usize;
+        self.settled(truth, place, || format!("{condition:?}"), site.hook, header)
+    }
+
+    /// `truth`, and where it is open the one answer that the rule or condition at `place` gets; the same where answers are
+    /// not kept.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub fn settled(
+        &mut self,
+        truth: Truth,
+        place: usize,
+        words: impl FnOnce() -> String,
+        hook: Hook,
+        header: &Header,
+    ) -> Built<Truth> {
         if truth.is_exact() || self.answers.is_none() {
             return Ok(truth);
         }
-        let place = std::ptr::from_ref(condition) as usize;
-        let answer = self.answer(place, &format!("{condition:?}"), site.hook, Some(header))?;
+        let answer = self.answer(place, &words(), hook, Some(header))?;
         let open = self.bdd.minus(truth.possible, truth.certain)?;
         let (surely, maybe) = (self.bdd.and(open, answer.certain)?, self.bdd.and(open, answer.possible)?);
         Ok(Truth { certain: self.bdd.or(truth.certain, surely)?, possible: self.bdd.or(truth.certain, maybe)? })
@@ -189,12 +228,15 @@ impl<'r> Encoder<'r> {
     /// The set of packets with one answer to an undecidable question, and what is left when variables ran out.
     fn question(&mut self, key: String) -> Built<Truth> {
         let (first, width) = self.layout.place(Dimension::Question);
-        let next = u16::try_from(self.questions.len()).unwrap_or(u16::MAX);
+        let key = (self.about, key);
+        let next = self.asked.entry(self.about).or_default();
         let number = match self.questions.get(&key) {
             Some(number) => *number,
-            None if next < width.min(MAX_QUESTIONS) => {
-                self.questions.insert(key, next);
-                next
+            None if *next < width.min(MAX_QUESTIONS) => {
+                let number = *next;
+                *next += 1;
+                self.questions.insert(key, number);
+                number
             }
             None => return Ok(Truth::OPEN),
         };
