@@ -80,6 +80,44 @@ pub fn below(host: &Host, device: u128, levels: usize) -> Vec<u128> {
     found
 }
 
+/// The device and those that carry its packets, each below the one before: a VLAN or macvlan stands on another device. What
+/// tunnels send through a device are other packets.
+#[must_use]
+pub fn carriers(host: &Host, device: u128) -> Vec<u128> {
+    let mut stack = vec![device];
+    while let Some(last) = stack.last().filter(|_| stack.len() <= MAX_LEVELS) {
+        let mut all = host.interfaces.iter().flatten();
+        let found = all.find(|interface| interface_number(interface.name.as_bytes()) == *last);
+        let carried =
+            |interface: &&Interface| matches!(&*interface.kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
+        let Some(lower) = found.filter(carried).and_then(|interface| interface.lower.as_deref()) else { break };
+        stack.push(interface_number(lower.as_bytes()));
+    }
+    stack
+}
+
+/// Ports of these devices, and what is below those: interface numbers and names.
+#[must_use]
+pub fn ports<'h>(host: &'h Host, devices: &[u128]) -> Vec<(u128, &'h str)> {
+    let mut masters = devices.to_vec();
+    let mut found: Vec<(u128, &str)> = Vec::new();
+    for _ in 0..MAX_LEVELS {
+        let before = found.len();
+        for interface in host.interfaces.iter().flatten() {
+            let (own, master) = (interface_number(interface.name.as_bytes()), interface.master.as_deref());
+            let is_port = master.is_some_and(|master| masters.contains(&interface_number(master.as_bytes())));
+            if is_port && found.iter().all(|(known, _)| *known != own) {
+                found.push((own, &*interface.name));
+                masters.extend(carriers(host, own));
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
+
 /// The devices of a host.
 #[derive(Debug)]
 pub struct Devices {

@@ -3,8 +3,8 @@
 //! Chains of type nat do not hang at their own priority: they are entries of conntrack's NAT hooks, which run at -100
 //! (destination) and 100 (source), and among themselves in order of priority.
 
-use crate::packet::{Family, Hook};
-use crate::ruleset::{BaseChain, ChainKind, Effect, Policy, RuleRef, Ruleset, Step, Verdict};
+use crate::packet::{Family, Hook, InterfacePattern};
+use crate::ruleset::{BaseChain, ChainKind, Effect, Policy, RuleRef, Ruleset, Step, Verdict, interface_interval};
 
 /// Where connection tracking happens (`NF_IP_PRI_CONNTRACK`).
 pub const CONNTRACK_PRIORITY: i32 = -200;
@@ -78,6 +78,18 @@ pub fn device_groups(ruleset: &Ruleset, hook: Hook) -> Vec<Group> {
         .map(|(place, base)| (base.priority, Unit::Chain(place)))
         .collect();
     grouped(ruleset, units)
+}
+
+/// Whether a chain of these groups hangs on the device with this interface number, or may.
+#[must_use]
+pub fn hangs_on(ruleset: &Ruleset, groups: &[Group], device: u128) -> bool {
+    groups.iter().flat_map(|group| &group.units).any(|unit| {
+        let Unit::Chain(base) = unit else { return false };
+        let chain = ruleset.tables.get(base.table).and_then(|table| table.chains.get(base.chain));
+        let names = chain.and_then(|chain| chain.base.as_ref()).map(|settings| &settings.devices);
+        let on = |name: &str| interface_interval(&InterfacePattern::from_nft(name)).contains(device);
+        names.is_some_and(|names| names.is_empty() || names.iter().any(|name| on(name)))
+    })
 }
 
 /// Base chains of bridge tables that could refuse a frame.

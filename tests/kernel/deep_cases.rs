@@ -158,6 +158,40 @@ fn link_layer_bytes_are_there_on_ethernet_only() {
 }
 
 #[test]
+fn bitmaps_hold_addresses_with_and_without_a_hardware_address() {
+    let mac = PEER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let ipsets = format!(
+        "create plain bitmap:ip range 10.9.0.0/24\nadd plain 10.9.0.9\nadd plain 10.9.0.32/28\n\
+         create hard bitmap:ip,mac range 10.9.0.0/24\nadd hard 10.9.0.9,{mac}\nadd hard 10.9.0.10,02:00:00:00:00:01\n"
+    );
+    let rules = "*filter\n-A INPUT -p tcp --dport 100 -m set --match-set plain src -j REJECT\n\
+                 -A INPUT -p tcp --dport 101 -m set --match-set hard src,src -j REJECT\n\
+                 -A INPUT -p tcp --dport 102 -m set ! --match-set hard src,src -j REJECT\nCOMMIT\n";
+    let firewall = Firewall { ipsets, legacy: [rules.to_owned(), String::new()], ..Firewall::default() };
+    let lab = || {
+        let mut lab = Lab::build().expect("a lab");
+        lab.attach_ethernet("tap0", "10.9.0.1/24").expect("an Ethernet device");
+        lab
+    };
+    let mut shots = Vec::new();
+    for (src, wanted) in [
+        ("10.9.0.9", [true, true, false]),
+        ("10.9.0.10", [false, false, true]),
+        ("10.9.0.40", [true, false, true]),
+        ("10.9.1.9", [false, false, true]),
+    ] {
+        let tap = |port| {
+            with(arriving(src, "10.9.0.1", port), |packet| {
+                packet.iif = Some("tap0".into());
+                packet.details.source_mac = Some(PEER_MAC);
+            })
+        };
+        shots.extend(refused(tap, &wanted));
+    }
+    agree_in("bitmaps", lab, &firewall, shots);
+}
+
+#[test]
 fn inner_bytes_stand_behind_the_transport_header() {
     let firewall = input(
         "tcp dport 100 @ih,0,16 0x6865 reject\n tcp dport 101 @ih,8,8 0x65 reject\n udp dport 102 @ih,0,64 0x6865706775617264 reject\n\

@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 
 use fastrand::Rng;
 use hepguard::packet::{
-    ConntrackView, CtDirection, CtState, CtStatus, Details, Direction, Packet, Prefix, Protocol, TcpFlags, Tuple,
-    address_bits,
+    ConntrackView, CtDirection, CtState, CtStatus, Details, Direction, ExtensionHeader, Packet, PacketType, Prefix,
+    Protocol, TcpFlags, Tuple, address_bits,
 };
 
 use crate::conntrack::Connection;
 use crate::generate::UNTRACKED_TOS;
 use crate::lab::DEVICES;
+use crate::tun::{OWN_MAC, PEER_MAC};
 use crate::wire::{self, Extra, Tag};
 
 /// Prefixes that are local in the lab (`lab.rs`), with a weight for how often they are drawn.
@@ -49,6 +50,25 @@ const PEERS: [&str; 14] = [
 ];
 
 const FLAGS: [u8; 16] = [2, 2, 2, 2, 2, 16, 16, 18, 4, 20, 17, 1, 0, 0x29, 0x3f, 0xc2];
+/// TCP options: none, a SYN's usual ones, a size that is too small, one that nobody knows, padding alone.
+const OPTIONS: [&[u8]; 7] = [
+    &[],
+    &[],
+    &[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 1, 2, 0, 0, 0, 0, 1, 3, 3, 7],
+    &[2, 4, 5, 180],
+    &[2, 4, 1, 0, 1, 3, 3, 7],
+    &[254, 4, 9, 9],
+    &[1, 1, 1, 0],
+];
+
+/// IPv6 extension headers: number, and bytes without the first one.
+const PADDING: (u8, &[u8]) = (60, &[0, 1, 4, 0, 0, 0, 0]);
+const LONG_PADDING: (u8, &[u8]) = (60, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const HOPS: (u8, &[u8]) = (0, &[0, 1, 4, 0, 0, 0, 0]);
+/// One segment, at its end (RFC 8754).
+const SEGMENT: (u8, &[u8]) = (43, &[2, 4, 0, 0, 0, 0x12, 0x12, 0xfd, 0, 0, 0x51, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+const EXTENSIONS: [&[(u8, &[u8])]; 5] = [&[HOPS], &[PADDING], &[LONG_PADDING], &[HOPS, PADDING], &[SEGMENT]];
+
 const PROTOCOLS: [Protocol; 14] = [
     Protocol::TCP,
     Protocol::TCP,
@@ -110,9 +130,16 @@ pub(crate) struct Pools {
     ipv6: Vec<Ipv6Addr>,
     ports: Vec<u16>,
     marks: Vec<u32>,
+    /// An Ethernet device by which some packets come in.
+    ethernet: Option<&'static str>,
 }
 
 impl Pools {
+    /// The same, with packets that come in by an Ethernet device of [`PEER_MAC`].
+    pub(crate) fn with_ethernet(self, device: Option<&'static str>) -> Self {
+        Self { ethernet: device, ..self }
+    }
+
     /// Every address, number and hexadecimal mark in `text`, with its neighbours.
     pub(crate) fn of(text: &str) -> Self {
         let mut pools = Self::default();
@@ -182,9 +209,45 @@ impl Pools {
                 shot.packet = packet;
             }
         }
+        let details_told = self.dress(rng, &mut shot);
         shot.bytes = wire::encode(&shot.packet, &shot.extra, tag);
         shot.packet.length = u16::try_from(shot.bytes.len()).ok();
+        shot.packet.details.transport = Some(shot.bytes[details_told..].into());
         shot
+    }
+
+    /// What is in front of the transport header and behind it, and the way the packet comes in. Says where the transport
+    /// header begins.
+    fn dress(&self, rng: &mut Rng, shot: &mut Drawn) -> usize {
+        let packet = &mut shot.packet;
+        let (v6, arrives) = (packet.dst.is_ipv6(), packet.direction != Direction::Out);
+        if packet.protocol == Protocol::TCP {
+            let options = choice(rng, &OPTIONS);
+            packet.details.transport = Some(wire::tagged_tcp_with(packet, options, shot.tag).into());
+        }
+        if let Some(device) = self.ethernet.filter(|_| arrives && rng.u8(..8) == 0) {
+            packet.iif = Some(device.into());
+            (packet.details.source_mac, packet.details.destination_mac) = (Some(PEER_MAC), Some(OWN_MAC));
+            packet.packet_type = Some(PacketType::Host);
+        }
+        let mut start = if v6 { 40 } else { 20 };
+        if shot.connection.is_none() && arrives {
+            match rng.u8(..12) {
+                0 | 1 if v6 => {
+                    let headers = choice(rng, &EXTENSIONS);
+                    let numbers = headers.iter().map(|header| header.0).chain([packet.protocol.0]);
+                    let each = headers.iter().zip(numbers.skip(1)).map(|((number, rest), next)| ExtensionHeader {
+                        header: Protocol(*number),
+                        bytes: [&[next], *rest].concat().into(),
+                    });
+                    packet.details.extensions = Some(each.collect());
+                    start += headers.iter().map(|(_, rest)| 1 + rest.len()).sum::<usize>();
+                }
+                2 => shot.extra.in_pieces = true,
+                _ => {}
+            }
+        }
+        start
     }
 
     /// The first packet of something.

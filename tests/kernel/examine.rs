@@ -46,7 +46,8 @@ impl<'l> Examiner<'l> {
 
     /// Draws `count` packets from all of `firewalls`, and asks kernel and library what each of these does with them.
     pub(crate) fn examine(&mut self, firewalls: &[Firewall], seed: u64, count: Tag) -> Result<Vec<Examined>, String> {
-        let pools: Vec<Pools> = firewalls.iter().map(|firewall| Pools::of(&firewall.describe())).collect();
+        let of = |firewall: &Firewall| Pools::of(&firewall.describe()).with_ethernet(self.lab.ethernet());
+        let pools: Vec<Pools> = firewalls.iter().map(of).collect();
         let mut rng = Rng::with_seed(seed);
         let mut used = HashSet::new();
         let drawn = (1..=count).map(|tag| pools[usize::from(tag) % pools.len()].packet(&mut rng, tag));

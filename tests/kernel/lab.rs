@@ -181,6 +181,34 @@ impl Lab {
         self.settle()
     }
 
+    /// Adds a VLAN on an Ethernet device, with this address.
+    pub(crate) fn attach_vlan(
+        &mut self,
+        name: &'static str,
+        below: &str,
+        id: u16,
+        address: &str,
+    ) -> Result<(), String> {
+        let carrier = self.devices.get(below).ok_or_else(|| format!("no device {below}"))?;
+        let device = carrier.tagged(id).map_err(|error| format!("{below}: {error}"))?;
+        tool("ip", &["link", "add", "link", below, "name", name, "type", "vlan", "id", &id.to_string()], "")?;
+        tool("ip", &["link", "set", name, "up"], "")?;
+        tool("ip", &["addr", "add", address, "dev", name], "")?;
+        self.devices.insert(name, device);
+        self.indices.insert(if_nametoindex(name).map_err(|error| format!("{name}: {error}"))?, name);
+        self.settle()
+    }
+
+    /// What has gone out by a device since this was asked last, link-layer headers included.
+    pub(crate) fn sent(&self, device: &str) -> Result<Vec<Vec<u8>>, String> {
+        self.devices.get(device).ok_or_else(|| format!("no device {device}"))?.sent()
+    }
+
+    /// The Ethernet device, when there is one.
+    pub(crate) fn ethernet(&self) -> Option<&'static str> {
+        self.devices.iter().find(|(_, device)| device.is_ethernet()).map(|(name, _)| *name)
+    }
+
     /// Name of the device with this index, unless it is the loopback device.
     pub(crate) fn interface(&self, index: Option<u32>) -> Option<&'static str> {
         self.indices.get(&index?).copied()
@@ -249,7 +277,13 @@ impl Lab {
         self.log.in_bulk(true)?;
         for (place, one) in drawn.iter().enumerate() {
             places[usize::from(one.tag)] = place;
-            fates[place].error = self.launch(&one.packet, &one.bytes)?.err();
+            fates[place].error = match one.extra.in_pieces {
+                true => {
+                    let pieces = wire::fragments(&one.bytes, one.tag);
+                    pieces.iter().try_fold(Ok(()), |_, piece| self.launch(&one.packet, piece))?.err()
+                }
+                false => self.launch(&one.packet, &one.bytes)?.err(),
+            };
             if place % UNREAD == UNREAD - 1 {
                 while self.log.read(false, &mut seen)? {}
                 tell(&mut fates, &places, drawn, &mut seen);

@@ -12,6 +12,7 @@ mod conntrack;
 mod conversation_cases;
 mod conversation_random;
 mod deep_cases;
+mod device_cases;
 mod dialogue;
 mod draw;
 mod examine;

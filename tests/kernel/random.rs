@@ -272,6 +272,7 @@ fn look(examiner: &mut Examiner<'_>, settings: &Settings, group: u64) -> (Tally,
 /// Looks at groups until the search is over.
 fn work(settings: &Settings, search: &Mutex<Search>, begun: Instant) {
     let mut lab = Lab::build().expect("a lab");
+    lab.attach_ethernet("tap0", "10.9.0.1/24").expect("an Ethernet device");
     let mut examiner = Examiner::new(&mut lab).expect("an empty firewall");
     loop {
         let group = {

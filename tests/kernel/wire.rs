@@ -42,7 +42,12 @@ pub(crate) fn encode(packet: &Packet, extra: &Extra, tag: Tag) -> Vec<u8> {
 
 /// A TCP header with these options (a multiple of four bytes).
 pub(crate) fn tcp_with(packet: &Packet, options: &[u8]) -> Vec<u8> {
-    let mut header = transport(packet, &Extra::default(), 0);
+    tagged_tcp_with(packet, options, 0)
+}
+
+/// The same of a packet that is known again by its tag.
+pub(crate) fn tagged_tcp_with(packet: &Packet, options: &[u8], tag: Tag) -> Vec<u8> {
+    let mut header = transport(packet, &Extra::default(), tag);
     header.extend(options);
     header[12] = u8::try_from((header.len() / 4) << 4).expect("few options");
     header

@@ -107,6 +107,7 @@ impl Drive<'_, '_> {
         let given: Vec<Binding> = flows.iter().map(|flow| self.walk.header(flow.header).oif).collect();
         let given = given.first().copied().unwrap_or(Binding::Unknown);
         let flows = self.walk.rewrite(flows, |header| header.oif = NONE);
+        let flows = self.carried(Hook::Ingress, flows)?;
         let flows = self.device(Hook::Ingress, flows)?;
         let flows = self.bridged(flows)?;
         let (flows, bridges) = self.taken(flows)?;
@@ -121,6 +122,7 @@ impl Drive<'_, '_> {
         let mut left = self.hook(Hook::Input, to_host)?;
         let through = self.hook(Hook::Forward, through)?;
         let through = self.hook(Hook::Postrouting, through)?;
+        let through = self.carried(Hook::Egress, through)?;
         left.append(&mut self.device(Hook::Egress, through)?);
         for (set, words) in offloaded {
             // chains at the outgoing device see them without mark and state
@@ -204,6 +206,7 @@ impl Drive<'_, '_> {
         let flows = self.sent_by_master(flows)?;
         let flows = self.multicast(flows)?;
         let flows = self.hook(Hook::Postrouting, flows)?;
+        let flows = self.carried(Hook::Egress, flows)?;
         let flows = self.device(Hook::Egress, flows)?;
         let (mut looped, mut left) = (Vec::new(), Vec::new());
         for flow in flows {

@@ -3,10 +3,10 @@
 
 use super::drive::Drive;
 use super::walk::Flow;
-use crate::analysis::devices::{MAX_LEVELS, Master};
-use crate::analysis::path::{Group, Unit};
-use crate::packet::{Family, Hook, InterfacePattern};
-use crate::ruleset::{interface_interval, interface_number};
+use crate::analysis::devices::{MAX_LEVELS, Master, carriers, ports};
+use crate::analysis::path::{self, Group};
+use crate::packet::{Family, Hook};
+use crate::ruleset::interface_number;
 use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
 use crate::space::header::Binding;
@@ -152,14 +152,47 @@ impl Drive<'_, '_> {
     }
 
     fn has_chain(&self, groups: &[Group], device: u128) -> bool {
-        let ruleset = self.walk.encoder.ruleset();
-        groups.iter().flat_map(|group| &group.units).any(|unit| {
-            let Unit::Chain(base) = unit else { return false };
-            let chain = ruleset.tables.get(base.table).and_then(|table| table.chains.get(base.chain));
-            let names = chain.and_then(|chain| chain.base.as_ref()).map(|settings| &settings.devices);
-            let on = |name: &str| interface_interval(&InterfacePattern::from_nft(name)).contains(device);
-            names.is_some_and(|names| names.is_empty() || names.iter().any(|name| on(name)))
-        })
+        path::hangs_on(self.walk.encoder.ruleset(), groups, device)
+    }
+
+    /// Packets of devices that others with chains of their own carry, or whose ports have such chains, are lost.
+    pub(super) fn carried(&mut self, hook: Hook, flows: Vec<Flow>) -> Built<Vec<Flow>> {
+        let hooks = self.hooks;
+        let groups = if hook == Hook::Ingress { &hooks.ingress } else { &hooks.egress };
+        if groups.is_empty() {
+            return Ok(flows);
+        }
+        let host = self.walk.facts.host();
+        let mut doubtful: Vec<(u128, String)> = Vec::new();
+        for interface in host.interfaces.iter().flatten() {
+            let stack = carriers(host, interface_number(interface.name.as_bytes()));
+            let ports = ports(host, &stack).into_iter().map(|(port, _)| port);
+            if stack.iter().skip(1).copied().chain(ports).any(|below| self.has_chain(groups, below)) {
+                let words = format!("{hook} chains on devices below {} are not followed", interface.name);
+                doubtful.extend(stack.first().map(|own| (*own, words)));
+            }
+        }
+        let mut left = Vec::new();
+        for flow in flows {
+            let header = self.walk.header(flow.header);
+            let binding = if hook == Hook::Ingress { header.iif } else { header.oif };
+            let mut rest = flow.set;
+            for (device, words) in &doubtful {
+                let set = match binding {
+                    Binding::Known(number) if number == *device => rest,
+                    Binding::Free(dimension) => {
+                        let own = self.of_device(dimension, *device)?;
+                        self.walk.encoder.bdd.and(rest, own)?
+                    }
+                    Binding::Unknown => rest,
+                    _ => continue,
+                };
+                rest = self.walk.encoder.bdd.minus(rest, set)?;
+                self.lose_all(vec![Flow { set, ..flow }], words)?;
+            }
+            left.extend((!rest.is_empty()).then_some(Flow { set: rest, ..flow }));
+        }
+        Ok(left)
     }
 
     fn of_device(&mut self, dimension: Dimension, device: u128) -> Built<Set> {

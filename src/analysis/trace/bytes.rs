@@ -71,7 +71,7 @@ impl View<'_, '_> {
 
     /// The packet from its transport header on.
     fn transport(&self) -> Vec<Byte> {
-        let known = self.packet.details.transport.as_deref().unwrap_or_default();
+        let known = self.told_transport().unwrap_or_default();
         let mut bytes: Vec<Byte> = known.iter().copied().map(Some).collect();
         bytes.resize(bytes.len().max(20), None);
         let flow = &self.state.flow;
@@ -120,7 +120,7 @@ impl View<'_, '_> {
         match self.packet.protocol {
             Protocol::UDP => Some(8),
             Protocol::TCP => {
-                let told = self.packet.details.transport.as_deref()?.get(12)?;
+                let told = self.told_transport()?.get(12)?;
                 Some(u32::from(told >> 4) * 4)
             }
             _ => None,
@@ -157,7 +157,7 @@ impl View<'_, '_> {
         if self.packet.protocol != Protocol::TCP {
             return absent;
         }
-        let Some(header) = self.packet.details.transport.as_deref() else { return Value::Unknown(0) };
+        let Some(header) = self.told_transport() else { return Value::Unknown(0) };
         let length = usize::from(header.get(12).copied().unwrap_or(0) >> 4) * 4;
         let Some(header) = header.get(..length).filter(|header| header.len() >= 20) else { return absent };
         let mut at = 20;

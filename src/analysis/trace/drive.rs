@@ -85,7 +85,7 @@ impl<'e> Walk<'e, '_> {
             self.complete_oif(&mut states);
         }
         match hook {
-            Hook::Ingress | Hook::Egress => return self.device(hook, states),
+            Hook::Ingress | Hook::Egress => return self.devices(hook, states),
             Hook::Prerouting | Hook::Output => {}
             _ => self.track(&mut states),
         }
@@ -99,7 +99,7 @@ impl<'e> Walk<'e, '_> {
         }
         let states = self.programs_before(states);
         self.offloaded(&states);
-        let states = self.device(Hook::Ingress, states);
+        let states = self.devices(Hook::Ingress, states);
         let states = self.bridged(states);
         let (states, bridge) = self.taken(states);
         if let Some(bridge) = bridge.as_deref().filter(|bridge| self.stays_on(bridge)) {

@@ -6,14 +6,14 @@ use super::record::StepKind;
 use super::state::{State, Value};
 use super::walk::Walk;
 use crate::analysis::devices::{MAX_LEVELS, Master};
-use crate::analysis::path::Unit;
-use crate::packet::{Direction, Hook, InterfacePattern};
-use crate::ruleset::{interface_interval, interface_number};
+use crate::analysis::path;
+use crate::packet::{Direction, Hook};
+use crate::ruleset::interface_number;
 
 /// More than [`MAX_LEVELS`].
 const ENDLESS: &str = "devices stand on each other without end";
 
-fn number(name: &str) -> u128 {
+pub(super) fn number(name: &str) -> u128 {
     interface_number(name.as_bytes())
 }
 
@@ -43,7 +43,9 @@ impl Walk<'_, '_> {
                 Some(Master::Bridge(master)) => {
                     bridge = Some(master.clone());
                     // with br_netfilter, prerouting comes before the bridge's own ingress chains
-                    if self.frames_cross(master) != Some(false) && self.has_ingress(number(master)) {
+                    if self.frames_cross(master) != Some(false)
+                        && path::hangs_on(engine.ruleset, &engine.ingress, number(master))
+                    {
                         let words = "whether the rules of prerouting come before its ingress chains is not followed";
                         self.lose(None, format!("{} is a port of bridge {master}: {words}", device.name));
                         return (Vec::new(), None);
@@ -60,17 +62,6 @@ impl Walk<'_, '_> {
         }
         self.lose(None, ENDLESS.to_owned());
         (Vec::new(), None)
-    }
-
-    fn has_ingress(&self, device: u128) -> bool {
-        let ruleset = self.engine.ruleset;
-        self.engine.ingress.iter().flat_map(|group| &group.units).any(|unit| {
-            let Unit::Chain(base) = unit else { return false };
-            let chain = ruleset.tables.get(base.table).and_then(|table| table.chains.get(base.chain));
-            let names = chain.and_then(|chain| chain.base.as_ref()).map(|settings| &settings.devices);
-            let on = |name: &&str| interface_interval(&InterfacePattern::from_nft(name)).contains(device);
-            names.is_some_and(|names| names.is_empty() || names.iter().any(|name| on(&&**name)))
-        })
     }
 
     /// Whether frames between ports of a bridge cross the IP hooks.
@@ -156,7 +147,7 @@ impl Walk<'_, '_> {
     /// Chains and programs on the way out: those of the device, and of the port it is said to leave by.
     pub(super) fn sent(&mut self, states: Vec<State>) -> Vec<State> {
         let engine = self.engine;
-        let mut states = self.device(Hook::Egress, states);
+        let mut states = self.devices(Hook::Egress, states);
         if let Some(told) = self.packet.oif.as_deref().map(number)
             && let Some(Master::Bridge(master) | Master::Bond(master)) = &engine.devices.get(told).master
         {

@@ -10,6 +10,7 @@
 //! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
 
 mod arrival;
+mod below;
 mod blind;
 mod bytes;
 mod drive;

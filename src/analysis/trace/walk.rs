@@ -427,7 +427,14 @@ impl<'e, 'w> Walk<'e, 'w> {
     fn effect(&mut self, place: Place, effect: &'e Effect, state: &mut State) -> Done {
         match effect {
             // what is offloaded shows in later packets
-            Effect::Log { .. } | Effect::Count | Effect::Harmless(_) | Effect::Offload(_) => Done::Yes,
+            Effect::Log { .. } | Effect::Count | Effect::Offload(_) => Done::Yes,
+            Effect::Harmless(text) => {
+                if text.starts_with("tcp option ") || text.starts_with("reset tcp option ") {
+                    // what later rules find among the options is not known
+                    assign(state, &Field::Other("TCP options".into()), Value::Unknown(0));
+                }
+                Done::Yes
+            }
             Effect::Opaque(text) => Done::Lost(format!("cannot be decided: {text}")),
             Effect::NoTrack => {
                 // a packet that belongs to a connection keeps it; one that tracking called invalid has none

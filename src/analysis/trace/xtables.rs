@@ -8,7 +8,7 @@ use crate::packet::{ExtensionHeader, Hook, Protocol, address_bits};
 use crate::ruleset::xtables::{
     Bound, Chunks, ExtensionTest, Segment, SegmentNumber, SegmentTest, TimeTest, XtTest, extension_bit,
 };
-use crate::ruleset::{Interval, interface_number};
+use crate::ruleset::{Field, Interval, interface_number};
 
 const SECONDS_A_DAY: i64 = 86_400;
 
@@ -79,11 +79,16 @@ impl View<'_, '_> {
         }
     }
 
-    /// The packet from its transport header on, unless rules have rewritten it or take
+    /// The packet from its transport header on, unless rules have rewritten more of it than ports and checksums, or take
     /// another header for it.
     pub(super) fn told_transport(&self) -> Option<&[u8]> {
-        let bytes = self.packet.details.transport.as_deref();
-        bytes.filter(|_| self.state.flow.epoch == 0 && !self.stops_at_authentication())
+        use Field::{Icmp6Code, Icmp6Type, IcmpCode, IcmpType, Other};
+        use Field::{TcpAckseq, TcpDoff, TcpFlags, TcpSequence, TcpWindow, UdpLength};
+        let rewritten = self.state.flow.assigned.iter().any(|(field, _)| {
+            matches!(field, Other(_) | TcpAckseq | TcpDoff | TcpFlags | TcpSequence | TcpWindow | UdpLength)
+                || matches!(field, Icmp6Code | Icmp6Type | IcmpCode | IcmpType)
+        });
+        self.packet.details.transport.as_deref().filter(|_| !rewritten && !self.stops_at_authentication())
     }
 
     /// The TCP header's options; `Some(None)` without any.

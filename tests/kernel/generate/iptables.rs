@@ -87,8 +87,9 @@ impl Rule<'_> {
             // most matches may be given once
             let option = next.split_whitespace().find(|word| word.starts_with('-')).unwrap_or_default();
             let module = next.split_whitespace().nth(1).unwrap_or_default();
-            let again = line.contains(&format!(" {option} {module}"));
-            if !again && (option == "-m" || !line.contains(&format!(" {option} "))) {
+            let so_far = format!("{line} ");
+            let again = so_far.contains(&format!(" {option} {module}"));
+            if !again && (option == "-m" || !so_far.contains(&format!(" {option} "))) {
                 line += &next;
             }
         }
@@ -105,7 +106,7 @@ impl Rule<'_> {
         if self.words.opaque && self.words.one_in(12) {
             return self.opaque();
         }
-        match self.words.rng.u8(..23) {
+        match self.words.rng.u8(..25) {
             0 => format!("{not} -s {}", self.words.prefix()),
             1 => format!("{not} -d {}", self.words.prefix()),
             2 | 3 => self.interface(not),
@@ -155,11 +156,47 @@ impl Rule<'_> {
             }
             21 => format!(" -m ecn{not} --ecn-ip-ect {}", self.words.pick(&["0", "1", "2"])),
             22 => self.tuple(not),
+            23 => self.header(not),
+            24 => self.option(not),
             17 => format!(" -m pkttype{not} --pkt-type {}", self.words.pick(&["unicast", "broadcast", "multicast"])),
             _ if self.words.ipv4 => {
                 format!(" -m ttl {}", self.words.pick(&["--ttl-eq 64", "--ttl-lt 64", "--ttl-gt 64"]))
             }
             _ => format!(" -m hl {}", self.words.pick(&["--hl-eq 64", "--hl-lt 64", "--hl-gt 64"])),
+        }
+    }
+
+    /// Link-layer addresses and IPv6 extension headers.
+    fn header(&mut self, not: &str) -> String {
+        if ["PREROUTING", "INPUT", "FORWARD"].contains(&self.chain) && (self.words.ipv4 || self.words.rng.bool()) {
+            return format!(" -m mac{not} --mac-source 02:11:22:33:44:{}", self.words.pick(&["55", "55", "56"]));
+        }
+        if self.words.ipv4 {
+            return format!("{not} -f");
+        }
+        let headers = [
+            " -m ipv6header --header hop-by-hop --soft",
+            " -m ipv6header ! --header dst --soft",
+            " -m ipv6header --header hop-by-hop,dst,protocol",
+            " -m hbh",
+            " -m dst --dst-len 16",
+            " -m dst",
+            " -m rt --rt-type 4",
+            " -m rt ! --rt-segsleft 1",
+            " -m srh --srh-tag 4626",
+            " -m srh ! --srh-lsid fd00:51::/32",
+        ];
+        self.words.pick(&headers).to_owned()
+    }
+
+    /// TCP options, where the rule is about TCP.
+    fn option(&mut self, not: &str) -> String {
+        match (self.protocol, self.words.rng.bool()) {
+            (Some("tcp"), true) => format!(" -m tcp{not} --tcp-option {}", self.words.pick(&["2", "8", "254", "4"])),
+            (Some("tcp"), false) => {
+                format!(" -m tcpmss{not} --mss {}", self.words.pick(&["536:1400", "1460", "0:500"]))
+            }
+            _ => format!("{not} -s {}", self.words.prefix()),
         }
     }
 

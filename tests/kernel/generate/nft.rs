@@ -192,7 +192,7 @@ impl Table<'_> {
                 ["limit rate 1/second", "numgen random mod 2 0", "numgen inc mod 3 1", "quota over 2000 bytes"];
             return self.words.pick(&conditions).to_owned();
         }
-        match self.words.rng.u8(..20) {
+        match self.words.rng.u8(..22) {
             0..5 => self.addresses(not),
             5..10 => self.ports(not),
             10..13 => self.connection(not),
@@ -210,8 +210,56 @@ impl Table<'_> {
                 format!("meta sk{key} {not}{value}")
             }
             18 => format!("meta length {not}{}", self.words.pick(&["40", "0-60", "36"])),
+            20 => self.headers(hook, not),
+            21 => self.options(),
             _ => self.lookup(hook, not),
         }
+    }
+
+    /// Link-layer addresses, and IPv6 extension headers.
+    fn headers(&mut self, hook: &str, not: &str) -> String {
+        if ["prerouting", "input", "forward"].contains(&hook) && self.words.rng.bool() {
+            let addresses = ["saddr 02:11:22:33:44:55", "saddr 02:11:22:33:44:56", "daddr 02:00:00:00:00:77"];
+            return format!("ether {}", self.words.pick(&addresses).replace(' ', &format!(" {not}")));
+        }
+        if self.network() == "ip" {
+            return format!("ip frag-off & 0x1fff {}0", if not.is_empty() { "== " } else { not });
+        }
+        let headers = [
+            "exthdr hbh exists",
+            "exthdr dst missing",
+            "exthdr rt exists",
+            "exthdr frag exists",
+            "dst hdrlength 1",
+            "hbh nexthdr 60",
+            "rt type 4",
+            "rt seg-left 0",
+            "srh tag 4626",
+            "srh sid[1] fd00:51::9",
+            "ip6 nexthdr { 0, 6 }",
+        ];
+        self.words.pick(&headers).to_owned()
+    }
+
+    /// TCP options and what else stands in its header; bytes behind it.
+    fn options(&mut self) -> String {
+        if *self.transport.get_or_insert("tcp") != "tcp" {
+            return format!("@th,16,16 {:#x}", self.words.port());
+        }
+        let options = [
+            "tcp option maxseg exists",
+            "tcp option maxseg size 1460",
+            "tcp option maxseg size != 1460",
+            "tcp option maxseg size < 500",
+            "tcp option timestamp tsval 258",
+            "tcp option sack-perm missing",
+            "tcp option window count 7",
+            "tcp option 254 exists",
+            "tcp doff 5",
+            "tcp window 64240",
+            "@th,104,8 & 0x12 == 0x2",
+        ];
+        self.words.pick(&options).to_owned()
     }
 
     fn addresses(&mut self, not: &str) -> String {

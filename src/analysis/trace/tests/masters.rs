@@ -4,8 +4,8 @@ use super::build::*;
 use crate::analysis::trace::TraceVerdict::{Accept, Drop, Unknown};
 use crate::analysis::trace::{Trace, TraceOptions, TraceVerdict, trace};
 use crate::host::{Host, Interface};
-use crate::packet::{Direction, Hook, Packet};
-use crate::ruleset::{Field, Match, Policy, Ruleset, interface_number};
+use crate::packet::{Direction, Family, Hook, Packet};
+use crate::ruleset::{Field, Match, Policy, Ruleset, Table, interface_number};
 
 fn device(name: &str, kind: &str, master: Option<&str>) -> Interface {
     Interface { name: name.into(), kind: kind.into(), master: master.map(Into::into), ..Interface::default() }
@@ -131,4 +131,57 @@ fn ingress_chains_of_ports_and_of_their_bridge_are_met() {
         bridge.frames_cross = Some([false, false]);
     }
     check(&host, &at("br0"), &by("eth1"), Drop, "");
+}
+
+/// A chain on a device that drops packets to `port`.
+fn on_device(hook: Hook, name: &str, port: u16) -> Table {
+    let mut chain = base(hook, 0, Policy::Accept, [rule([dport(port), drop()])]);
+    if let Some(settings) = &mut chain.base {
+        settings.devices = vec![name.into()];
+    }
+    Table { family: Family::Netdev, ..table([chain]) }
+}
+
+#[test]
+fn a_packet_of_a_vlan_crosses_the_chains_of_what_carries_it() {
+    let mut host = host(&[("eth1", "", None), ("v5", "vlan", None), ("v56", "vlan", None), ("tun0", "ipip", None)]);
+    for (name, lower) in [("v5", "eth1"), ("v56", "v5"), ("tun0", "eth1")] {
+        let all = host.interfaces.get_or_insert_default();
+        let found = all.iter_mut().find(|interface| &*interface.name == name).expect("just made");
+        found.lower = Some(lower.into());
+    }
+    for (hook, packet) in [(Hook::Ingress, tcp_in(22)), (Hook::Egress, tcp_out(22))] {
+        let by = |name: &str| {
+            let name = Some(Box::from(name));
+            if hook == Hook::Ingress {
+                Packet { iif: name, ..packet.clone() }
+            } else {
+                Packet { oif: name, ..packet.clone() }
+            }
+        };
+        for (chain, crossing) in [("eth1", [true, true, true, false]), ("v5", [false, true, true, false])] {
+            let rules = ruleset([on_device(hook, chain, 22)]);
+            for (name, crosses) in ["eth1", "v5", "v56", "tun0"].into_iter().zip(crossing) {
+                check(&host, &rules, &by(name), if crosses { Drop } else { Accept }, "");
+            }
+            check(&host, &ruleset([on_device(hook, chain, 23)]), &by("v56"), Accept, "");
+        }
+    }
+}
+
+#[test]
+fn chains_on_a_port_nobody_told_leave_packets_of_its_master_open() {
+    for kind in ["bridge", "bond"] {
+        let host = host(&[("m0", kind, None), ("eth1", "", Some("m0")), ("eth2", "", Some("m0"))]);
+        let ports = "chains hang on eth1, and by which port it goes is not told";
+        let ingress = ruleset([on_device(Hook::Ingress, "eth1", 22)]);
+        check(&host, &ingress, &by("m0"), Unknown, ports);
+        check(&host, &ingress, &by("ens5"), Accept, "");
+        check(&host, &ingress, &by("eth1"), Drop, "");
+        let egress = ruleset([on_device(Hook::Egress, "eth1", 22)]);
+        let out = |oif: &str| Packet { oif: Some(oif.into()), ..tcp_out(22) };
+        check(&host, &egress, &out("m0"), Unknown, ports);
+        check(&host, &egress, &out("eth1"), Drop, "");
+        check(&host, &egress, &out("eth2"), Accept, "");
+    }
 }
