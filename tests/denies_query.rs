@@ -286,3 +286,139 @@ fn following_begins_with_what_is_new_and_reads_a_pipe() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/syslog"));
 }
+
+/// A flow log of a host endpoint.
+fn flow(reporter: &str, peer: &str, proto: &str, port: u16, action: &str) -> String {
+    let (source, destination) = if reporter == "src" { ("10.9.0.5", peer) } else { (peer, "10.9.0.5") };
+    let kind = |own: bool| if own { "hep" } else { "net" };
+    let record = serde_json::json!({
+        "start_time": 1_787_296_200, "end_time": 1_787_296_500, "source_ip": source, "dest_ip": destination,
+        "source_type": kind(reporter == "src"), "dest_type": kind(reporter == "dst"), "source_port": null,
+        "dest_port": port, "proto": proto, "action": action, "reporter": reporter, "num_flows": 1,
+        "policies": { "all_policies": [format!("0|default|default.x|{action}|0")] },
+        "packets_in": 1, "packets_out": 1, "bytes_in": 60, "bytes_out": 60,
+    });
+    format!("{record}\n")
+}
+
+fn lint(args: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_hepguard"))
+        .arg("lint")
+        .args(args)
+        .args(["--format", "json"])
+        .output()
+        .expect("hepguard runs");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn a_recommendation_admits_exactly_what_was_seen() {
+    let folder = folder();
+    let seen = [
+        flow("src", "192.0.2.80", "tcp", 443, "allow"),
+        flow("src", "192.0.2.81", "tcp", 443, "allow"),
+        flow("src", "192.0.2.53", "udp", 5353, "allow"),
+        flow("dst", "198.51.100.7", "tcp", 9100, "allow"),
+        flow("dst", "198.51.100.8", "sctp", 9101, "allow"),
+    ];
+    let denied = flow("dst", "203.0.113.9", "tcp", 9100, "deny");
+    let logs = write(&folder, "flows.log", seen.concat() + &denied + &seen[0]);
+    let output = hepguard(&[text(&logs), "--recommend"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let yaml = stdout(&output);
+    assert!(yaml.contains("# Denied, hence not admitted: tcp/9100 from 203.0.113.9"), "{yaml}");
+    assert!(yaml.contains("seen 2 times") && yaml.lines().all(|line| line.chars().count() <= 100), "{yaml}");
+    let policy = write(&folder, "staged.yaml", &yaml);
+    let alone = lint(&[text(&policy)]);
+    assert_eq!(alone["findings"], serde_json::json!([]), "{yaml}\n{alone:#}");
+
+    let hep = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata:\n  name: bastion\n  labels:\n    \
+               hepguard-host: host\nspec:\n  node: bastion\n  interfaceName: eth0\n  expectedIPs: [10.9.0.5]\n";
+    let hep = write(&folder, "hep.yaml", hep);
+    let would_deny = |log: &str| {
+        let log = write(&folder, "other.log", log);
+        let found = lint(&[text(&policy), text(&hep), "--flow-logs", text(&log)]);
+        let findings = found["findings"].as_array().expect("findings").clone();
+        findings.iter().filter(|finding| finding["code"] == "HG457").count()
+    };
+    for flow in &seen {
+        assert_eq!(would_deny(flow), 0, "seen: {flow}\n{yaml}");
+    }
+    for flow in [
+        flow("src", "192.0.2.82", "tcp", 443, "allow"),
+        flow("src", "192.0.2.80", "tcp", 444, "allow"),
+        flow("src", "192.0.2.80", "udp", 443, "allow"),
+        flow("src", "192.0.2.53", "tcp", 5353, "allow"),
+        flow("src", "198.51.100.7", "tcp", 9100, "allow"),
+        flow("dst", "192.0.2.80", "tcp", 443, "allow"),
+        flow("dst", "198.51.100.7", "tcp", 9101, "allow"),
+        flow("dst", "203.0.113.9", "tcp", 9100, "allow"),
+    ] {
+        assert_eq!(would_deny(&flow), 1, "never seen: {flow}\n{yaml}");
+    }
+}
+
+#[test]
+fn a_recommendation_knows_what_the_host_needs_and_logs_do_not_show() {
+    let folder = folder();
+    let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/before");
+    let output = hepguard(&["--recommend", "--snapshot", text(&snapshot)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let yaml = stdout(&output);
+    let words: Vec<&str> = yaml.lines().map(|line| line.trim_start_matches([' ', '#'])).collect();
+    let words = words.join(" ");
+    for told in ["needed, not seen in the logs: ", "No log line told of traffic", "lives now: "] {
+        assert!(words.contains(told), "{told}: {yaml}");
+    }
+    let policy = write(&folder, "staged.yaml", &yaml);
+    let alone = lint(&[text(&policy)]);
+    let findings = alone["findings"].as_array().expect("findings");
+    let grave = |finding: &&Value| ["critical", "high"].iter().any(|severity| finding["severity"] == *severity);
+    assert_eq!(findings.iter().filter(grave).count(), 0, "{yaml}\n{alone:#}");
+    let wrong = hepguard(&["--recommend", "--snapshot", text(&snapshot), "--format", "json"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn hostile_names_stay_inside_the_comments_of_a_recommendation() {
+    let folder = folder();
+    let log = String::from(
+        "Aug  4 16:14:12 evil\u{1b}[2J:\u{a0}x calico-felix[1]: INFO <nil> <nil>:  action=\"allow\" ",
+    ) + "dstIP=\"192.0.2.1\" dstPort=\"443\" policy=\"p\\n      - action: Allow\" proto=\"6\" rule=\"0\" ruleDir=\"egress\" \
+           srcIP=\"10.9.0.5\" tier=\"t\"\n";
+    let log = write(&folder, "evil.log", log);
+    let yaml = stdout(&hepguard(&[text(&log), "--recommend"]));
+    assert_eq!(yaml.matches("- action: Allow").count(), 1, "{yaml}");
+    assert!(!yaml.contains('\u{1b}'), "{yaml}");
+    let policy = write(&folder, "staged.yaml", &yaml);
+    assert_eq!(lint(&[text(&policy)])["findings"], serde_json::json!([]), "{yaml}");
+}
+
+#[test]
+fn peers_are_named_from_the_hosts_own_files_only() {
+    let folder = folder();
+    let log = write(&folder, "syslog", line("Aug  4 16:14:12", 443));
+    let snapshot = folder.path().join("snap");
+    fs::create_dir_all(snapshot.join("etc")).expect("a folder");
+    fs::create_dir_all(snapshot.join("felix")).expect("a folder");
+    let peer = || {
+        let document = json(&[text(&log), "--snapshot", text(&snapshot), "--suggest"]);
+        (document["groups"][0]["key"]["dst_ip"].clone(), document["groups"][0]["peer"].clone(), document)
+    };
+    fs::write(snapshot.join("etc/hosts"), "127.0.0.1 localhost\n").expect("a file");
+    let (address, none, document) = peer();
+    assert!(none.is_null(), "{document:#}");
+    let plan = document["groups"][0]["suggestion"]["plan"].as_str().expect("a command");
+    assert!(plan.starts_with("hepguard plan -f ") && plan.ends_with(".yaml"), "{plan}");
+    let address = address.as_str().expect("an address");
+    let cache = format!(
+        "1\n{}\n{}\n",
+        serde_json::json!({ "LHS": "www.example.org", "RHS": "cdn.example.net", "Type": "name" }),
+        serde_json::json!({ "LHS": "cdn.example.net", "RHS": address, "Type": "ip" })
+    );
+    fs::write(snapshot.join("felix/felix-dns-cache.txt"), cache).expect("a file");
+    assert_eq!(peer().1, serde_json::json!({ "name": "www.example.org", "source": "felix-dns-cache.txt" }));
+    fs::write(snapshot.join("etc/hosts"), format!("{address} shop\u{1b}[31m\n")).expect("a file");
+    let shown = stdout(&hepguard(&[text(&log), "--snapshot", text(&snapshot)]));
+    assert!(shown.contains(&format!("{address} is shop\\u{{1b}}[31m (etc/hosts)")), "{shown}");
+}

@@ -10,6 +10,7 @@ pub mod offload;
 pub mod path;
 pub mod reach;
 pub mod reboot;
+pub mod recommend;
 pub mod route;
 pub mod rules;
 pub mod trace;

@@ -205,6 +205,7 @@ Examples:
   hepguard denies --rotated --new-since yesterday --histogram
   hepguard denies --follow --direction ingress
   hepguard denies syslog --snapshot before/ --suggest
+  hepguard denies flows.log --snapshot before/ --recommend > staged.yaml
   hepguard denies /var/log/calico/flowlogs/flows.log --format ecs
   journalctl -o json | hepguard denies -";
 
@@ -292,11 +293,17 @@ pub struct DeniesArgs {
     /// Calico's policies.
     #[command(flatten)]
     pub known: KnownPolicies,
+    /// Ask the resolver for the names of peers that no file of this host knows; the default is not to ask
+    #[arg(long)]
+    pub reverse_lookup: bool,
+    /// A staged policy for this host endpoint from the traffic the logs and the host show, with evidence for each rule, as YAML
+    #[arg(long, conflicts_with_all = ["suggest", "histogram", "new_since", "top", "group_by"])]
+    pub recommend: bool,
     /// Also the older files of each log, as logrotate names them (.1, .2.gz, -20260821.xz), oldest first
     #[arg(long)]
     pub rotated: bool,
     /// Print denies as they are logged, through rotation; with --since also those that are there already
-    #[arg(short, long, conflicts_with_all = ["histogram", "new_since", "top", "group_by", "until", "rotated", "suggest"])]
+    #[arg(short, long, conflicts_with_all = ["histogram", "new_since", "top", "group_by", "until", "rotated", "suggest", "recommend"])]
     pub follow: bool,
 }
 

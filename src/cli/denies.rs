@@ -11,7 +11,7 @@ use super::args::{Common, DeniesArgs};
 use super::exit::{CliError, Outcome};
 use super::log_merge::merge;
 use super::log_reader::{FileResult, Log, clock, now, scan};
-use super::{follow, progress, rotated};
+use super::{follow, names, progress, recommend, rotated};
 use crate::analysis::denied::failsafe::Known;
 use crate::analysis::flows;
 use crate::calico::names::Authors;
@@ -51,14 +51,23 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
     }
     let query = query(common, args)?;
     let authors = authors(common, args)?;
-    let paths = paths(args)?;
+    let paths = paths(args, common.snapshot.is_some())?;
     if args.follow {
         return follow::run(common, args, &query, &paths, out);
     }
     let (logs, mut unreadable) = open(&paths);
-    if logs.iter().all(Option::is_none) {
+    if !paths.is_empty() && logs.iter().all(Option::is_none) {
         let reasons: Vec<String> = unreadable.iter().map(|file| format!("{}: {}", file.path, file.error)).collect();
         return Err(CliError::Input(format!("no log could be read: {}", reasons.join("; "))));
+    }
+    if args.recommend {
+        if common.format != "text" {
+            return Err(CliError::Usage("--recommend prints YAML; leave --format out".to_owned()));
+        }
+        let files = recommend::run(common, args, &query, &logs, out)?;
+        note_errors(&paths, &files, &mut unreadable);
+        tell(&unreadable);
+        return Ok(Outcome { findings: false, incomplete: !unreadable.is_empty() });
     }
     let total = logs.iter().flatten().map(Log::size).sum();
     let answer = if let Some(form) = form {
@@ -79,10 +88,7 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         let logs = Logs { paths: &paths, logs: &logs, files: &files };
         Some(answer(common, args, &query, &authors, &logs, gathered.unwrap_or_else(new)))
     };
-    for file in &unreadable {
-        let words = printable(&format!("{}: {}", file.path, file.error));
-        let _ = writeln!(io::stderr(), "hepguard: {words}");
-    }
+    tell(&unreadable);
     let mut incomplete = !unreadable.is_empty();
     if let Some(mut answer) = answer {
         incomplete |= answer.given_up > 0;
@@ -96,6 +102,13 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         }
     }
     Ok(Outcome { findings: false, incomplete })
+}
+
+fn tell(unreadable: &[Unreadable]) {
+    for file in unreadable {
+        let words = printable(&format!("{}: {}", file.path, file.error));
+        let _ = writeln!(io::stderr(), "hepguard: {words}");
+    }
 }
 
 fn query(common: &Common, args: &DeniesArgs) -> Result<Query, CliError> {
@@ -156,9 +169,13 @@ fn failsafes(common: &Common) -> Result<Failsafes, CliError> {
     Ok(Failsafes::of(&Settings::resolve(&loaded.assignments), &from.join(" and ")))
 }
 
-fn paths(args: &DeniesArgs) -> Result<Vec<PathBuf>, CliError> {
+fn paths(args: &DeniesArgs, snapshot: bool) -> Result<Vec<PathBuf>, CliError> {
     let named = if args.files.is_empty() {
         let found = DEFAULT_FILES.into_iter().map(PathBuf::from).find(|path| path.exists());
+        if args.recommend && (found.is_none() || snapshot) {
+            // the host itself shows traffic too, and a snapshot's is not in the log of this machine
+            return Ok(Vec::new());
+        }
         vec![found.ok_or_else(|| {
             let words = "name a log file; on a host that keeps its log in the journal only: journalctl -o json | \
                          hepguard denies -";
@@ -247,7 +264,7 @@ fn answer(
     let (events, repeats, given_up, range) = (tally.events, tally.repeats, tally.given_up, tally.range);
     let groups_total = tally.len();
     let top = args.top.unwrap_or(if common.format == "text" { TOP } else { usize::MAX });
-    let groups = tally
+    let mut groups: Vec<Row> = tally
         .rows(top)
         .into_iter()
         .map(|(key, group)| {
@@ -262,6 +279,11 @@ fn answer(
             row
         })
         .collect();
+    let mut names = names::local(snapshot.as_ref());
+    if args.reverse_lookup {
+        names::look_up(groups.iter().filter_map(Row::far_end), &mut names);
+    }
+    groups.iter_mut().for_each(|row| row.named(&names));
     let read = paths.iter().zip(logs).zip(files).filter(|((_, log), _)| log.is_some());
     let files = read.map(|((path, _), file)| FileLine::new(path.display().to_string(), file.counts)).collect();
     let answer = Answer::new(files, events, repeats, given_up, range, groups, groups_total, &query.failsafes);

@@ -143,6 +143,7 @@ fn drill(output: &Output, host: &str) -> Told {
         bytes: 60,
         count: 1,
         repeats: 0,
+        workload: false,
         failsafe: true,
     };
     let id = |part: &[u8]| id_of(&[b"drill", part, host.as_bytes(), &time.to_le_bytes()]);

@@ -26,6 +26,8 @@ mod follow;
 mod log_merge;
 mod log_reader;
 mod progress;
+mod names;
+mod recommend;
 mod rotated;
 pub mod trace;
 

@@ -103,6 +103,7 @@ impl Sum {
             bytes: kind.size.1,
             count: self.count,
             repeats: self.repeats,
+            workload: false,
             failsafe: self.failsafe,
         }
     }

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod conntrack;
 pub mod ip;
+pub mod names;
 pub mod services;
 pub mod sockets;
 pub mod sysctl;

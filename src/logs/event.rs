@@ -150,6 +150,8 @@ pub struct Event<'a> {
     pub repeats: u64,
     /// The service port is on the failsafe list of its direction.
     pub failsafe: bool,
+    /// The endpoint that reports is a workload, not a host (flow logs tell).
+    pub workload: bool,
 }
 
 impl<'a> Event<'a> {
@@ -193,6 +195,7 @@ impl<'a> Event<'a> {
             count: 1,
             repeats: 0,
             failsafe: false,
+            workload: false,
         }
     }
 
@@ -223,6 +226,7 @@ impl<'a> Event<'a> {
             count: 1,
             repeats: 0,
             failsafe: false,
+            workload: false,
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Record {
     pub packets: u64,
     /// Bytes, both ways.
     pub bytes: u64,
+    /// The endpoint that reports is a workload.
+    pub workload: bool,
 }
 
 /// Reads a flow log that was found to be one.
@@ -110,6 +112,12 @@ pub(super) fn read(object: &Map<String, Value>, stamper: &mut Stamper<'_>) -> Re
         would_deny,
         packets: number("packets_in").saturating_add(number("packets_out")),
         bytes: number("bytes_in").saturating_add(number("bytes_out")),
+        // Whisker's flows are of pods and do not say so
+        workload: match reporter.as_str() {
+            "dst" => text("dest_type").is_none_or(|kind| kind == "wep"),
+            "src" => text("source_type").is_none_or(|kind| kind == "wep"),
+            _ => false,
+        },
     }
 }
 
@@ -219,6 +227,7 @@ impl Record {
             count: 1,
             repeats: 0,
             failsafe: false,
+            workload: self.workload,
         }
     }
 }

@@ -140,12 +140,13 @@ impl Seed {
 }
 
 fn fold(a: u64, b: u64) -> u64 {
-    let [low, high] = split(u128::from(a) * u128::from(b));
+    let (low, high) = a.carrying_mul(b, 0);
     low ^ high
 }
 
 fn split(wide: u128) -> [u64; 2] {
-    [wide & u128::from(u64::MAX), wide >> 64].map(|half| u64::try_from(half).unwrap_or(0))
+    let [a, b, c, d, e, f, g, h, rest @ ..] = wide.to_le_bytes();
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(rest)]
 }
 
 #[cfg(test)]

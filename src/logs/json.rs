@@ -1,5 +1,9 @@
 //! Lines that are JSON objects: `journalctl -o json`, Docker's json-file, flow logs. Which one is told by their keys.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::flowlog;
@@ -7,9 +11,74 @@ use super::header::{Envelope, Wrap};
 use super::line::{Read, Scratch, What, classify};
 use super::time::{Micros, Stamper};
 
+/// Keys that are read, in order; a flow log has three times as many.
+const KEYS: [&str; 28] = [
+    "MESSAGE",
+    "SYSLOG_IDENTIFIER",
+    "SYSLOG_PID",
+    "_COMM",
+    "_HOSTNAME",
+    "_PID",
+    "_SOURCE_REALTIME_TIMESTAMP",
+    "_TRANSPORT",
+    "__REALTIME_TIMESTAMP",
+    "action",
+    "bytes_in",
+    "bytes_out",
+    "dest_ip",
+    "dest_port",
+    "dest_type",
+    "end_time",
+    "host",
+    "log",
+    "packets_in",
+    "packets_out",
+    "policies",
+    "proto",
+    "protocol",
+    "reporter",
+    "source_ip",
+    "source_port",
+    "source_type",
+    "time",
+];
+
+/// An object without the keys that nobody reads: they are passed over, not stored.
+struct Wanted(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Wanted;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wanted, A::Error> {
+                let mut wanted = Map::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    if KEYS.binary_search(&key.as_ref()).is_ok() {
+                        wanted.insert(key.into_owned(), map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Wanted(wanted))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// A key, borrowed unless it is escaped.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Reads a line that begins with `{`.
 pub(super) fn read<'a>(line: &'a [u8], scratch: &'a mut Scratch, stamper: &mut Stamper<'_>) -> Read<'a> {
-    let Ok(object) = serde_json::from_slice::<Map<String, Value>>(line) else {
+    let Ok(Wanted(object)) = serde_json::from_slice::<Wanted>(line) else {
         return Read { envelope: Envelope::bare(line), repeat: None, what: What::BrokenJson };
     };
     if object.contains_key("policies") && object.contains_key("action") {
@@ -82,5 +151,20 @@ fn bytes(value: &Value, out: &mut Vec<u8>) {
             None => {}
         },
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_order_and_the_last_of_two_counts() {
+        assert!(KEYS.is_sorted());
+        let line = br#"{"x":{"log":"no"},"lo\u0067":"first","log":"second","y":[1,{"z":null}]}"#;
+        let Wanted(object) = serde_json::from_slice(line).expect("an object");
+        assert_eq!(Value::from(object), serde_json::json!({ "log": "second" }));
+        assert!(serde_json::from_slice::<Wanted>(&line[..line.len() - 1]).is_err());
+        assert!(serde_json::from_slice::<Wanted>(b"{\"a\":1}}").is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! Denies as a document (`hepguard/denies/v1`).
 
+use std::net::IpAddr;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -9,6 +11,7 @@ use crate::analysis::denied::{Denied, Suggestion};
 use crate::analysis::flows::Inventory;
 use crate::calico::names::Authors;
 use crate::calico::settings::ports::Entry;
+use crate::host::names::Names;
 use crate::logs::event::Source;
 use crate::logs::histogram::Bars;
 use crate::logs::line::{Scratch, What, read};
@@ -129,12 +132,24 @@ pub struct Row {
     /// Of denies on a failsafe port: why they came about nevertheless, as far as that can be told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub despite_failsafe: Vec<String>,
+    /// The other end's name, where this host knows one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
     /// The flow that must work on this host and that these denies hit, where the host is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needed: Option<Needed>,
     /// With `--suggest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<Suggested>,
+}
+
+/// A name that this host was told or resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// What gave it.
+    pub source: String,
 }
 
 /// A flow of the inventory.
@@ -160,6 +175,8 @@ pub enum Suggested {
         rule: String,
         /// What else it would admit.
         admits: String,
+        /// The command that says what it changes, once it is in the policy's file.
+        plan: String,
     },
     /// None.
     Refused {
@@ -199,6 +216,7 @@ impl Row {
             written: None,
             examples: example.map(|line| String::from_utf8_lossy(line).into_owned()).into_iter().collect(),
             despite_failsafe: Vec::new(),
+            peer: None,
             needed: None,
             suggestion: None,
             key,
@@ -208,6 +226,18 @@ impl Row {
     /// Looks the rule up in the policies that are known.
     pub fn find_author(&mut self, authors: &Authors) {
         self.written = decided(&self.key, None).written(authors).map(|place| place.to_string());
+    }
+
+    /// The address of the other end, where the key tells it.
+    #[must_use]
+    pub fn far_end(&self) -> Option<IpAddr> {
+        Denied::of_key(self.key.0.iter().map(|(field, value)| (*field, value))).far_end()
+    }
+
+    /// Adds the other end's name.
+    pub fn named(&mut self, names: &Names) {
+        let name = self.far_end().and_then(|address| names.of(address));
+        self.peer = name.map(|name| Peer { name: name.name.clone(), source: name.source.clone() });
     }
 
     /// Adds what the host's inventory and its failsafe lists say, and a rule when one is asked for.
@@ -223,7 +253,7 @@ impl Row {
         });
         if suggest {
             self.suggestion = Some(match denied.suggestion() {
-                Ok(Suggestion { place, rule, admits }) => Suggested::Rule { place, rule, admits },
+                Ok(Suggestion { place, rule, admits, plan }) => Suggested::Rule { place, rule, admits, plan },
                 Err(refused) => Suggested::Refused { refused },
             });
         }

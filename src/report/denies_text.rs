@@ -90,6 +90,9 @@ fn group(row: &Row, style: Style, out: &mut String) {
         _ => {}
     }
     out.push_str(&style.wrap(&blank, &facts));
+    if let (Some(peer), Some(address)) = (&row.peer, row.far_end()) {
+        out.push_str(&style.wrap(&blank, &format!("{address} is {} ({})", peer.name, peer.source)));
+    }
     for reason in &row.despite_failsafe {
         out.push_str(&style.wrap(&blank, &format!("denied nevertheless: {reason}")));
     }
@@ -97,12 +100,13 @@ fn group(row: &Row, style: Style, out: &mut String) {
         out.push_str(&style.wrap(&blank, &format!("must work on this host: {name} ({source}: {evidence})")));
     }
     match &row.suggestion {
-        Some(Suggested::Rule { place, rule, admits }) => {
+        Some(Suggested::Rule { place, rule, admits, plan }) => {
             out.push_str(&style.wrap(&blank, &format!("would be admitted by this rule, {place}:")));
             for line in rule.lines() {
                 let _ = writeln!(out, "{blank}  {}", printable(line));
             }
             out.push_str(&style.wrap(&blank, &format!("which also admits {admits}")));
+            out.push_str(&style.wrap(&blank, &format!("put it into the policy's file, and plan that first: {plan}")));
         }
         Some(Suggested::Refused { refused }) => {
             out.push_str(&style.wrap(&blank, &format!("no rule is suggested: {refused}")));

@@ -37,6 +37,8 @@ pub struct Suggestion {
     pub rule: String,
     /// What else it would admit.
     pub admits: String,
+    /// The command that says what the rule changes, once it is in the policy's file.
+    pub plan: String,
 }
 
 impl Denied {
@@ -64,6 +66,16 @@ impl Denied {
             (Field::Policy, Value::Text(text)) => self.policy = Some(text.clone()),
             (Field::RuleIndex, Value::Number(index)) => self.rule = Some(*index),
             _ => {}
+        }
+    }
+
+    /// The other end, seen from the host that logged.
+    #[must_use]
+    pub fn far_end(&self) -> Option<IpAddr> {
+        match self.direction? {
+            Direction::Ingress => self.src,
+            Direction::Egress => self.dst,
+            Direction::Forward => None,
         }
     }
 
@@ -115,7 +127,7 @@ impl Denied {
         }
         let protocol = self.protocol.ok_or("the group does not tell the protocol: group by proto")?;
         let width = if peer.is_ipv4() { 32 } else { 128 };
-        let mut rule = format!("- action: Allow\n  protocol: {}\n", name(protocol));
+        let mut rule = format!("- action: Allow\n  protocol: {}\n", protocol_name(protocol));
         let mut service = protocol.to_string();
         match (protocol, self.port, self.icmp) {
             (Protocol::TCP | Protocol::UDP | Protocol::SCTP, Some(port), _) if port > 0 => {
@@ -151,7 +163,10 @@ impl Denied {
                  every program of every endpoint the policy selects"
             )
         };
-        Ok(Suggestion { place: format!("{place}, in its {list} list"), rule, admits })
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let file = self.policy.as_deref().filter(|name| name.chars().all(is_plain) && !name.starts_with(['-', '_']));
+        let plan = format!("hepguard plan -f {}.yaml", file.unwrap_or("policy"));
+        Ok(Suggestion { place: format!("{place}, in its {list} list"), rule, admits, plan })
     }
 
     /// Where an Allow rule takes effect.
@@ -170,13 +185,13 @@ impl Denied {
 }
 
 /// Whether an address is one host's, as a peer.
-fn is_somebody(address: IpAddr) -> bool {
+pub(super) fn is_somebody(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_unspecified() && !address.is_multicast() && !broadcast
 }
 
 /// A protocol as Calico's resources spell it.
-fn name(protocol: Protocol) -> String {
+pub(super) fn protocol_name(protocol: Protocol) -> String {
     match protocol {
         Protocol::TCP => "TCP".to_owned(),
         Protocol::UDP => "UDP".to_owned(),
