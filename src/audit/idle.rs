@@ -17,6 +17,8 @@ use crate::snapshot::Snapshot;
 
 /// Nodes an audit spends on one base chain: some 20 MB.
 const NODES: usize = 400_000;
+/// Rules an audit looks at for this: each costs about as much as all the rest of an audit does.
+const RULES: usize = 4_000;
 /// Rules an audit explains.
 const EXPLAINED: usize = 1_000;
 
@@ -78,6 +80,8 @@ pub struct Named {
 pub struct Idle {
     /// Rules, by author and place.
     pub rules: Vec<IdleRule>,
+    /// Rules that later ones do again, by author and place; their causes are those later ones.
+    pub redundant: Vec<IdleRule>,
     /// Base chains that were not judged.
     pub unjudged: Vec<Unjudged>,
 }
@@ -87,11 +91,12 @@ pub struct Idle {
 pub fn idle(snapshot: &Snapshot) -> Idle {
     let ruleset = &snapshot.ruleset;
     let view = View { ruleset, meanings: Meanings::new(ruleset) };
-    let limits = Limits { nodes: NODES, explained: EXPLAINED };
+    let limits = Limits { nodes: NODES, explained: EXPLAINED, rules: RULES };
     let report = rules::judge(ruleset, &snapshot.host, &limits, &|place| view.is_somebodys(place));
     let mut rules = view.rules(&report);
     rules.sort_by(|one, other| (&one.author, one.place).cmp(&(&other.author, other.place)));
-    Idle { rules, unjudged: report.unjudged }
+    let redundant = report.redundant.iter().filter_map(|one| view.redundant(one.place, &one.by)).collect();
+    Idle { rules, redundant, unjudged: report.unjudged }
 }
 
 /// Chains that programs fill by rote.
@@ -204,6 +209,26 @@ impl View<'_> {
         let author = Author::Chain(RuleRef { rule: RuleRef::POLICY, ..dead.place });
         let called = format!("rule {} ({})", dead.place.rule + 1, verb(rule));
         Some(IdleRule { author, place: dead.place, fault, called, causes })
+    }
+
+    /// A rule that later ones do again, outside of Felix's chains.
+    fn redundant(&self, place: RuleRef, by: &[RuleRef]) -> Option<IdleRule> {
+        let rule = self.ruleset.rule(place)?;
+        if self.meanings.of(place).is_some() || rules::is_about_known_connections(rule) {
+            return None;
+        }
+        let named = |by: &RuleRef| Named {
+            place: *by,
+            called: self.called(place, *by, self.meanings.of(*by).as_ref()),
+            outcome: rules::outcome(rule),
+        };
+        Some(IdleRule {
+            author: Author::Chain(RuleRef { rule: RuleRef::POLICY, ..place }),
+            place,
+            fault: Fault::Shadowed,
+            called: format!("rule {} ({})", place.rule + 1, verb(rule)),
+            causes: by.iter().map(named).collect(),
+        })
     }
 
     /// A rule of a policy, told by one of those that carry it out and has causes.
@@ -346,13 +371,13 @@ fn verb(rule: &Rule) -> &'static str {
 }
 
 impl IdleRule {
-    /// The rule's place and text, then those of its causes, as evidence.
+    /// The rule's place and text, then those of its causes behind `word`, as evidence.
     #[must_use]
-    pub fn evidence(&self, ruleset: &Ruleset, most: usize) -> Vec<(String, String)> {
+    pub fn evidence(&self, ruleset: &Ruleset, word: &str, most: usize) -> Vec<(String, String)> {
         let mut lines = vec![told(ruleset, self.place)];
         lines.extend(self.causes.iter().take(most).map(|cause| {
             let (place, text) = told(ruleset, cause.place);
-            (format!("  first {place}"), text)
+            (format!("  {word} {place}"), text)
         }));
         lines
     }

@@ -71,6 +71,7 @@ pub const CHECKS: &[Check] = &[
     idle::shadowed::CHECK,
     idle::never_hit::CHECK,
     exposure::block_not_enforced::CHECK,
+    idle::redundant::CHECK,
     reboot::missing_set::CHECK,
     reboot::hostname::CHECK,
     reboot::stale_saved::CHECK,

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 use hepguard::analysis::rules::{Limits, Outcome, Why, judge};
-use hepguard::analysis::trace::{Engine, RuleOutcome, StepKind, TraceOptions, TraceStep};
+use hepguard::analysis::trace::{Engine, RuleOutcome, StepKind, TraceOptions, TraceStep, TraceVerdict};
 use hepguard::packet::{CtState, Direction, Hook, Packet, Protocol};
-use hepguard::ruleset::{RuleRef, Step, Verdict};
+use hepguard::ruleset::{RuleRef, Ruleset, Step, Verdict};
 use hepguard::snapshot::Snapshot;
 
 use crate::against_trace::{Words, read};
@@ -110,7 +110,7 @@ fn hits(steps: &[TraceStep], found: &mut BTreeSet<RuleRef>, open: &mut bool) {
 #[test]
 fn a_rule_is_dead_exactly_when_no_packet_of_the_universe_hits_it() {
     let universe = universe();
-    let (mut dead_rules, mut live_rules) = (0, 0);
+    let (mut dead_rules, mut live_rules, mut redundant_rules) = (0, 0, 0);
     for seed in 0..24 {
         let text = ruleset(&mut Rng::with_seed(seed));
         let snapshot = read("", &[("iptables-legacy-save.txt", &text)]);
@@ -135,9 +135,21 @@ fn a_rule_is_dead_exactly_when_no_packet_of_the_universe_hits_it() {
         }
         dead_rules += dead.len();
         live_rules += hit.len();
+        redundant_rules += report.redundant.len();
+        let verdicts = |ruleset: &Ruleset| -> Vec<TraceVerdict> {
+            let engine = Engine::new(ruleset, &snapshot.host);
+            universe.iter().map(|packet| engine.trace(packet, &options).verdict).collect()
+        };
+        let before = verdicts(&snapshot.ruleset);
+        for one in report.redundant.iter().take(2) {
+            let mut without = snapshot.ruleset.clone();
+            without.tables[one.place.table].chains[one.place.chain].rules.remove(one.place.rule);
+            assert!(verdicts(&without) == before, "seed {seed}: {one:?} changes something\n{text}");
+        }
         check_causes(&snapshot, &universe, seed);
     }
     assert!(dead_rules > 20 && live_rules > 100, "both kinds: {dead_rules} dead, {live_rules} live");
+    assert!(redundant_rules > 3, "some are redundant: {redundant_rules}");
 }
 
 /// A rule that is covered by others comes alive when its causes go, and one cause alone is not enough where two are named.

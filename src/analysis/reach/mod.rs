@@ -19,6 +19,7 @@
 //! answer (variables of [`Dimension::Question`]). [`Engine::hidden`] names the variables nobody asks about; quantify them
 //! before showing a set.
 
+pub mod again;
 mod chains;
 pub mod conversation;
 mod doubt;

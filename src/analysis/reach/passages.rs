@@ -43,8 +43,14 @@ impl Passage {
         engine.bdd().union(sets)
     }
 
+    /// Packets with one header that come to rule `rule`.
+    pub(super) fn arriving(&self, rule: usize, header: usize) -> Set {
+        let flows = self.flows.get(rule).into_iter().flatten();
+        flows.filter(|(known, _)| *known == header).map(|(_, set)| *set).next().unwrap_or(Set::NONE)
+    }
+
     /// The headers packets have that come to rule `rule`.
-    fn headers(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn headers(&self, rule: usize) -> impl Iterator<Item = usize> + '_ {
         self.flows.get(rule).into_iter().flatten().map(|(header, _)| *header)
     }
 }
@@ -99,7 +105,7 @@ impl<'a> Engine<'a> {
         Ok(Some(Passages { entry, chains, callers, starts }))
     }
 
-    fn site(&self, entry: Entry) -> Option<Site> {
+    pub(super) fn site(&self, entry: Entry) -> Option<Site> {
         let table = self.walk.encoder.ruleset().tables.get(entry.table)?;
         Some(Site { hook: entry.hook, table: entry.table, family: table.family })
     }

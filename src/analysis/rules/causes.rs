@@ -281,7 +281,8 @@ pub fn outcome(rule: &Rule) -> Outcome {
 }
 
 /// Whether a rule only asks for packets of known connections, or such that belong to none.
-fn is_about_known_connections(rule: &Rule) -> bool {
+#[must_use]
+pub fn is_about_known_connections(rule: &Rule) -> bool {
     let known = u128::from(CtState::ESTABLISHED.union(CtState::RELATED).union(CtState::INVALID).0);
     rule.steps.iter().any(|step| match step {
         Step::Match(Match::Compare { left: Expr::Field(Field::CtState), operator, right: Expr::Number(value) }) => {

@@ -30,8 +30,8 @@ struct Rewriting {
     changed: HashSet<Name>,
 }
 
-/// Rewrites a ruleset.
-pub(super) fn lasting(ruleset: &Ruleset) -> Lasting {
+/// Rewrites a ruleset; of tables that `judged` refuses only the chains are kept.
+pub(super) fn lasting(ruleset: &Ruleset, judged: &dyn Fn(usize) -> bool) -> Lasting {
     let felix_bits = felix_bits(ruleset);
     let rules = ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
     let changed = rules.flat_map(|rule| &rule.steps).filter_map(|step| match step {
@@ -43,28 +43,28 @@ pub(super) fn lasting(ruleset: &Ruleset) -> Lasting {
         let steps = if idle { Vec::new() } else { rule.steps.iter().map(|step| rewriting.step(step)).collect() };
         Rule { steps, ..Rule::default() }
     };
-    let chain = |chain: &Chain| {
+    let chain = |chain: &Chain, judged: bool| {
         let idle = is_failsafe_chain(&chain.name);
         Chain {
             name: Name::clone(&chain.name),
             base: chain.base.clone(),
-            rules: chain.rules.iter().map(|one| rule(one, idle)).collect(),
+            rules: chain.rules.iter().filter(|_| judged).map(|one| rule(one, idle)).collect(),
             line: 0,
         }
     };
-    let table = |table: &Table| Table {
+    let table = |(index, table): (usize, &Table)| Table {
         backend: table.backend,
         family: table.family,
         name: Name::clone(&table.name),
         dormant: table.dormant,
-        chains: table.chains.iter().map(chain).collect(),
+        chains: table.chains.iter().map(|one| chain(one, judged(index))).collect(),
         // verdict maps are followed with what they hold now
         sets: table.sets.clone(),
         flowtables: Vec::new(),
         source: Name::clone(&table.source),
         other: Vec::new(),
     };
-    let tables = ruleset.tables.iter().map(table).collect();
+    let tables = ruleset.tables.iter().enumerate().map(table).collect();
     Lasting { ruleset: Ruleset { tables, ipsets: Vec::new() }, felix_bits }
 }
 

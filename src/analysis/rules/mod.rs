@@ -18,7 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::causes::Search;
-pub use self::causes::outcome;
+pub use self::causes::{is_about_known_connections, outcome};
 use self::lasting::{Lasting, holds_mark, lasting};
 use super::path::CONNTRACK_PRIORITY;
 use super::reach::passages::{Entry, Passage, Passages};
@@ -38,11 +38,13 @@ pub struct Limits {
     pub nodes: usize,
     /// Dead rules whose causes are looked for.
     pub explained: usize,
+    /// Rules looked at in all tables together; tables beyond are not judged.
+    pub rules: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 4_000_000, explained: 20_000 }
+        Self { nodes: 4_000_000, explained: 20_000, rules: 1_000_000 }
     }
 }
 
@@ -51,6 +53,8 @@ impl Default for Limits {
 pub struct Report {
     /// Rules that no packet ever hits, in the order of their places.
     pub dead: Vec<Dead>,
+    /// Rules that are hit and that later rules do again, in the order of their places.
+    pub redundant: Vec<Redundant>,
     /// Base chains whose rules were not judged.
     pub unjudged: Vec<Unjudged>,
     /// How many rules were judged.
@@ -68,6 +72,15 @@ pub struct Dead {
     pub causes: Vec<Cause>,
     /// Nothing comes into its chain at all: it is as dead as the rules that call the chain.
     pub behind_dead: bool,
+}
+
+/// A rule whose packets later rules of its chain would treat the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redundant {
+    /// The rule.
+    pub place: RuleRef,
+    /// The first of those later rules.
+    pub by: Vec<RuleRef>,
 }
 
 /// Why no packet hits a rule.
@@ -119,16 +132,49 @@ pub struct Unjudged {
 /// Judges every rule that packets of the IP stack can come to. Dead rules that `wanted` refuses are left out.
 #[must_use]
 pub fn judge(ruleset: &Ruleset, host: &Host, limits: &Limits, wanted: &dyn Fn(RuleRef) -> bool) -> Report {
-    let lasting = lasting(ruleset);
+    let judged = within(ruleset, limits.rules);
+    let lasting = lasting(ruleset, &|table| judged.contains(&table));
     let interfaces = interfaces(&[&lasting.ruleset], host);
     let asked = Asked { lasting: &lasting, interfaces, limits, wanted };
     let facts = [Family::Ipv4, Family::Ipv6].map(|family| HostFacts::new(host, family));
     let mut report = Report::default();
     for (index, table) in lasting.ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
-        judge_table(&asked, &facts, (index, table), &mut report);
+        if judged.contains(&index) {
+            judge_table(&asked, &facts, (index, table), &mut report);
+        } else {
+            report.unjudged.extend(too_many(ruleset, index));
+        }
     }
     report.dead.sort_by_key(|dead| dead.place);
+    report.redundant.sort_by_key(|one| one.place);
     report
+}
+
+/// Tables whose rules are judged: as many as `most` rules allow, in listing order.
+fn within(ruleset: &Ruleset, most: usize) -> BTreeSet<usize> {
+    let mut left = most;
+    let mut judged = BTreeSet::new();
+    for (index, table) in ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
+        if let Some(rest) = left.checked_sub(rules_of(table)) {
+            left = rest;
+            judged.insert(index);
+        }
+    }
+    judged
+}
+
+fn rules_of(table: &Table) -> usize {
+    table.chains.iter().map(|chain| chain.rules.len()).sum()
+}
+
+/// The base chains of a table with more rules than are looked at.
+fn too_many(ruleset: &Ruleset, index: usize) -> Vec<Unjudged> {
+    let Some(table) = ruleset.tables.get(index) else { return Vec::new() };
+    let why = format!("the table has {} rules, more than are looked at", rules_of(table));
+    let family = if sees(table.family, Family::Ipv4) { Family::Ipv4 } else { Family::Ipv6 };
+    let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
+    let place = |chain| RuleRef { table: index, chain, rule: RuleRef::POLICY };
+    bases.map(|(chain, _)| Unjudged { place: place(chain), family, why: why.clone() }).collect()
 }
 
 /// What is asked of every table.
@@ -149,12 +195,17 @@ fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (u
     let mut walked: Vec<Walked<'_>> = Vec::new();
     let mut hit: HashMap<RuleRef, bool> = HashMap::new();
     let mut spared: BTreeSet<usize> = BTreeSet::new();
+    let mut again: BTreeMap<RuleRef, Option<Vec<RuleRef>>> = BTreeMap::new();
     for facts in facts.iter().filter(|facts| sees(table.family, facts.family())) {
         let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
         for (chain, _) in bases {
             let place = RuleRef { table: index, chain, rule: RuleRef::POLICY };
             match walk_base(asked, facts, place) {
-                Ok(one) => {
+                Ok(mut one) => {
+                    if let Err(too_large) = note_again(asked, &mut one, &mut again) {
+                        let why = format!("whether later rules do the same: {too_large}");
+                        report.unjudged.push(Unjudged { place, family: facts.family(), why });
+                    }
                     let mut explains = false;
                     for (chain, passage) in &one.passages.chains {
                         for (rule, matched) in passage.matched.iter().enumerate() {
@@ -174,6 +225,8 @@ fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (u
         }
     }
     report.judged += hit.len();
+    let again = again.into_iter().filter(|(place, _)| !spared.contains(&place.chain));
+    report.redundant.extend(again.filter_map(|(place, by)| Some(Redundant { place, by: by? })));
     let dead: BTreeMap<RuleRef, bool> = hit
         .into_iter()
         .filter(|(place, hit)| !hit && !spared.contains(&place.chain) && (asked.wanted)(*place))
@@ -186,6 +239,41 @@ fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (u
             if explain { explained(asked.lasting, &mut walked, place) } else { Some((Why::Covered, Vec::new())) };
         report.dead.extend(found.map(|(why, causes)| Dead { place, why, causes, behind_dead }));
     }
+}
+
+/// Notes which rules that are hit below a base chain are done again by later ones; one way where it is not so is enough.
+fn note_again(
+    asked: &Asked<'_>,
+    one: &mut Walked<'_>,
+    again: &mut BTreeMap<RuleRef, Option<Vec<RuleRef>>>,
+) -> Built<()> {
+    let table = one.passages.entry.table;
+    let mut result = Ok(());
+    for (chain, passage) in &one.passages.chains {
+        let found = match result {
+            Ok(()) => one.engine.done_again(&one.passages, *chain, asked.wanted),
+            Err(too_large) => Err(too_large),
+        };
+        let found: HashMap<RuleRef, Vec<RuleRef>> = match found {
+            Ok(found) => found.into_iter().collect(),
+            Err(too_large) => {
+                result = Err(too_large);
+                HashMap::new()
+            }
+        };
+        for (rule, _) in passage.matched.iter().enumerate().filter(|(_, matched)| !matched.is_empty()) {
+            let place = RuleRef { table, chain: *chain, rule };
+            match found.get(&place) {
+                Some(by) => {
+                    again.entry(place).or_insert_with(|| Some(by.clone()));
+                }
+                None => {
+                    again.insert(place, None);
+                }
+            }
+        }
+    }
+    result
 }
 
 /// Whether a table's rules see packets of `family` on their way through the IP stack or at a device.

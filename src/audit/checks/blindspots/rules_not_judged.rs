@@ -2,7 +2,7 @@
 //!
 //! ## What it checks
 //! Base chains whose rules could not be judged for whether they ever act (HG606 to HG609): the sets of packets are too large
-//! for what an audit spends on them, or a verdict map is not all known.
+//! for what an audit spends on them, the rules too many (4,000 in all tables), or a verdict map is not all known.
 //!
 //! ## Why it matters
 //! No finding about shadowed rules of these chains is not a clean bill for them.
@@ -29,26 +29,23 @@ pub const CHECK: Check = Check {
     run,
 };
 
+/// Chains shown of one table.
+const SHOWN: usize = 4;
+
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
     let ruleset = context.ruleset();
-    let unjudged = context.idle().unjudged.iter().filter_map(|one| {
-        let table = ruleset.tables.get(one.place.table)?;
-        let chain = table.chains.get(one.place.chain)?;
-        let subject = json!({
-            "backend": table.backend.name(),
-            "family": one.family.name(),
-            "table": &*table.name,
-            "chain": &*chain.name,
-        });
-        let title = format!(
-            "whether the rules behind {} {} ever act was not judged ({})",
-            table.title(),
-            chain.name,
-            one.family
-        );
-        let finding =
-            Finding::new(check, subject, title).evidence(format!("{} {}", table.title(), chain.name), &*one.why);
+    let tables = context.idle().unjudged.chunk_by(|one, next| one.place.table == next.place.table);
+    let finding = |all: &[crate::analysis::rules::Unjudged]| {
+        let first = all.first()?;
+        let table = ruleset.tables.get(first.place.table)?;
+        let subject = json!({ "backend": table.backend.name(), "family": table.family.name(), "table": &*table.name });
+        let title = format!("whether rules of {} ever act was not judged, or not for all of them", table.title());
+        let mut finding = Finding::new(check, subject, title);
+        for one in all.iter().take(SHOWN) {
+            let chain = table.chains.get(one.place.chain)?;
+            finding = finding.evidence(format!("{} {} ({})", table.title(), chain.name, one.family), &*one.why);
+        }
         Some(finding.fix("nothing to do; findings about rules that never act leave these chains out"))
-    });
-    unjudged.collect()
+    };
+    tables.filter_map(finding).collect()
 }

@@ -1,8 +1,9 @@
-//! HG606 to HG609: rules that do nothing.
+//! HG606 to HG609 and HG611: rules that do nothing.
 
 pub mod accept_overruled;
 pub mod deny_overruled;
 pub mod never_hit;
+pub mod redundant;
 pub mod shadowed;
 
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ fn finding(
         count => format!("{author}: {count} {what} do nothing; {}", says(first)),
     };
     let mut finding = Finding::new(check, subject(ruleset, &first.author), title);
-    for (source, text) in all.iter().take(SHOWN).flat_map(|rule| rule.evidence(ruleset, CAUSES)) {
+    for (source, text) in all.iter().take(SHOWN).flat_map(|rule| rule.evidence(ruleset, "first", CAUSES)) {
         finding = finding.evidence(source, text);
     }
     if let Some(more) = all.len().checked_sub(SHOWN).filter(|more| *more > 0) {
