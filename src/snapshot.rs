@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::calico::names::{Authors, Meanings};
 use crate::calico::resources::Resources;
-use crate::config::{Forward, Protect};
+use crate::config::{Collector, Protect};
 use crate::diagnostic::{Diagnostic, Level, Parsed, Remarks};
 pub use crate::files::{Doubt, FileState, SnapshotFiles};
 use crate::host::{self, Clocks, Host};
@@ -42,7 +42,7 @@ pub struct Snapshot {
     /// Flows that the configuration protects; no part of the folder.
     pub protect: Vec<Protect>,
     /// Collectors that findings and denies are sent to; no part of the folder.
-    pub outputs: Vec<Forward>,
+    pub outputs: Vec<Collector>,
 }
 
 impl Snapshot {

@@ -41,7 +41,8 @@ pub fn snapshot_with(common: &Common, known: &KnownPolicies) -> Result<Snapshot,
         files.labels.insert(name.clone(), label);
         files.files.insert(name, FileState::Present(bytes));
     }
-    Ok(Snapshot { protect: config.protect, outputs: config.forward, ..snapshot::read(files) })
+    let outputs = config.collectors();
+    Ok(Snapshot { protect: config.protect, outputs, ..snapshot::read(files) })
 }
 
 /// The snapshot at `path`, else the live host.

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, TimeDelta, TimeZone};
 use flate2::read::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 
@@ -123,23 +122,10 @@ fn seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// Wall-clock seconds of this machine's zone as UTC. In the hour that occurs twice the first is meant; a time that does
-/// not occur is read as if the clock had not been put forward.
-#[must_use]
-pub(super) fn local_to_utc(local: i64) -> i64 {
-    let Some(naive) = DateTime::from_timestamp(local, 0).map(|time| time.naive_utc()) else { return local };
-    let earliest = Local.from_local_datetime(&naive).earliest();
-    let shifted = || {
-        let before = Local.from_local_datetime(&naive.checked_sub_signed(TimeDelta::hours(1))?).earliest()?;
-        Some(before.timestamp() + 3600)
-    };
-    earliest.map(|time| time.timestamp()).or_else(shifted).unwrap_or(local)
-}
-
 /// The clock of this machine's zone.
 #[must_use]
 pub(super) fn clock(reference: i64) -> Clock<'static> {
-    Clock { reference, to_utc: &local_to_utc }
+    Clock { reference, to_utc: &crate::system::local_to_utc }
 }
 
 /// What one file gave.

@@ -63,10 +63,28 @@ pub struct Forward {
     pub place: String,
 }
 
+/// Where an output's messages go on the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collector {
+    /// The output's name.
+    pub name: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// `host:port`.
+    pub address: String,
+    /// File and line of its entry.
+    pub place: String,
+}
+
 impl Forward {
-    /// Where messages go on the network: protocol and `host:port`. `None` for what stays on this host.
+    /// The collector. `None` for what stays on this host.
     #[must_use]
-    pub fn destination(&self) -> Option<(Protocol, String)> {
+    pub fn collector(&self) -> Option<Collector> {
+        let (protocol, address) = self.destination()?;
+        Some(Collector { name: self.name.clone(), protocol: protocol.0, address, place: self.place.clone() })
+    }
+
+    fn destination(&self) -> Option<(Protocol, String)> {
         match self.transport {
             Transport::File | Transport::Unix => None,
             Transport::Udp => self.address.clone().map(|address| (Protocol::UDP, address)),

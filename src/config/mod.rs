@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-pub use forward::{Denies, Format, Forward, Transport};
+pub use forward::{Collector, Denies, Format, Forward, Transport};
 pub use protect::{Protect, write};
 pub use sections::{Alerts, Audit, From, Journal, Logs, Metrics, State};
 pub use values::Span;
@@ -55,6 +55,14 @@ pub struct Config {
     pub protect: Vec<Protect>,
     /// Where findings and denies are sent.
     pub forward: Vec<Forward>,
+}
+
+impl Config {
+    /// Where findings and denies go on the network.
+    #[must_use]
+    pub fn collectors(&self) -> Vec<Collector> {
+        self.forward.iter().filter_map(Forward::collector).collect()
+    }
 }
 
 /// A file that cannot be used.
@@ -351,7 +359,9 @@ mod tests {
             (Transport::Relp, Format::Rfc5424, Denies::Summed)
         );
         assert_eq!((output.max_bytes, output.place.as_str()), (256 << 20, "hepguard.toml:1"));
-        let at = |more: &str| parse(&entry(more)).expect(more).forward.remove(0).destination();
+        let at = |more: &str| {
+            parse(&entry(more)).expect(more).forward.remove(0).collector().map(|one| (one.protocol, one.address))
+        };
         for (url, expected) in [
             ("https://siem.example/x", "siem.example:443"),
             ("http://[::1]", "[::1]:80"),
@@ -360,7 +370,7 @@ mod tests {
         ] {
             let ca = if url.starts_with("https") { "ca = \"/ca\"\n" } else { "" };
             let found = at(&format!("transport = \"otlp\"\nurl = \"{url}\"\n{ca}"));
-            assert_eq!(found, Some((crate::packet::Protocol::TCP, expected.to_owned())));
+            assert_eq!(found, Some((6, expected.to_owned())));
         }
         assert_eq!(at("transport = \"file\"\npath = \"/x\"\n"), None);
         let tls = "transport = \"tls\"\naddress = \"a:1\"\n";

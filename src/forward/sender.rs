@@ -64,6 +64,10 @@ pub struct OutputStatus {
     pub delivered: u64,
     /// Messages the collector took for bad.
     pub refused: u64,
+    /// Messages that were lost before they could be sent, as the collector was told.
+    pub lost: u64,
+    /// When this process began to deliver.
+    pub started: Micros,
     /// When something was last delivered.
     pub last_success: Option<Micros>,
     /// The last failure: when, what, and whether someone has to act.
@@ -75,6 +79,8 @@ struct Health {
     connected: bool,
     delivered: u64,
     refused: u64,
+    lost: u64,
+    started: Micros,
     last_success: Option<Micros>,
     last_failure: Option<(Micros, String, bool)>,
 }
@@ -123,7 +129,7 @@ impl Forwarder {
                 lanes: Mutex::new(lanes),
                 more: Condvar::new(),
                 end: Mutex::new(None),
-                health: Mutex::new(Health::default()),
+                health: Mutex::new(Health { started: now(), ..Health::default() }),
             });
             let theirs = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || theirs.run())?;
@@ -138,6 +144,15 @@ impl Forwarder {
             if shared.output.wants(message) {
                 shared.put(message);
             }
+        }
+    }
+
+    /// Puts a message into the queue of one output, by its place in the list it was started with.
+    pub fn submit_to(&self, output: usize, message: &Message<'_>) {
+        if let Some((shared, _)) = self.outputs.get(output)
+            && shared.output.wants(message)
+        {
+            shared.put(message);
         }
     }
 
@@ -222,6 +237,8 @@ impl Shared {
             connected: health.connected,
             delivered: health.delivered,
             refused: health.refused,
+            lost: health.lost,
+            started: health.started,
             last_success: health.last_success,
             last_failure: health.last_failure.clone(),
         }
@@ -314,6 +331,11 @@ impl Shared {
             } else {
                 let messages: Vec<Vec<u8>> = items.iter().map(|item| self.payload(lane, item)).collect();
                 open.extend(items.iter().map(|item| (lane, item.last())));
+                let lost = items.iter().map(|item| match item {
+                    Item::Gap { from, to } => to - from + 1,
+                    Item::Message { .. } => 0,
+                });
+                lock(&self.health).lost += lost.sum::<u64>();
                 link.send(&messages)?
             };
             self.delivered(delivered, &mut open);

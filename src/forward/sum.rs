@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::encode::message::id_of;
 use crate::logs::event::{Action, Direction, Event, Source};
 use crate::logs::time::Micros;
@@ -121,6 +123,92 @@ impl Sum {
     }
 }
 
+/// A sum on its way from the process that reads logs to the one that sends: names and numbers, no line to be read again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    source: String,
+    action: String,
+    direction: Option<String>,
+    proto: Option<u8>,
+    src: Option<IpAddr>,
+    dst: Option<IpAddr>,
+    sport: Option<u16>,
+    dport: Option<u16>,
+    icmp: (Option<u8>, Option<u8>),
+    rule: Option<i32>,
+    size: (u64, u64),
+    names: [Option<String>; 6],
+    first: Option<Micros>,
+    failsafe: bool,
+    count: u64,
+    repeats: u64,
+    line: String,
+    id: String,
+}
+
+impl From<&Sum> for Told {
+    fn from(sum: &Sum) -> Self {
+        let kind = &sum.kind;
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            source: kind.source.name().to_owned(),
+            action: kind.action.name().to_owned(),
+            direction: kind.direction.map(|way| way.name().to_owned()),
+            proto: kind.proto,
+            src: kind.src,
+            dst: kind.dst,
+            sport: sum.src_port,
+            dport: kind.dport,
+            icmp: kind.icmp,
+            rule: kind.rule,
+            size: kind.size,
+            names: kind.names.each_ref().map(|name| name.as_deref().map(lossy)),
+            first: sum.first,
+            failsafe: sum.failsafe,
+            count: sum.count,
+            repeats: sum.repeats,
+            line: lossy(&sum.line),
+            id: sum.id.clone(),
+        }
+    }
+}
+
+impl Told {
+    /// The sum; `None` for words that are not ours.
+    fn sum(self, order: u64) -> Option<Sum> {
+        let direction = match self.direction {
+            Some(name) => Some(Direction::ALL.into_iter().find(|known| known.name() == name)?),
+            None => None,
+        };
+        let own = |text: String| text.into_bytes().into_boxed_slice();
+        let mut line = self.line.into_bytes();
+        line.truncate(MAX_LINE);
+        Some(Sum {
+            kind: Kind {
+                source: Source::ALL.into_iter().find(|known| known.name() == self.source)?,
+                action: Action::ALL.into_iter().find(|known| known.name() == self.action)?,
+                direction,
+                proto: self.proto,
+                src: self.src,
+                dst: self.dst,
+                dport: self.dport,
+                icmp: self.icmp,
+                rule: self.rule,
+                size: self.size,
+                names: self.names.map(|name| name.map(own)),
+            },
+            first: self.first,
+            src_port: self.sport,
+            failsafe: self.failsafe,
+            count: self.count,
+            repeats: self.repeats,
+            line,
+            id: self.id,
+            order,
+        })
+    }
+}
+
 /// Sums that are open.
 pub struct Summer {
     over: Duration,
@@ -134,6 +222,12 @@ impl Summer {
     #[must_use]
     pub fn new(over: Duration) -> Self {
         Self { over, open: HashMap::new(), since: None, seen: 0 }
+    }
+
+    /// Whether each event is a sum of its own.
+    #[must_use]
+    pub fn is_each(&self) -> bool {
+        self.over.is_zero()
     }
 
     /// Takes an event that stood at `place` (log and offset) with its line. Returns sums that had to be closed.
@@ -159,6 +253,30 @@ impl Summer {
         sum.repeats = sum.repeats.saturating_add(event.repeats);
         if sum.src_port != event.src_port {
             sum.src_port = None;
+        }
+        if self.over.is_zero() {
+            closed.extend(self.close());
+        }
+        closed
+    }
+
+    /// Takes a sum that another process made. Returns sums that had to be closed.
+    pub fn take(&mut self, told: Told, now: Micros) -> Vec<Sum> {
+        let mut closed = if self.open.len() >= MOST_KINDS { self.close() } else { self.due(now) };
+        self.since.get_or_insert(now);
+        self.seen += 1;
+        let Some(sum) = told.sum(self.seen) else { return closed };
+        match self.open.get_mut(&sum.kind) {
+            Some(known) => {
+                known.count = known.count.saturating_add(sum.count);
+                known.repeats = known.repeats.saturating_add(sum.repeats);
+                if known.src_port != sum.src_port {
+                    known.src_port = None;
+                }
+            }
+            None => {
+                let _ = self.open.insert(sum.kind.clone(), sum);
+            }
         }
         if self.over.is_zero() {
             closed.extend(self.close());
@@ -257,5 +375,24 @@ mod tests {
         }
         let sums: Vec<(u64, u64)> = summer.close().iter().map(|sum| (sum.event().count, sum.event().packets)).collect();
         assert_eq!(sums, [(1, 1), (2, 2), (1, 4)]);
+    }
+
+    #[test]
+    fn what_another_process_summed_goes_on_here() {
+        let (_, each) = summed(0);
+        let mut summer = Summer::new(Duration::from_secs(10));
+        for sum in &each {
+            let text = serde_json::to_string(&Told::from(sum)).expect("JSON");
+            let told: Told = serde_json::from_str(&text).expect("read back");
+            assert_eq!(told, Told::from(sum));
+            assert!(summer.take(told, 1).is_empty());
+        }
+        let (mut direct, _) = summed(10);
+        let (here, there) = (summer.close(), direct.close());
+        let shown = |sums: &[Sum]| sums.iter().map(Told::from).collect::<Vec<_>>();
+        assert_eq!(shown(&here), shown(&there));
+        let mut bad = Told::from(&each[0]);
+        bad.action = "obey".to_owned();
+        assert!(summer.take(bad, 1).is_empty() && summer.is_empty());
     }
 }

@@ -130,6 +130,11 @@ pub(super) fn trouble(kind: Trouble, subject: &str, why: &str) -> Finding {
             "lost",
             "rotate by rename and a signal to the logger instead of copytruncate, and keep a few old files",
         ),
+        Trouble::Outlet if subject.starts_with("forward") => (
+            &codes::outlet_failed::CHECK,
+            "outlet",
+            "try the way with `hepguard forward test`; messages wait in the queues on the disk and are sent by themselves",
+        ),
         Trouble::Outlet => (
             &codes::outlet_failed::CHECK,
             "outlet",

@@ -38,6 +38,68 @@ pub struct Health {
     pub took: Option<u64>,
     /// Looks that were started.
     pub looks: u64,
+    /// Ways to the SIEM.
+    pub outputs: Vec<Output>,
+}
+
+/// A way to the SIEM. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Where to, in words.
+    pub target: String,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Messages not delivered yet.
+    pub waiting: u64,
+    /// Since when this process tries.
+    pub waiting_since: i64,
+    /// Bytes of its queues.
+    pub bytes: u64,
+    /// Messages delivered by this process.
+    pub delivered: u64,
+    /// Messages the collector took for bad.
+    pub refused: u64,
+    /// Messages lost before they could be sent.
+    pub lost: u64,
+    /// When something was delivered last.
+    pub delivered_at: Option<i64>,
+    /// When a try failed last.
+    pub failed_at: Option<i64>,
+    /// Why.
+    pub failure: Option<String>,
+    /// Whether someone has to act.
+    pub act: bool,
+}
+
+fn output(output: &Output) -> Value {
+    json!({
+        "name": output.name, "target": output.target, "connected": output.connected, "waiting": output.waiting,
+        "bytes": output.bytes, "delivered": output.delivered, "refused": output.refused, "lost": output.lost,
+        "delivered_at": output.delivered_at.map(time), "failed_at": output.failed_at.map(time), "failure": output.failure,
+    })
+}
+
+/// An output in a line of words.
+fn output_words(output: &Value) -> String {
+    let (waiting, lost) = (number(output, "/waiting"), number(output, "/lost"));
+    let mut words = format!(
+        "{} ({}): {} delivered",
+        text_of(output, "/name"),
+        text_of(output, "/target"),
+        number(output, "/delivered")
+    );
+    if waiting > 0 {
+        let _ = write!(words, ", {waiting} waiting");
+    }
+    if lost > 0 {
+        let _ = write!(words, ", {lost} lost");
+    }
+    if waiting > 0 && !text_of(output, "/failure").is_empty() {
+        let _ = write!(words, "; last try: {}", text_of(output, "/failure"));
+    }
+    words
 }
 
 /// RFC 3339 in UTC, with milliseconds.
@@ -86,6 +148,7 @@ pub fn document(monitor: &Monitor, health: &Health) -> Value {
             "refused_flows": last.map(|last| last.refused),
             "unreadable": last.map(|last| last.unreadable.clone()).unwrap_or_default(),
         },
+        "outputs": health.outputs.iter().map(output).collect::<Vec<_>>(),
         "conntrack": health.conntrack.map(|(now, most)| json!({"now": now, "most": most})),
         "totals": monitor.totals,
         "open": monitor.open_by_severity().into_iter().map(|(severity, count)| (severity.name().to_owned(), json!(count))).collect::<serde_json::Map<_, _>>(),
@@ -234,6 +297,9 @@ pub fn brief(document: &Value, style: Style) -> String {
     for (name, value) in rows {
         out.push_str(&style.wrap(&format!("{name} "), &value));
     }
+    for output in list(document, "/outputs") {
+        out.push_str(&style.wrap("  forward   ", &crate::diagnostic::printable(&output_words(output))));
+    }
     out
 }
 
@@ -299,6 +365,19 @@ pub fn metrics(monitor: &Monitor, health: &Health) -> String {
     if let Some((now, most)) = health.conntrack {
         family("conntrack_entries", "gauge", "Connections tracked.", &one(now));
         family("conntrack_entries_limit", "gauge", "Connections that can be tracked.", &one(most));
+    }
+    if !health.outputs.is_empty() {
+        let each = |value: fn(&Output) -> u64| -> Vec<(String, String)> {
+            let labelled =
+                |output: &Output| (format!("{{output=\"{}\"}}", label(&output.name)), value(output).to_string());
+            health.outputs.iter().map(labelled).collect()
+        };
+        family("forward_up", "gauge", "Whether there is a connection.", &each(|output| u64::from(output.connected)));
+        family("forward_waiting", "gauge", "Messages not delivered yet.", &each(|output| output.waiting));
+        family("forward_spool_bytes", "gauge", "Bytes of the queues.", &each(|output| output.bytes));
+        family("forward_messages", "counter", "Messages delivered.", &each(|output| output.delivered));
+        family("forward_refused", "counter", "Messages the collector took for bad.", &each(|output| output.refused));
+        family("forward_lost", "counter", "Messages lost before they could be sent.", &each(|output| output.lost));
     }
     family("start_timestamp_seconds", "gauge", "When the daemon started.", &seconds(health.started));
     out.push_str("# EOF\n");

@@ -8,6 +8,7 @@ pub mod notices;
 mod real;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod zone;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 pub use ipsets::{Sets, ipsets};
 pub use real::Real;
+pub use zone::local_to_utc;
 
 use crate::ruleset::kernel::KernelTables;
 

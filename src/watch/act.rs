@@ -76,7 +76,8 @@ impl Daemon {
         let close = self.looked.is_some_and(|(ended, took)| now.duration_since(ended) < took * 2);
         self.in_a_row = if close { self.in_a_row.saturating_add(1) } else { 0 };
         let protect = config::write(&self.setup.config.protect);
-        let task = LookTask { judge, parts: self.monitor.parts().clone(), protect };
+        let outputs = self.setup.config.collectors();
+        let task = LookTask { judge, parts: self.monitor.parts().clone(), protect, outputs };
         let started = serde_json::to_vec(&task).map_err(Into::into).and_then(|task| Helper::start("look", &task));
         match started {
             Ok(helper) => {
@@ -160,6 +161,7 @@ impl Daemon {
             from_beginning: logs.from == From::Beginning,
             places: self.places.clone(),
             cursor: self.cursor.clone(),
+            denies: self.forwarding.takes_denies(),
         };
         let started = serde_json::to_vec(&task).map_err(Into::into).and_then(|task| Helper::start("read", &task));
         match started {
@@ -216,8 +218,10 @@ impl Daemon {
 
     fn hear(&mut self, report: Report) {
         match report {
-            Report::Read { batch, file, cursor } => {
+            Report::Read { batch, file, cursor, denies } => {
                 self.reader_failures = 0;
+                let steady = self.now().steady;
+                self.forwarding.denies(denies, steady);
                 self.mended(Trouble::Log, "reader");
                 if let Some((path, places)) = file {
                     self.places.insert(path, places);
@@ -277,7 +281,7 @@ impl Daemon {
     }
 
     pub(super) fn start_forwarding(&mut self) {
-        let (forwarding, troubles) = Forwarding::start(&self.setup.config, &self.health().host);
+        let (forwarding, troubles) = Forwarding::start(&self.setup.config, super::host());
         self.forwarding = forwarding;
         let result = if troubles.is_empty() { Ok(()) } else { Err(troubles.join("; ")) };
         self.report(Trouble::Outlet, "forward queues", result);
@@ -285,12 +289,8 @@ impl Daemon {
 
     /// Outputs that do not deliver.
     pub(super) fn outputs(&mut self) {
-        for output in self.forwarding.status() {
-            let failed = output
-                .last_failure
-                .filter(|(at, ..)| !output.connected && output.last_success.is_none_or(|good| good < *at));
-            let result = failed.map_or(Ok(()), |(_, why, _)| Err(format!("forwarding to {}: {why}", output.target)));
-            self.report(Trouble::Outlet, &format!("forward {}", output.name), result);
+        for (subject, works) in self.forwarding.troubles() {
+            self.report(Trouble::Outlet, &subject, works);
         }
     }
 

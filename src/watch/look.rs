@@ -13,7 +13,7 @@ use crate::audit::audit;
 use crate::audit::context::is_felix_chain;
 use crate::calico::settings::process::is_felix_cmdline;
 use crate::collect;
-use crate::config;
+use crate::config::{self, Collector};
 use crate::monitor::look::{Judged, Look, Part};
 use crate::ruleset::{Backend, Effect, Ruleset, Step};
 use crate::snapshot::{self, Snapshot};
@@ -31,6 +31,8 @@ pub(super) struct Task {
     pub(super) parts: BTreeMap<String, Part>,
     /// `[[protect]]` entries, as a configuration.
     pub(super) protect: String,
+    /// Collectors of `[[forward]]` entries.
+    pub(super) outputs: Vec<Collector>,
 }
 
 /// Reads the task from standard input and writes the look to standard output.
@@ -52,7 +54,7 @@ fn look(task: &Task) -> Look {
     let mut parts = compare(&task.parts);
     let same = parts.len() == task.parts.len()
         && parts.iter().all(|(name, part)| task.parts.get(name).is_some_and(|before| before.digest == part.digest));
-    let judged = (task.judge || !same).then(|| judge(&task.protect, &mut parts));
+    let judged = (task.judge || !same).then(|| judge(task, &mut parts));
     Look { parts, judged, took: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) }
 }
 
@@ -123,10 +125,10 @@ fn counted(line: &[u8]) -> (u64, &[u8]) {
     (packets, rest.get(2..).unwrap_or_default())
 }
 
-fn judge(protect: &str, parts: &mut BTreeMap<String, Part>) -> Judged {
-    let read = config::read(&Arc::from("the daemon's configuration"), protect.as_bytes());
+fn judge(task: &Task, parts: &mut BTreeMap<String, Part>) -> Judged {
+    let read = config::read(&Arc::from("the daemon's configuration"), task.protect.as_bytes());
     let protect = read.map(|config| config.protect).unwrap_or_default();
-    let snapshot = Snapshot { protect, ..snapshot::read(collect::live(&Real)) };
+    let snapshot = Snapshot { protect, outputs: task.outputs.clone(), ..snapshot::read(collect::live(&Real)) };
     let audit = audit(&snapshot);
     let (rules, felix_rules, logged) = counts(&snapshot.ruleset, |_| true);
     if let Some(part) = parts.get_mut("nf_tables") {

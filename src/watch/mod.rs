@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! logs ───► reader (a process without rights) ─┐
-//! nf_tables, routing notices, hints, Felix ────┼─► Daemon::turn ─► Monitor::step ─► journal, status, metrics, state
+//! nf_tables, routing notices, hints, Felix ────┼─► Daemon::turn ─► Monitor::step ─► journal, status, metrics, state, SIEM
 //! look (a process that collects and audits) ───┘
 //! ```
 //!
@@ -157,6 +157,11 @@ pub fn run(setup: Setup) -> Result<(), StartError> {
 fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// This host's name.
+fn host() -> String {
+    nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
@@ -330,7 +335,7 @@ impl Daemon {
             self.start_look();
         }
         if self.save_at.is_some_and(|at| now >= at) {
-            self.save();
+            self.save(false);
         }
         self.serve();
     }
@@ -342,6 +347,8 @@ impl Daemon {
         self.walls.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         self.textfile();
         self.motd();
+        let open = self.monitor.open_by_severity().iter().map(|(_, count)| count).sum();
+        self.forwarding.minute(&self.monitor.totals, open);
         self.outputs();
     }
 
@@ -389,17 +396,19 @@ impl Daemon {
                 let config = &self.setup.config;
                 self.monitor.set(config.alerts.clone());
                 let moved = before.metrics != config.metrics || before.state.socket != config.state.socket;
-                let logs = before.logs != config.logs;
-                let forward = before.forward != config.forward;
+                let outputs = before.forward != config.forward || before.state.directory != config.state.directory;
+                let logs = before.logs != config.logs || outputs;
                 if moved {
                     self.listen();
                 }
-                if forward {
+                if logs {
+                    self.stop_reader();
+                }
+                if outputs {
                     self.forwarding.stop();
                     self.start_forwarding();
                 }
                 if logs {
-                    self.stop_reader();
                     self.start_reader();
                 }
                 self.want_look(Instant::now(), true);
@@ -413,11 +422,19 @@ impl Daemon {
         }
     }
 
-    fn save(&mut self) {
+    fn save(&mut self, last: bool) {
         self.save_at = None;
         self.saved_at = Some(Instant::now());
-        let flushed = self.forwarding.flush();
-        self.report(Trouble::Outlet, "forward", flushed);
+        let steady = self.now().steady;
+        self.forwarding.due(steady);
+        let wait = self.forwarding.ready(steady);
+        if wait > 0 && !last {
+            self.save_at = Some(Instant::now() + Duration::from_millis(wait));
+            return;
+        }
+        // denies before the places that are kept are in the queues first
+        let secured = self.forwarding.secure();
+        self.report(Trouble::Outlet, "forward", secured);
         let saved = Saved {
             schema: String::new(),
             places: self.places.clone(),
@@ -446,7 +463,7 @@ impl Daemon {
         if let Some((look, _)) = self.look.take() {
             look.end();
         }
-        self.save();
+        self.save(true);
         self.forwarding.stop();
     }
 
@@ -460,7 +477,7 @@ impl Daemon {
         ];
         notices.extend(have.iter().filter(|(_, have)| *have).map(|(name, _)| (*name).to_owned()));
         Health {
-            host: nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned()),
+            host: host(),
             pid: std::process::id(),
             started: self.started,
             now: wall_clock(),
@@ -470,6 +487,7 @@ impl Daemon {
             conntrack: sources::conntrack(),
             took: self.judging,
             looks: self.looks,
+            outputs: self.forwarding.outputs(),
         }
     }
 }

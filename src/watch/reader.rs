@@ -1,5 +1,6 @@
 //! The part of the daemon that reads logs: a process without any right but to read them. It follows files and the journal,
-//! and tells the daemon kinds of denies with counts, never a line to act on.
+//! and tells the daemon kinds of denies with counts, never a line to act on. Where denies are forwarded it reads them, too: what goes
+//! on to the collector are fields, and the line only as text.
 //!
 //! While lines come it reads twenty times a second: a notice of the kernel for each written line would cost more than reading.
 //! When nothing came for a while it waits for such a notice.
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
 use super::rights;
+use crate::forward::sum::{Sum, Summer, Told};
 use crate::logs::event::Event;
 use crate::logs::scan::Scan;
 use crate::logs::tally::{Origin, Query, Sink};
 use crate::logs::time::Clock;
 use crate::monitor::deny::{Batch, EXAMPLE, Kind, MAX_KINDS, Seen};
+use crate::system::local_to_utc;
 use crate::tail::{Follower, Notice, Places, Start};
 
 /// Rest while lines come.
@@ -45,6 +48,9 @@ pub(super) struct Task {
     pub(super) places: BTreeMap<PathBuf, Places>,
     /// Where to go on in the journal.
     pub(super) cursor: Option<String>,
+    /// Denies are forwarded, so they are told, too: those of one kind in one (`false`), or each (`true`).
+    #[serde(default)]
+    pub(super) denies: Option<bool>,
 }
 
 /// What the reader tells, one line each.
@@ -59,6 +65,9 @@ pub(super) enum Report {
         file: Option<(PathBuf, Places)>,
         /// The journal's.
         cursor: Option<String>,
+        /// The denies themselves, those of one kind together, when they are forwarded.
+        #[serde(default)]
+        denies: Vec<Told>,
     },
     /// Something is wrong with a log. `lost`: lines are missing for good.
     Trouble {
@@ -107,6 +116,7 @@ struct Reader {
     journal: Option<Journal>,
     /// Files that appear later begin with their first line.
     start: Start,
+    denies: Option<bool>,
     query: Query,
     inotify: Inotify,
 }
@@ -124,7 +134,7 @@ impl Reader {
         let files = task.files.into_iter().map(one).collect();
         let journal = task.journal.then(|| Journal::new(task.cursor, task.from_beginning));
         let start = if task.from_beginning { Start::Beginning } else { Start::End };
-        Ok(Self { files, journal, start, query: Query::new(), inotify })
+        Ok(Self { files, journal, start, denies: task.denies, query: Query::new(), inotify })
     }
 
     fn follow(mut self) -> io::Result<()> {
@@ -199,10 +209,10 @@ impl Reader {
         for file in &mut self.files {
             // a file that appears later was never followed, and all of it is new
             let start = if first { self.start } else { Start::Beginning };
-            grew |= file.read(&self.query, start, now)?;
+            grew |= file.read(&self.query, self.denies, start, now)?;
         }
         if let Some(journal) = &mut self.journal {
-            grew |= journal_read(journal, &self.query)?;
+            grew |= journal_read(journal, &self.query, self.denies)?;
         }
         Ok(grew)
     }
@@ -214,7 +224,7 @@ impl Followed {
         self.expected && self.missing_since.is_some()
     }
 
-    fn read(&mut self, query: &Query, start: Start, now: Instant) -> io::Result<bool> {
+    fn read(&mut self, query: &Query, denies: Option<bool>, start: Start, now: Instant) -> io::Result<bool> {
         let fresh = self.follower.is_none();
         if fresh {
             let opened = match self.places.take() {
@@ -238,10 +248,10 @@ impl Followed {
             }
         }
         let Some(follower) = &mut self.follower else { return Ok(false) };
-        let mut counts = Counter::default();
+        let mut counts = Counter::new(denies);
         let mut lost = Vec::new();
         let last = &mut self.last;
-        let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+        let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
         let mut scan = Scan::new(query, clock, 0, true);
         let polled = follower.poll(
             now,
@@ -273,8 +283,9 @@ impl Followed {
             }
         };
         if grew || fresh {
+            let denies = counts.denies();
             let batch = counts.batch(malformed);
-            send(&Report::Read { batch, file: Some((self.path.clone(), places)), cursor: None })?;
+            send(&Report::Read { batch, file: Some((self.path.clone(), places)), cursor: None, denies })?;
         }
         self.check(now)?;
         Ok(grew)
@@ -304,9 +315,9 @@ impl Followed {
     }
 }
 
-fn journal_read(journal: &mut Journal, query: &Query) -> io::Result<bool> {
-    let mut counts = Counter::default();
-    let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+fn journal_read(journal: &mut Journal, query: &Query, denies: Option<bool>) -> io::Result<bool> {
+    let mut counts = Counter::new(denies);
+    let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
     let mut scan = Scan::new(query, clock, 0, true);
     let (grew, trouble) = journal.read(&mut |line| {
         scan.block(line, line.len(), 0, &mut counts);
@@ -320,7 +331,8 @@ fn journal_read(journal: &mut Journal, query: &Query) -> io::Result<bool> {
         None => {}
     }
     if grew {
-        send(&Report::Read { batch: counts.batch(malformed), file: None, cursor: journal.cursor() })?;
+        let denies = counts.denies();
+        send(&Report::Read { batch: counts.batch(malformed), file: None, cursor: journal.cursor(), denies })?;
     }
     Ok(grew)
 }
@@ -339,9 +351,25 @@ struct Counter {
     lines: u64,
     bytes: u64,
     only_repeats: bool,
+    /// Denies to forward, and how many there were.
+    sums: Option<Summer>,
+    closed: Vec<Sum>,
 }
 
 impl Counter {
+    fn new(denies: Option<bool>) -> Self {
+        // this process closes sums when it tells them; for how long they go on is the daemon's business
+        let over = |each| if each { Duration::ZERO } else { Duration::MAX };
+        Self { sums: denies.map(|each| Summer::new(over(each))), ..Self::default() }
+    }
+
+    fn denies(&mut self) -> Vec<Told> {
+        if let Some(sums) = &mut self.sums {
+            self.closed.extend(sums.close());
+        }
+        self.closed.drain(..).map(|sum| Told::from(&sum)).collect()
+    }
+
     /// A notice at the start of a block that the line before it was repeated: only the repeats are new.
     fn late_notice(&mut self, query: &Query, last: &mut Vec<u8>, text: &[u8]) {
         let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
@@ -352,7 +380,7 @@ impl Counter {
         let own = last.len();
         last.extend_from_slice(first);
         self.only_repeats = true;
-        let clock = Clock { reference: seconds(), to_utc: &as_it_is };
+        let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
         Scan::new(query, clock, 0, true).block(last, own, 0, self);
         self.only_repeats = false;
     }
@@ -378,6 +406,11 @@ impl Sink for Counter {
         if count == 0 || (self.only_repeats && event.repeats >= event.count) {
             return;
         }
+        if let Some(sums) = &mut self.sums {
+            let told = Event { count, ..event.clone() };
+            // a line names itself: it has the time, the addresses and, of the same flow, another second
+            self.closed.extend(sums.add(&told, origin.line, b"log", 0));
+        }
         let mut kind = Kind::of(event);
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
             kind = kind.any_port();
@@ -397,9 +430,4 @@ impl Sink for Counter {
 fn seconds() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Times of lines are not told, so their zone does not matter.
-fn as_it_is(local: i64) -> i64 {
-    local
 }

@@ -5,6 +5,7 @@
 //! SKIPPED elsewhere.
 
 mod commands;
+mod content;
 mod crash;
 mod http;
 mod outage;

@@ -84,21 +84,26 @@ chmod 644 *.key
 pub(crate) struct Rsyslog {
     child: Child,
     pub(crate) folder: PathBuf,
-    inputs: String,
+    config: String,
 }
 
 /// What it writes for each message: sequence, id and text, from the structured data.
 impl Rsyslog {
     /// Starts it with these inputs; `ruleset="rx"` writes to `out.log`.
     pub(crate) fn start(folder: &Path, inputs: &str) -> Self {
-        let mut one = Self { child: spawn(folder, inputs), folder: folder.to_owned(), inputs: inputs.to_owned() };
+        Self::with_config(folder, &config(folder, inputs))
+    }
+
+    /// Starts it with a whole configuration.
+    pub(crate) fn with_config(folder: &Path, config: &str) -> Self {
+        let mut one = Self { child: spawn(folder, config), folder: folder.to_owned(), config: config.to_owned() };
         one.wait_until_up();
         one
     }
 
     fn wait_until_up(&mut self) {
         let ports: Vec<u16> =
-            self.inputs.split("port=\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok()).collect();
+            self.config.split("port=\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok()).collect();
         let end = Instant::now() + Duration::from_secs(20);
         while !ports.iter().all(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok()) {
             let ended = self.child.try_wait().expect("a child");
@@ -123,7 +128,7 @@ impl Rsyslog {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.folder, &self.inputs);
+        self.child = spawn(&self.folder, &self.config);
         self.wait_until_up();
     }
 
@@ -153,9 +158,10 @@ impl Drop for Rsyslog {
     }
 }
 
-fn spawn(folder: &Path, inputs: &str) -> Child {
+/// A configuration that writes what arrives to `out.log`.
+fn config(folder: &Path, inputs: &str) -> String {
     let path = folder.display();
-    let config = format!(
+    format!(
         r#"global(workDirectory="{path}" maxMessageSize="64k"
   defaultNetstreamDriverCAFile="{path}/ca.pem" defaultNetstreamDriverCertFile="{path}/server.pem" defaultNetstreamDriverKeyFile="{path}/server.key")
 module(load="imtcp") module(load="imrelp")
@@ -164,7 +170,10 @@ template(name="dump" type="list") {{ property(name="hostname") constant(value=" 
 ruleset(name="rx") {{ action(type="omfile" file="{path}/out.log" template="dump" flushOnTXEnd="on") }}
 {inputs}
 "#
-    );
+    )
+}
+
+fn spawn(folder: &Path, config: &str) -> Child {
     let file = folder.join("rsyslog.conf");
     fs::write(&file, config).expect("written");
     let errors = fs::File::create(folder.join("stderr")).expect("a file");

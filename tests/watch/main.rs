@@ -4,6 +4,7 @@
 
 mod boot;
 mod changes;
+mod forward;
 mod idle;
 mod logs;
 mod rig;

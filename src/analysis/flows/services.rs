@@ -118,10 +118,8 @@ impl Seeker<'_> {
         }
         // hepguard's own: when this way is cut, nobody hears that it was
         for output in &self.snapshot.outputs {
-            if let Some((protocol, place)) = output.destination()
-                && let Some((peer, Some(port))) = host_and_port(&place)
-            {
-                let to = Destination { peer, protocol, port, line: 0 };
+            if let Some((peer, Some(port))) = host_and_port(&output.address) {
+                let to = Destination { peer, protocol: Protocol(output.protocol), port, line: 0 };
                 self.out(FlowKind::Siem, &format!("findings to {}", output.name), &output.place, &to, None);
             }
         }

@@ -101,7 +101,7 @@ fn the_way_to_the_siem_is_a_flow_that_must_work() {
         [[forward]]\nname = \"here\"\ntransport = \"file\"\npath = \"/x\"\n";
     let config = crate::config::read(&std::sync::Arc::from("hepguard.toml"), text.as_bytes()).expect("sound");
     let mut snapshot = snapshot::read(World::Before.files());
-    snapshot.outputs = config.forward;
+    snapshot.outputs = config.collectors();
     let inventory = inventory(&snapshot);
     let found = flow(&inventory, "findings to siem (tcp/2514) to 10.0.9.9");
     assert_eq!((found.kind, found.source.as_str()), (FlowKind::Siem, "hepguard.toml:1"));

@@ -1,0 +1,107 @@
+//! Denies and alerts on their way to a collector, here a file.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::rig::{Rig, append, deny};
+
+/// Messages the collector has.
+fn arrived(rig: &Rig) -> Vec<Value> {
+    let text = fs::read_to_string(rig.path("siem.jsonl")).unwrap_or_default();
+    // a line that is being written is no line yet
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn with_schema<'a>(messages: &'a [Value], schema: &str) -> Vec<&'a Value> {
+    messages.iter().filter(|message| message["schema"] == schema).collect()
+}
+
+fn rig(more: &str) -> Rig {
+    let rig = Rig::new("");
+    let path = rig.path("siem.jsonl");
+    let output = format!(
+        "[[forward]]\nname = \"siem\"\ntransport = \"file\"\nformat = \"json\"\npath = \"{}\"\n{more}",
+        path.display()
+    );
+    rig.configure(&output);
+    rig
+}
+
+fn wait(rig: &mut Rig, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let folder = rig.path("");
+    let path = folder.join("siem.jsonl");
+    let _ = rig.until(what, |_| {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        enough(&whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>())
+    });
+    arrived(rig)
+}
+
+fn count(messages: &[Value]) -> u64 {
+    with_schema(messages, "hepguard/event/v1").iter().map(|event| event["count"].as_u64().unwrap_or(1)).sum()
+}
+
+#[test]
+fn denies_of_one_kind_are_summed_and_alerts_come_and_go() {
+    let mut rig = rig("sum-over = \"1s\"\n");
+    let all: String = (0..500).map(|number| deny(443 + (number % 2) as u16, number)).collect();
+    append(&rig.path("syslog"), &all);
+    rig.start();
+    let messages = wait(&mut rig, "the denies", |messages| count(messages) >= 500);
+    let events = with_schema(&messages, "hepguard/event/v1");
+    assert_eq!(count(&messages), 500);
+    assert!(events.len() < 50, "{} messages", events.len());
+    assert_eq!((&events[0]["dst_port"], &events[0]["policy"]), (&443.into(), &"hep-external".into()));
+    // a configuration with a mistake is an alert, a good one its end
+    let good = fs::read_to_string(rig.path("hepguard.toml")).expect("there");
+    fs::write(rig.path("hepguard.toml"), format!("{good}[nonsense]\n")).expect("written");
+    rig.signal(Signal::SIGHUP);
+    let with_state = |messages: &[Value], state: &str| {
+        with_schema(messages, "hepguard/alert/v1").into_iter().any(|alert| {
+            alert["state"] == state
+                && alert["finding"]["title"].as_str().is_some_and(|title| title.contains("nonsense"))
+        })
+    };
+    wait(&mut rig, "the alert", |messages| with_state(messages, "new"));
+    fs::write(rig.path("hepguard.toml"), good).expect("written");
+    rig.signal(Signal::SIGHUP);
+    wait(&mut rig, "its end", |messages| with_state(messages, "resolved"));
+    let status = rig.until("the queue to be empty", |status| status["outputs"][0]["waiting"] == 0);
+    assert_eq!((&status["outputs"][0]["name"], &status["outputs"][0]["lost"]), (&"siem".into(), &0.into()));
+    assert_eq!(rig.stop(), Some(0));
+}
+
+#[test]
+fn a_daemon_killed_at_random_forwards_each_deny() {
+    let mut rig = rig("denies = \"each\"\n");
+    let mut chance = fastrand::Rng::with_seed(7);
+    let mut number = 0;
+    for _ in 0..12 {
+        rig.start();
+        for _ in 0..chance.usize(1..6) {
+            let some: String = (0..100).map(|more| deny(443, number + more)).collect();
+            append(&rig.path("syslog"), &some);
+            number += 100;
+            std::thread::sleep(std::time::Duration::from_millis(chance.u64(0..150)));
+        }
+        rig.kill();
+    }
+    rig.start();
+    let distinct = |messages: &[Value]| {
+        with_schema(messages, "hepguard/event/v1")
+            .iter()
+            .map(|event| event["src_port"].as_u64().expect("a port"))
+            .collect::<BTreeSet<_>>()
+    };
+    let messages = wait(&mut rig, "every deny", |messages| distinct(messages).len() >= number);
+    assert_eq!(distinct(&messages), (1024..1024 + number as u64).collect());
+    let ids: BTreeSet<&str> =
+        with_schema(&messages, "hepguard/event/v1").iter().filter_map(|event| event["id"].as_str()).collect();
+    assert_eq!(ids.len(), number, "what came twice has the same id");
+    assert_eq!(rig.stop(), Some(0));
+}
