@@ -7,8 +7,9 @@
 use std::rc::Rc;
 
 use super::Engine;
+use super::chains::Passed;
 use super::passages::Passages;
-use super::walk::{Flow, Passed, Walk, is_harmless};
+use super::walk::{Flow, Walk, is_harmless};
 use crate::ruleset::{Match, OpaqueKind, Rule, RuleRef, Step, Verdict};
 use crate::space::bdd::{Built, Set};
 use crate::space::encode::{Site, Truth};
