@@ -327,6 +327,12 @@ fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) ->
             starts.push((start(base.hook, *state, *mark), set));
         }
     }
+    if matches!(base.hook, Hook::Postrouting | Hook::Egress) {
+        // packets of this host have no incoming interface, but an owner; forwarded ones the other way round
+        let of_host = |(header, set): &(Header, Set)| (Header { iif: Binding::Known(0), ..header.clone() }, *set);
+        let own: Vec<(Header, Set)> = starts.iter().map(of_host).collect();
+        starts.extend(own);
+    }
     let entry = Entry { table: place.table, chain: place.chain, hook: base.hook };
     match engine.passages(entry, starts) {
         Ok(Some(passages)) => Ok(Walked { engine, passages }),
@@ -354,9 +360,7 @@ fn start(hook: Hook, state: CtState, mark: Binding) -> Header {
     match hook {
         Hook::Prerouting | Hook::Input | Hook::Ingress => header.oif = Binding::Known(0),
         Hook::Output => header.iif = Binding::Known(0),
-        // packets of this host have no incoming interface, forwarded ones have
-        Hook::Postrouting | Hook::Egress => header.iif = Binding::Unknown,
-        Hook::Forward => {}
+        _ => {}
     }
     header
 }
