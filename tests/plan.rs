@@ -42,7 +42,11 @@ fn flow<'a>(plan: &'a Value, name: &str) -> &'a Value {
 
 fn about<'a>(plan: &'a Value, code: &str, name: &str) -> &'a Value {
     let all = plan["findings"].as_array().expect("findings");
-    let fits = |finding: &&Value| finding["code"] == code && finding["subject"]["flow"] == name;
+    let among = |flows: &Value| flows.as_array().is_some_and(|flows| flows.iter().any(|flow| flow == name));
+    let fits = |finding: &&Value| {
+        let subject = &finding["subject"];
+        finding["code"] == code && (subject["flow"] == name || among(&subject["flows"]))
+    };
     all.iter().find(fits).unwrap_or_else(|| panic!("no {code} about {name:?} in {all:#?}"))
 }
 
@@ -87,6 +91,44 @@ fn the_edit_and_its_repair_are_told_apart() {
     assert_eq!((&gained["verdict"], &flow(&gained, WORKER)["state"]), (&"safe".into(), &"gained".into()));
 }
 
+/// Entries of one family are no news when the list loses another; a new one is.
+#[test]
+fn troubles_that_were_there_before_are_not_brought_by_the_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = folder.path().join("host");
+    copy_folder(Path::new(&path("src/demo/before")), &host);
+    let list = |entries: &str| format!("FELIX_FAILSAFEOUTBOUNDHOSTPORTS={entries}\n");
+    let all = "tcp:0.0.0.0/0:22,udp:0.0.0.0/0:53,udp:0.0.0.0/0:67,tcp:0.0.0.0/0:179,tcp:0.0.0.0/0:6443";
+    let environment = std::fs::read_to_string(host.join("felix/calico.env")).expect("the lab's");
+    let kept = environment.lines().filter(|line| !line.to_ascii_uppercase().contains("FAILSAFEOUTBOUND"));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    std::fs::write(host.join("felix/calico.env"), format!("{kept}{}", list(all))).expect("written");
+    let codes = |entries: &str| -> Vec<String> {
+        let plan = plan(
+            &host.display().to_string(),
+            &["--format", "json", "--set", &format!("FailsafeOutboundHostPorts={entries}")],
+        );
+        let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+        plan["findings"].as_array().expect("findings").iter().map(|one| one["code"].to_string()).collect()
+    };
+    let fewer = all.replace(",tcp:0.0.0.0/0:6443", "");
+    assert!(!codes(&fewer).contains(&"\"HG103\"".to_owned()), "{:?}", codes(&fewer));
+    let more = format!("{all},tcp:0.0.0.0/0:8443");
+    assert!(codes(&more).contains(&"\"HG103\"".to_owned()), "{:?}", codes(&more));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
 /// SSH in hangs on the inbound list; BGP has policy as well, so it only loses its guard.
 #[test]
 fn an_emptied_list_cuts_what_hangs_on_it_and_unguards_the_rest() {
@@ -95,6 +137,9 @@ fn an_emptied_list_cuts_what_hangs_on_it_and_unguards_the_rest() {
     about(&plan, "HG251", "SSH in (tcp/22, ipv4)");
     let bird = about(&plan, "HG253", "tcp/179 in from 10.0.1.20");
     assert_eq!((&bird["severity"], &bird["bites"]), (&"medium".into(), &"felix-restart".into()));
+    assert_eq!(bird["subject"]["flows"].as_array().map(Vec::len), Some(3), "one finding an entry: {bird:#}");
+    let guards = plan["findings"].as_array().expect("findings").iter().filter(|finding| finding["code"] == "HG253");
+    assert_eq!(guards.count(), 2, "tcp:179 and udp:68");
     assert_eq!(flow(&plan, WORKER)["state"], "kept");
     let codes: Vec<&str> =
         plan["findings"].as_array().expect("findings").iter().filter_map(|finding| finding["code"].as_str()).collect();

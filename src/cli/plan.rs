@@ -128,13 +128,7 @@ fn resources(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> R
     rehearsal.after.ruleset = foretold.ruleset;
     rehearsal.not_copied.extend(foretold.unknown.into_iter().map(|what| format!("not known: {what}")));
     rehearsal.notes.extend(foretold.notes);
-    let fidelity = foretold.fidelity;
-    if fidelity.rules > 0 {
-        rehearsal.notes.push(format!(
-            "fidelity: {} of {} rules of Felix are rendered from the resources in force hash for hash",
-            fidelity.verified, fidelity.rules
-        ));
-    }
+    rehearsal.rendered = Some(foretold.fidelity);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What a plan has to say, as findings.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::Rehearsal;
@@ -9,21 +11,40 @@ use super::worlds::WorldName;
 use crate::analysis::flows::{Flow, FlowKind};
 use crate::audit::check::Check;
 use crate::audit::finding::{Bites, Finding, Severity};
+use crate::calico::settings::Entry;
 use crate::packet::{Direction, Protocol};
+
+/// Flows of one finding that are told with what admits them.
+const SHOWN_FLOWS: usize = 6;
 
 /// Findings about protected flows.
 pub(super) fn of_flows(judged: &JudgedFlows, last: WorldName) -> Vec<Finding> {
-    let pairs = judged.impacts.iter().zip(&judged.details);
-    pairs.filter_map(|(impact, detail)| of_flow(impact, detail, last)).collect()
+    let pairs = || judged.impacts.iter().zip(&judged.details);
+    let mut findings: Vec<Finding> = pairs().filter_map(|(impact, detail)| of_flow(impact, detail, last)).collect();
+    let mut unguarded: BTreeMap<(bool, Option<Entry>), Vec<(&Impact, &Detail)>> = BTreeMap::new();
+    for (impact, detail) in pairs().filter(|(impact, _)| impact.state == State::Unguarded) {
+        let inbound = detail.flow.packet.direction == Direction::In;
+        unguarded.entry((inbound, detail.guard)).or_default().push((impact, detail));
+    }
+    findings.extend(unguarded.iter().filter_map(|((inbound, guard), flows)| lost_guard(*inbound, *guard, flows)));
+    findings
+}
+
+/// Whether a finding is about this flow.
+pub fn is_about(finding: &Finding, flow: &str) -> bool {
+    let named = |value: &serde_json::Value| value.as_str() == Some(flow);
+    let subject = &finding.subject;
+    subject.get("flow").is_some_and(named)
+        || subject.get("flows").and_then(serde_json::Value::as_array).is_some_and(|flows| flows.iter().any(named))
 }
 
 fn of_flow(impact: &Impact, detail: &Detail, last: WorldName) -> Option<Finding> {
     let finding = match impact.state {
         State::Lost => lost(impact, detail, last),
         State::Masked => masked(impact, detail),
-        State::Unguarded => unguarded(impact, detail),
         State::Unknown => open(impact, detail),
-        State::Gained | State::Refused | State::Kept => return None,
+        // told once for each entry
+        State::Unguarded | State::Gained | State::Refused | State::Kept => return None,
     };
     let finding = finding.evidence(detail.flow.source.clone(), &*detail.flow.evidence);
     let mut finding = finding.witness(impact.witness.clone()).bites(impact.bites.unwrap_or(Bites::Reconnect));
@@ -92,14 +113,36 @@ fn masked(_impact: &Impact, detail: &Detail) -> Finding {
     ))
 }
 
-fn unguarded(_impact: &Impact, detail: &Detail) -> Finding {
-    let guard = detail.guard.map_or_else(|| "its entry".to_owned(), |guard| guard.to_string());
-    let title =
-        format!("{} loses its guard: {guard} leaves the failsafe list, and policy alone keeps it", detail.flow.name);
-    let finding = start(&flow_unguarded::CHECK, detail, title);
-    let finding = rule(finding, detail.decided_after.as_ref(), "admits it then, alone");
-    let finding = rule(finding, detail.decided_before.as_ref(), "admits it now");
-    finding.fix(format!("keep {guard} on the list, or make sure that no policy denies the flow from now on"))
+/// One entry that leaves the list, with all flows it stands behind.
+fn lost_guard(inbound: bool, guard: Option<Entry>, flows: &[(&Impact, &Detail)]) -> Option<Finding> {
+    let (first, detail) = flows.first()?;
+    let guard = guard.map_or_else(|| "an entry".to_owned(), |guard| guard.to_string());
+    let (direction, list) = if inbound { ("in", "inbound") } else { ("out", "outbound") };
+    let what = match flows {
+        [(impact, _)] => impact.name.clone(),
+        flows => format!("{} protected flows", flows.len()),
+    };
+    let title = format!("{guard} leaves the {list} failsafe list, and policy alone keeps {what}");
+    let packet = &detail.flow.packet;
+    let names: Vec<&str> = flows.iter().map(|(impact, _)| impact.name.as_str()).collect();
+    let subject = json!({
+        "flows": names,
+        "guard": guard,
+        "direction": direction,
+        "proto": packet.protocol.to_string(),
+        "port": packet.dport,
+    });
+    let mut finding = Finding::new(&flow_unguarded::CHECK, subject, title);
+    finding = rule(finding, detail.decided_before.as_ref(), "admits it now");
+    for (impact, detail) in flows.iter().take(SHOWN_FLOWS) {
+        let by = detail.decided_after.as_ref().map_or("", |(place, _)| place);
+        finding = finding.evidence(&*impact.name, format!("admitted then, alone, by {by}"));
+    }
+    if let Some(hidden) = flows.len().checked_sub(SHOWN_FLOWS).filter(|hidden| *hidden > 0) {
+        finding = finding.evidence("and", format!("{hidden} more"));
+    }
+    let finding = finding.witness(first.witness.clone()).bites(first.bites.unwrap_or(Bites::FelixRestart));
+    Some(finding.fix(format!("keep {guard} on the list, or make sure that no policy denies these flows from now on")))
 }
 
 fn open(_impact: &Impact, detail: &Detail) -> Finding {

@@ -9,7 +9,7 @@
 pub mod change;
 pub mod codes;
 pub mod difference;
-mod findings;
+pub mod findings;
 pub mod impact;
 pub mod worlds;
 
@@ -24,7 +24,8 @@ use crate::audit::calendar::{Entry, calendar};
 use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
 use crate::calico::failsafe::{self, FailsafeReport};
-use crate::calico::integrity;
+use crate::calico::integrity::{self, Integrity};
+use crate::calico::predict::{self, Knowledge, Situation, predict};
 use crate::packet::Family;
 use crate::snapshot::Snapshot;
 use difference::Difference;
@@ -67,6 +68,8 @@ pub struct Rehearsal {
     pub after: Snapshot,
     /// The change restarts Felix.
     pub restarts_felix: bool,
+    /// How exactly Felix's rules are rendered from what is known before the change, where the change asked for that.
+    pub rendered: Option<predict::Fidelity>,
     /// What went wrong while it was made; may hold any text.
     pub failures: Vec<Failure>,
     /// What of the host could not be copied, so that the answer may be another on the host.
@@ -87,12 +90,39 @@ pub struct Failure {
 }
 
 /// How far the model of this host is proven.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Fidelity {
     /// Rules of Felix on the host.
     pub rules: usize,
-    /// Those whose hash proves them to be as Felix wrote them.
+    /// Those that hepguard renders again, from the settings and resources it knows, with the very same hash in the same place.
     pub verified: usize,
+    /// Those that stand as Felix wrote them, by their own hashes.
+    pub intact: usize,
+    /// Chains that are rendered otherwise than they stand.
+    pub differing: Vec<String>,
+}
+
+impl Fidelity {
+    /// What the rules of a host prove of the model.
+    #[must_use]
+    pub fn of(before: &Snapshot) -> Self {
+        let integrity = integrity::check(&before.ruleset);
+        if integrity.rules == 0 {
+            return Self::default();
+        }
+        let known = Knowledge::of(&before.files);
+        let rendered = predict(&Situation { ruleset: &before.ruleset, host: &before.host, known: &known }, &known);
+        Self::from(&integrity, rendered.fidelity)
+    }
+
+    fn from(integrity: &Integrity, rendered: predict::Fidelity) -> Self {
+        Self {
+            rules: integrity.rules,
+            verified: rendered.verified,
+            intact: integrity.verified,
+            differing: rendered.differing,
+        }
+    }
 }
 
 /// A plan: what `hepguard plan` prints (schema `hepguard/plan/v1`).
@@ -155,17 +185,19 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
     });
     let mut protected = judged.impacts;
     for impact in &mut protected {
-        let own = |finding: &&Finding| finding.subject.get("flow").is_some_and(|flow| *flow == impact.name.as_str());
+        let own = |finding: &&Finding| findings::is_about(finding, &impact.name);
         impact.finding = findings.iter().find(own).map(|finding| finding.code);
     }
-    let integrity = integrity::check(&before.ruleset);
+    let rendered = rehearsal.rendered.clone();
+    let fidelity = rendered
+        .map_or_else(|| Fidelity::of(before), |rendered| Fidelity::from(&integrity::check(&before.ruleset), rendered));
     let meta = &before.meta;
     Plan {
         schema: "hepguard/plan/v1",
         host: meta.host.clone(),
         verdict: verdict(&findings, &protected, &limits),
         change: rehearsal.parts.clone(),
-        fidelity: Fidelity { rules: integrity.rules, verified: integrity.verified },
+        fidelity,
         protected,
         left_out: judged.left_out,
         difference: Difference::of(before, &in_force(after, &new, last)),
@@ -219,10 +251,29 @@ fn brought_by(before: &Snapshot, after: &Snapshot, rehearsal: &Rehearsal) -> Vec
             && finding.code != "HG104"
             && !drift
     };
-    let known: Vec<String> =
-        audit::findings(&Context::new(before)).into_iter().map(|finding| finding.fingerprint).collect();
+    let known = audit::findings(&Context::new(before));
     let found = audit::findings(&Context::new(after));
-    found.into_iter().filter(|finding| told(finding) && !known.contains(&finding.fingerprint)).collect()
+    found.into_iter().filter(|finding| told(finding) && !known.iter().any(|one| covers(one, finding))).collect()
+}
+
+/// Whether what `new` says was so before the change, by what `old` says: the same trouble with the same entries or more,
+/// wherever it is written.
+fn covers(old: &Finding, new: &Finding) -> bool {
+    if old.fingerprint == new.fingerprint {
+        return true;
+    }
+    let parts = |finding: &Finding| {
+        let mut subject = finding.subject.as_object().cloned().unwrap_or_default();
+        subject.remove("file");
+        (subject.remove("entries"), subject)
+    };
+    let ((old_entries, old_rest), (new_entries, new_rest)) = (parts(old), parts(new));
+    let all = |entries: Option<serde_json::Value>| match entries {
+        Some(serde_json::Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    let old_entries = all(old_entries);
+    (old.code, old_rest) == (new.code, new_rest) && all(new_entries).iter().all(|entry| old_entries.contains(entry))
 }
 
 fn verdict(findings: &[Finding], protected: &[Impact], limits: &[String]) -> Verdict {

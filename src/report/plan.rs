@@ -6,11 +6,12 @@ use super::audit::{calendar, one};
 use super::diff::{Both, PieceJson, Shown, cause, direction, piece_json};
 use super::text::{Style, Tone, count};
 use crate::analysis::diff::{Changes, Piece};
-use crate::audit::finding::Severity;
+use crate::audit::finding::{Finding, Severity};
 use crate::calico::names::Meanings;
 use crate::diagnostic::printable;
 use crate::packet::{Direction, Family};
 use crate::plan::difference::{Difference, hook};
+use crate::plan::findings::is_about;
 use crate::plan::impact::{Impact, State};
 use crate::plan::{Plan, Verdict};
 
@@ -207,15 +208,26 @@ fn packets(plan: &Plan, style: Style, verbose: bool) -> String {
 fn looked_at(plan: &Plan, style: Style) -> String {
     let mut out = style.paint(Tone::Strong, "How it was found");
     out.push('\n');
-    let fidelity = plan.fidelity;
-    let proven = match (fidelity.rules, fidelity.verified) {
-        (0, _) => "no rules of Felix on this host".to_owned(),
-        (rules, verified) if rules == verified => {
-            format!("all {rules} rules of Felix are proven by their hashes: the model is exact there")
+    let fidelity = &plan.fidelity;
+    let proven = match fidelity.rules {
+        0 => "no rules of Felix on this host".to_owned(),
+        rules if fidelity.verified == rules && fidelity.differing.is_empty() => {
+            format!(
+                "all {rules} rules of Felix are rendered again, hash for hash, from what is known: the model is exact here"
+            )
         }
-        (rules, verified) => format!("{verified} of {rules} rules of Felix are proven by their hashes"),
+        rules => format!(
+            "{} of {rules} rules of Felix are rendered again, hash for hash, from what is known; {} stand as Felix wrote \
+             them, by their own hashes",
+            fidelity.verified, fidelity.intact
+        ),
     };
     out.push_str(&style.wrap("  fidelity ", &proven));
+    if let Some(first) = fidelity.differing.first() {
+        let more = fidelity.differing.len() - 1;
+        let more = if more > 0 { format!(" and {more} more (--format json)") } else { String::new() };
+        out.push_str(&style.wrap("           ", &format!("rendered otherwise than it stands: {first}{more}")));
+    }
     for note in &plan.notes {
         out.push_str(&style.wrap("  note     ", note));
     }
@@ -314,10 +326,8 @@ pub fn junit(plan: &Plan) -> String {
     ));
     for impact in &plan.protected {
         let name = xml(&impact.name);
-        let about = plan
-            .findings
-            .iter()
-            .find(|finding| finding.subject.get("flow").is_some_and(|flow| *flow == impact.name.as_str()));
+        let own = |finding: &&Finding| impact.finding == Some(finding.code) && is_about(finding, &impact.name);
+        let about = plan.findings.iter().find(own);
         let title = about.map_or(impact.state.name(), |finding| finding.title.as_str());
         let fix = about.map_or("", |finding| finding.fix.as_str());
         let state = impact.state.name();

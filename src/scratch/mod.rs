@@ -17,7 +17,7 @@ mod files;
 mod network;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -91,7 +91,8 @@ fn in_private(before: &Snapshot, native: &[rules::Native], steps: &[Step], limit
         format!("no private network namespace can be made ({error}): run hepguard as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN")
     })?;
     let mut outcome = Outcome { notes: files::isolate()?, ..Outcome::default() };
-    outcome.not_copied = network::copy(&before.files);
+    let network::Copied { failed, stand_ins, settings } = network::copy(&before.files);
+    outcome.not_copied = failed;
     outcome.not_copied.extend(rules::copy(before, native));
     let mut start = look();
     outcome.not_copied.extend(rules::differences(&before.ruleset, &start.ruleset));
@@ -108,6 +109,17 @@ fn in_private(before: &Snapshot, native: &[rules::Native], steps: &[Step], limit
         }
     }
     outcome.files = merge(&before.files, &mut start, &earlier);
+    if !stand_ins.is_empty() {
+        let text = format!("plain devices stand for {} in the copy", stand_ins.join(", "));
+        if network(&start.host) == network(&earlier.host) {
+            outcome.notes.push(format!("{text}: a command that uses what their kind does is not judged by that"));
+        } else {
+            outcome.not_copied.push(format!("{text}, and the change is about interfaces, addresses or routes"));
+        }
+    }
+    if !settings.is_empty() {
+        outcome.notes.push(format!("kernel settings that the copy has otherwise: {}", settings.join(", ")));
+    }
     let new: Vec<String> = self::modules().difference(&modules).cloned().collect();
     if !new.is_empty() {
         outcome.notes.push(format!("the kernel loaded modules for the copy: {}", new.join(", ")));
@@ -176,13 +188,8 @@ fn merge(before: &SnapshotFiles, start: &mut Snapshot, end: &Snapshot) -> Snapsh
     if rules::sets(&start.ruleset) != rules::sets(&end.ruleset) {
         take(&["ipset-save.txt"]);
     }
-    let (old, new) = (&start.host, &end.host);
-    let host = |host: &crate::host::Host| format!("{:?}{:?}{:?}", host.interfaces, host.routes, host.rules);
-    if host(old) != host(new) {
+    if network(&start.host) != network(&end.host) {
         take(&HOST);
-    }
-    if format!("{:?}", old.sysctls) != format!("{:?}", new.sysctls) {
-        take(&["sysctl.txt"]);
     }
     let persisted: BTreeSet<&String> =
         start.files.files.keys().chain(end.files.files.keys()).filter(|name| name.starts_with("persisted/")).collect();
@@ -191,5 +198,30 @@ fn merge(before: &SnapshotFiles, start: &mut Snapshot, end: &Snapshot) -> Snapsh
             take(&[name.as_str()]);
         }
     }
+    settings(&mut files, &start.files, &end.files);
     files
+}
+
+/// Interfaces, addresses and routes as one text.
+fn network(host: &crate::host::Host) -> String {
+    format!("{:?}{:?}{:?}", host.interfaces, host.routes, host.rules)
+}
+
+/// Takes over the kernel settings that changed between two looks, and no other: the copy does not have all as the host does.
+fn settings(files: &mut SnapshotFiles, start: &SnapshotFiles, end: &SnapshotFiles) {
+    const NAME: &str = "sysctl.txt";
+    let read = |files: &SnapshotFiles| -> BTreeMap<String, String> {
+        let text = String::from_utf8_lossy(files.bytes(NAME).unwrap_or_default()).into_owned();
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+    };
+    let (old, new, mut all) = (read(start), read(end), read(files));
+    let changed: Vec<_> = new.into_iter().filter(|(name, value)| old.get(name) != Some(value)).collect();
+    if changed.is_empty() {
+        return;
+    }
+    all.extend(changed);
+    let text: String = all.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+    files.files.insert(NAME.to_owned(), FileState::Present(text.into_bytes()));
+    files.labels.insert(NAME.to_owned(), format!("after/{NAME}"));
 }

@@ -23,6 +23,9 @@ struct Batch {
 /// Kinds of devices that can stand for any other, the best first; kernels lack some.
 const STAND_INS: [&str; 3] = ["dummy", "ifb", "bridge"];
 
+/// Most kernel settings that are named.
+const MAX_NAMED: usize = 16;
+
 /// The first kind that this kernel has.
 fn stand_in() -> &'static str {
     let works = |kind: &&&str| {
@@ -34,8 +37,19 @@ fn stand_in() -> &'static str {
     STAND_INS.iter().find(works).copied().unwrap_or("dummy")
 }
 
-/// Makes the network that the files tell of. Gives back what could not be made.
-pub(super) fn copy(files: &SnapshotFiles) -> Vec<String> {
+/// How the network was copied.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    /// What could not be made.
+    pub(super) failed: Vec<String>,
+    /// Interfaces of a kind that a plain device stands for, with that kind: `wg0 (wireguard)`.
+    pub(super) stand_ins: Vec<String>,
+    /// Kernel settings that are not as on the host.
+    pub(super) settings: Vec<String>,
+}
+
+/// Makes the network that the files tell of.
+pub(super) fn copy(files: &SnapshotFiles) -> Copied {
     let list = |name: &str| -> Vec<Value> {
         // some files hold two documents, one a family
         let documents = serde_json::Deserializer::from_slice(files.bytes(name).unwrap_or(b"[]")).into_iter::<Value>();
@@ -46,7 +60,7 @@ pub(super) fn copy(files: &SnapshotFiles) -> Vec<String> {
     if links.is_empty() {
         links.clone_from(&addresses);
     }
-    let mut not_copied = Vec::new();
+    let mut copied = Copied { stand_ins: stood_for(&links), ..Copied::default() };
     let stand_in = stand_in();
     for kind in [&[][..], &["-6"]] {
         let mut batch = Batch { lines: Vec::new(), stand_in };
@@ -57,12 +71,24 @@ pub(super) fn copy(files: &SnapshotFiles) -> Vec<String> {
         let six = !kind.is_empty();
         batch.routes(&list("ip-route.json"), six);
         batch.rules(&list("ip-rule.json"), six);
-        not_copied.extend(batch.run(kind));
+        copied.failed.extend(batch.run(kind));
         if kind.is_empty() {
-            settings(files);
+            copied.settings = settings(files);
         }
     }
-    not_copied
+    copied
+}
+
+/// Kind of a link that is more than a card or a plain device.
+fn kind(link: &Value) -> Option<&str> {
+    word(link.get("linkinfo")?, "info_kind")
+}
+
+/// Interfaces that a plain device stands for, although their kind does something of its own: a tunnel wraps, a VLAN tags.
+fn stood_for(links: &[Value]) -> Vec<String> {
+    let made = ["bridge", "bond", "vrf", "dummy", "ifb"];
+    let others = links.iter().filter_map(|link| Some((word(link, "ifname")?, kind(link)?)));
+    others.filter(|(_, kind)| !made.contains(kind)).map(|(name, kind)| format!("{name} ({kind})")).collect()
 }
 
 fn word<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
@@ -87,7 +113,7 @@ impl Batch {
             || links.iter().filter_map(|link| Some((link, word(link, "ifname")?))).filter(|(_, name)| *name != "lo");
         for (link, name) in names() {
             let info = link.get("linkinfo");
-            let kind = info.and_then(|info| word(info, "info_kind")).unwrap_or("none");
+            let kind = kind(link).unwrap_or("none");
             let data = |key: &str| info.and_then(|info| info.get("info_data")?.get(key)?.as_u64());
             let made = match kind {
                 "bridge" => "type bridge".to_owned(),
@@ -284,12 +310,13 @@ fn is_six(route: &Value, to: &str) -> bool {
     six(Some(to)) || (to == "default" && (six(word(route, "gateway")) || route.get("pref").is_some()))
 }
 
-/// Settings of the network; those that exist there and may be written.
-fn settings(files: &SnapshotFiles) {
+/// Settings of the network. Gives back those that could not be made as they are on the host.
+fn settings(files: &SnapshotFiles) -> Vec<String> {
     let text = String::from_utf8_lossy(files.bytes("sysctl.txt").unwrap_or_default()).into_owned();
+    let mut differing = Vec::new();
     for line in text.lines() {
         let Some((name, value)) = line.split_once('=') else { continue };
-        let name = name.trim();
+        let (name, value) = (name.trim(), value.trim());
         if !name.starts_with("net.") || name.contains("..") || name.ends_with("_count") {
             continue;
         }
@@ -307,11 +334,19 @@ fn settings(files: &SnapshotFiles) {
             })
             .collect();
         let path = Path::new("/proc/sys").join(path);
-        let now = fs::read_to_string(&path).unwrap_or_default();
-        if !now.is_empty() && now.trim() != value.trim() {
-            let _ = fs::write(&path, value.trim());
+        let is_so = || {
+            let now = fs::read_to_string(&path).unwrap_or_default();
+            now.split_whitespace().eq(value.split_whitespace())
+        };
+        if is_so() {
+            continue;
+        }
+        let _ = fs::write(&path, value);
+        if !is_so() && differing.len() < MAX_NAMED {
+            differing.push(name.to_owned());
         }
     }
+    differing
 }
 
 #[cfg(test)]
@@ -340,6 +375,21 @@ mod tests {
             assert!(batch.lines.iter().any(|known| known == line), "{line:?} in {:#?}", batch.lines);
         }
         assert!(batch.lines.iter().any(|line| line.starts_with("addr add 10.0.1.10/24 ")), "{:#?}", batch.lines);
+    }
+
+    #[test]
+    fn links_that_something_stands_for_are_named() {
+        let link = |name: &str, kind: Option<&str>| {
+            let info = kind.map(|kind| serde_json::json!({ "info_kind": kind }));
+            serde_json::json!({ "ifname": name, "linkinfo": info })
+        };
+        let links = [
+            link("eth0", None),
+            link("br0", Some("bridge")),
+            link("eth0.7", Some("vlan")),
+            link("wg0", Some("wireguard")),
+        ];
+        assert_eq!(stood_for(&links), ["eth0.7 (vlan)", "wg0 (wireguard)"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::confine;
 use super::{Ended, Step};
 use crate::files::SnapshotFiles;
 use crate::packet::Family;
-use crate::ruleset::{Backend, Ruleset, Set, Table};
+use crate::ruleset::{Backend, Interval, Ruleset, Set, SetKind, Table};
 use crate::snapshot::Snapshot;
 use crate::system::{Real, System};
 
@@ -152,16 +152,41 @@ fn text(table: &Table) -> Option<String> {
 }
 
 fn set_texts(sets: &[Set]) -> Vec<String> {
-    let mut all: Vec<String> = sets
-        .iter()
-        .map(|set| {
-            let mut keys: Vec<String> = set.elements.keys().map(|key| format!("{key:?}")).collect();
-            keys.sort();
-            format!("{} {:?} {keys:?}", set.name, set.family)
-        })
-        .collect();
+    let mut all: Vec<String> = sets.iter().map(set_text).collect();
     all.sort();
     all
+}
+
+/// What decides about a set: type, members with what hangs on them, whether they run out; not when, nor how it is kept.
+fn set_text(set: &Set) -> String {
+    let elements = &set.elements;
+    let member = |(number, key): (usize, &[Interval])| {
+        let extra = elements.extra(number);
+        let extra = extra.map(|extra| (extra.nomatch, extra.expires.is_some(), extra.stateful));
+        format!("{key:?}{:?}{:?}", elements.data(number), extra.unwrap_or_default())
+    };
+    let mut members: Vec<String> = elements.keys().enumerate().map(member).collect();
+    members.sort();
+    let kind = match &set.kind {
+        SetKind::Ipset { type_name, options } => format!("{type_name} {}", lasting(options)),
+        SetKind::Nft { map, flags, size } => format!("{map} {flags:?} {size:?}"),
+    };
+    let (family, catch_all) = (set.family, elements.catch_all());
+    format!("{} {family:?} {kind} {members:?} {catch_all:?} {:?}", set.name, set.member_sets)
+}
+
+/// Options of an ipset but those that only say how it is kept, which the kernel may choose anew.
+fn lasting(options: &str) -> String {
+    let mut words = options.split_ascii_whitespace();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if ["hashsize", "bucketsize", "initval"].contains(&word) {
+            words.next();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
 }
 
 /// What ipsets hold.
@@ -183,4 +208,26 @@ pub(super) fn differences(host: &Ruleset, copy: &Ruleset) -> Vec<String> {
         all.push(format!("{lost} IP sets are not the same in the copy"));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ruleset::readers::ipset_save;
+
+    fn read(text: &str) -> Vec<String> {
+        set_texts(&ipset_save::read(&Arc::from("ipset-save.txt"), text.as_bytes()).value)
+    }
+
+    #[test]
+    fn sets_are_the_same_by_what_decides() {
+        let one = "create a hash:net family inet hashsize 1024 maxelem 65536 timeout 60\nadd a 10.0.0.0/8 timeout 55\nadd a 10.1.0.0/16 nomatch timeout 9\n";
+        let again = one.replace("1024", "2048").replace("55", "54");
+        assert_eq!(read(one), read(&again));
+        for other in [one.replace(" nomatch", ""), one.replace("hash:net", "hash:ip"), one.replace("65536", "2")] {
+            assert_ne!(read(one), read(&other), "{other}");
+        }
+    }
 }

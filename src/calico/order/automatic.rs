@@ -14,25 +14,44 @@ pub(super) const CREATOR: &str = "calico-kube-controllers";
 /// Longest name of an endpoint; longer ones are hashed by the controllers, which is not followed here.
 const MAX_NAME: usize = 253;
 
+/// The node that this host is.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnNode<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its interfaces with their addresses.
+    pub interfaces: &'a [(&'a str, Vec<IpAddr>)],
+}
+
+/// What the controllers make.
+#[derive(Clone, Debug, Default)]
+pub struct Automatic {
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// What of this host's endpoints cannot be told.
+    pub doubts: Vec<String>,
+}
+
 /// The host endpoints that the controllers make for the nodes among `resources`, when that is switched on there. Templates
-/// with a pattern of interfaces need the interfaces of the node (name, addresses), which are known for one host at most:
-/// they are made for `interfaces` only.
+/// with a pattern of interfaces need the interfaces of the node, which are known for `own` at most: for other nodes such
+/// endpoints are left out.
 #[must_use]
-pub fn automatic_endpoints(resources: &Resources, interfaces: &[(&str, Vec<IpAddr>)]) -> Vec<Endpoint> {
-    let Some(controllers) = controllers(resources) else { return Vec::new() };
+pub fn automatic_endpoints(resources: &Resources, own: Option<&OwnNode<'_>>) -> Automatic {
+    let mut made = Automatic::default();
+    let Some(controllers) = controllers(resources) else { return made };
     if !controllers.auto_create.as_ref().is_some_and(|on| on.value) {
-        return Vec::new();
+        return made;
     }
     let synced = controllers.sync_labels.as_ref().is_none_or(|on| on.value);
-    let mut made = Vec::new();
     for resource in resources.iter() {
         let Spec::Node(node) = &resource.spec else { continue };
         let labels = if synced { resource.meta.plain_labels() } else { Labels::new() };
         let maker = Maker { resources, resource, node, labels };
         if controllers.create_default.as_ref().is_none_or(|on| on.value) {
             let addresses = node.addresses.clone();
-            made.extend(maker.endpoint("auto-hep", Some("*"), addresses, &Labels::new()));
+            made.endpoints.extend(maker.endpoint("auto-hep", Some("*"), addresses, &Labels::new()));
         }
+        let interfaces = own.filter(|own| own.name == resource.meta.name.value).map(|own| own.interfaces);
         for template in &controllers.templates {
             let selector = template.node_selector.as_ref().map_or("", |selector| &selector.value);
             // the controllers give up on the rest of a node's templates here
@@ -60,7 +79,7 @@ struct Maker<'r> {
 }
 
 impl Maker<'_> {
-    fn apply_template(&self, template: &Template, interfaces: &[(&str, Vec<IpAddr>)], made: &mut Vec<Endpoint>) {
+    fn apply_template(&self, template: &Template, interfaces: Option<&[(&str, Vec<IpAddr>)]>, made: &mut Automatic) {
         let own = |field: &Field<String>| field.value.clone();
         let labels: Labels = template.labels.iter().map(|(key, value)| (key.clone(), own(value))).collect();
         let name = template.generate_name.as_ref().map(own).unwrap_or_default();
@@ -68,14 +87,22 @@ impl Maker<'_> {
         let chosen: Vec<IpAddr> = self.node.addresses.iter().copied().filter(inside).collect();
         match &template.interface_pattern {
             None if chosen.is_empty() => {}
-            None => made.extend(self.endpoint(&format!("{name}-auto-hep"), None, chosen, &labels)),
+            None => made.endpoints.extend(self.endpoint(&format!("{name}-auto-hep"), None, chosen, &labels)),
             Some(pattern) => {
-                for (interface, addresses) in interfaces {
-                    if plain_pattern(&pattern.value, interface) == Some(true) {
-                        let mut all = chosen.clone();
-                        all.extend(addresses.iter().copied().filter(|address| !chosen.contains(address)));
-                        let name = format!("{name}-{interface}-auto-hep");
-                        made.extend(self.endpoint(&name, Some(interface), all, &labels));
+                for (interface, addresses) in interfaces.unwrap_or_default() {
+                    match is_found(&pattern.value, interface) {
+                        Some(true) => {
+                            let mut all = chosen.clone();
+                            all.extend(addresses.iter().copied().filter(|address| !chosen.contains(address)));
+                            let name = format!("{name}-{interface}-auto-hep");
+                            made.endpoints.extend(self.endpoint(&name, Some(interface), all, &labels));
+                        }
+                        Some(false) => {}
+                        None => made.doubts.push(format!(
+                            "whether {interface} gets an automatic host endpoint: the template {name:?} has the pattern \
+                             {:?}, which is not evaluated here",
+                            pattern.value
+                        )),
                     }
                 }
             }
@@ -114,7 +141,7 @@ impl Maker<'_> {
 }
 
 /// Whether a pattern without special characters but `^`, `$`, `.*` at its ends finds itself in a name; `None` for others.
-fn plain_pattern(pattern: &str, name: &str) -> Option<bool> {
+pub(super) fn is_found(pattern: &str, name: &str) -> Option<bool> {
     let (inner, from_start) = pattern.strip_prefix('^').map_or((pattern, false), |rest| (rest, true));
     let (inner, to_end) = inner.strip_suffix('$').map_or((inner, false), |rest| (rest, true));
     let (inner, to_end) = inner.strip_suffix(".*").map_or((inner, to_end), |rest| (rest, false));
@@ -144,7 +171,7 @@ mod tests {
             (".*", "x", Some(true)),
             ("eth[0-9]", "eth0", None),
         ] {
-            assert_eq!(plain_pattern(pattern, name), found, "{pattern} {name}");
+            assert_eq!(is_found(pattern, name), found, "{pattern} {name}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::Endpoint;
+use super::automatic::is_found;
 
 /// Interfaces that no host endpoint governs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,7 +25,7 @@ impl Default for Exclusions {
 pub enum Governed<'m> {
     /// A workload's interface, or an excluded one: host endpoints have no say.
     Excluded,
-    /// Whether it is excluded depends on a regular expression, which is not evaluated here.
+    /// Whether it is excluded depends on a regular expression that is not evaluated here.
     Undecided(String),
     /// No host endpoint: nothing is policed, in both directions.
     Unpoliced,
@@ -46,7 +47,17 @@ pub fn governing<'m>(
     if workload || exclusions.excluded.iter().any(|name| name == interface) {
         return Governed::Excluded;
     }
-    if let Some(pattern) = exclusions.excluded.iter().find(|name| name.starts_with('/')) {
+    let patterns =
+        exclusions.excluded.iter().filter_map(|name| Some((name, name.strip_prefix('/')?.strip_suffix('/')?)));
+    let mut open = None;
+    for (name, pattern) in patterns {
+        match is_found(pattern, interface) {
+            Some(true) => return Governed::Excluded,
+            Some(false) => {}
+            None => open = open.or(Some(name)),
+        }
+    }
+    if let Some(pattern) = open {
         return Governed::Undecided(pattern.clone());
     }
     let mut endpoints: Vec<&Endpoint> = endpoints.into_iter().collect();

@@ -14,7 +14,7 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub use automatic::automatic_endpoints;
+pub use automatic::{Automatic, OwnNode, automatic_endpoints};
 pub use governs::{Exclusions, Governed, governing};
 pub use members::{Members, members};
 
@@ -176,6 +176,8 @@ pub struct Model<'r> {
     pub policies: Vec<Ordered<'r>>,
     /// Host endpoints by name, automatic ones included.
     pub endpoints: Vec<Endpoint>,
+    /// What of this host's automatic endpoints cannot be told.
+    pub doubts: Vec<String>,
 }
 
 /// A tier with the policies that act for one endpoint in one layer: indices into [`Model::policies`], staged ones included.
@@ -234,6 +236,16 @@ impl<'r> Model<'r> {
     /// The order that Felix of this version family gives the resources.
     #[must_use]
     pub fn of(resources: &'r Resources, generation: Generation) -> Self {
+        Self::made(resources, generation, None)
+    }
+
+    /// The same on a node whose interfaces are known: its automatic endpoints may be for interfaces by a pattern.
+    #[must_use]
+    pub fn of_node(resources: &'r Resources, generation: Generation, node: &OwnNode<'_>) -> Self {
+        Self::made(resources, generation, Some(node))
+    }
+
+    fn made(resources: &'r Resources, generation: Generation, node: Option<&OwnNode<'_>>) -> Self {
         let tiers = tiers(resources);
         let mut policies: Vec<Ordered<'r>> =
             resources.iter().filter_map(|resource| ordered(resource, &tiers)).collect();
@@ -243,13 +255,14 @@ impl<'r> Model<'r> {
             a.tier.cmp(&b.tier).then(order(a).total_cmp(&order(b))).then_with(|| ties(a).cmp(&ties(b)))
         });
         let mut endpoints: Vec<Endpoint> = resources.iter().filter_map(|one| endpoint(resources, one)).collect();
-        for automatic in automatic_endpoints(resources, &[]) {
+        let Automatic { endpoints: automatic, doubts } = automatic_endpoints(resources, node);
+        for automatic in automatic {
             if !endpoints.iter().any(|known| known.name == automatic.name) {
                 endpoints.push(automatic);
             }
         }
         endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { resources, tiers, policies, endpoints }
+        Self { resources, tiers, policies, endpoints, doubts }
     }
 
     /// The host endpoints of a node; names are compared exactly, as Felix does.

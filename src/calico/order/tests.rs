@@ -343,9 +343,13 @@ fn one_endpoint_governs_an_interface() {
     assert_eq!(by("cali1234", "10.9.0.5"), "Excluded");
     assert_eq!(by("kube-ipvs0", "10.9.0.5"), "Excluded");
     assert_eq!(model.endpoints_of("B1").count(), 0, "names are compared exactly");
-    let pattern = Exclusions { excluded: vec!["/eth.*/".to_owned()], ..Exclusions::default() };
-    let undecided = governing(model.endpoints_of("b1"), "eth0", &[], &pattern);
-    assert_eq!(undecided, Governed::Undecided("/eth.*/".to_owned()));
+    let excluding = |pattern: &str| {
+        let exclusions = Exclusions { excluded: vec![pattern.to_owned()], ..Exclusions::default() };
+        governing(model.endpoints_of("b1"), "eth0", &[], &exclusions)
+    };
+    assert_eq!(excluding("/eth.*/"), Governed::Excluded);
+    assert!(matches!(excluding("/^veth/"), Governed::By(..)));
+    assert_eq!(excluding("/eth[0-9]/"), Governed::Undecided("/eth[0-9]/".to_owned()));
 }
 
 #[test]
@@ -357,10 +361,12 @@ fn controllers_make_endpoints_of_nodes() {
     };
     let made = |text: &str| {
         let resources = read(text);
-        let ends = automatic_endpoints(&resources, &[("eth0", vec![address("10.0.1.20")]), ("lo", vec![])]);
-        ends.into_iter()
-            .map(|e| format!("{} {:?} {} {}", e.name, e.interface(), e.spec.expected_ips.len(), e.labels.len()))
-            .collect::<Vec<_>>()
+        let interfaces = [("eth0", vec![address("10.0.1.20")]), ("lo", vec![])];
+        let made = automatic_endpoints(&resources, Some(&OwnNode { name: "n1", interfaces: &interfaces }));
+        let ends = made.endpoints.iter();
+        let ends =
+            ends.map(|e| format!("{} {:?} {} {}", e.name, e.interface(), e.spec.expected_ips.len(), e.labels.len()));
+        ends.chain(made.doubts).collect::<Vec<_>>()
     };
     assert_eq!(made(node), [""; 0]);
     assert_eq!(made(&[node, &controllers("")].concat()), ["n1-auto-hep Some(\"*\") 2 3"]);
@@ -371,6 +377,13 @@ fn controllers_make_endpoints_of_nodes() {
         made(&[node, &templates].concat()),
         ["n1-v4-auto-hep None 1 3", "n1-p-eth0-auto-hep Some(\"eth0\") 1 3"]
     );
+    let open = controllers(
+        ", createDefaultHostEndpoint: Disabled, templates: [{generateName: q, interfacePattern: \"eth[0-9]\"}]",
+    );
+    let told = made(&[node, &open].concat());
+    assert!(told.len() == 2 && told[0].starts_with("whether eth0 gets an automatic host endpoint"), "{told:?}");
+    let other = automatic_endpoints(&read(&[node, &open].concat()), Some(&OwnNode { name: "n2", interfaces: &[] }));
+    assert!(other.doubts.is_empty(), "another node's endpoints are of no matter here");
     let resources = read(&[node, &controllers("")].concat());
     let model = Model::of(&resources, Generation::From332);
     assert!(model.endpoints[0].automatic && model.endpoints[0].labels.contains_key("projectcalico.org/created-by"));

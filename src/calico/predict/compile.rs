@@ -33,6 +33,7 @@ pub(super) fn compile(model: &Model<'_>, node: Option<&str>, host: &Host, settin
         notes: Vec::new(),
         unknown: Vec::new(),
     };
+    compiled.unknown.extend(model.doubts.iter().cloned());
     let active = active(model, node, host, settings, &mut compiled.unknown);
     let mut indices: BTreeMap<usize, usize> = BTreeMap::new();
     for (interface, endpoint) in active {
@@ -86,16 +87,21 @@ fn active<'m>(
         }
     };
     let mut found: Vec<(Option<String>, &Endpoint)> = Vec::new();
-    let exclusions = Exclusions { prefixes: settings.workload_prefixes.clone(), ..Exclusions::default() };
+    let exclusions =
+        Exclusions { prefixes: settings.workload_prefixes.clone(), excluded: settings.excluded_interfaces.clone() };
     match &host.interfaces {
         Some(interfaces) => {
             for interface in interfaces {
                 let addresses: Vec<_> = interface.addresses.iter().map(|address| address.address).collect();
-                let governed = governing(endpoints.iter().copied(), &interface.name, &addresses, &exclusions);
-                if let Governed::By(endpoint, _) = governed
-                    && endpoint.interface() != Some("*")
-                {
-                    found.push((Some(interface.name.to_string()), endpoint));
+                match governing(endpoints.iter().copied(), &interface.name, &addresses, &exclusions) {
+                    Governed::By(endpoint, _) if endpoint.interface() != Some("*") => {
+                        found.push((Some(interface.name.to_string()), endpoint));
+                    }
+                    Governed::Undecided(pattern) => unknown.push(format!(
+                        "whether a host endpoint governs {}: InterfaceExclude has the pattern {pattern}",
+                        interface.name
+                    )),
+                    Governed::By(..) | Governed::Excluded | Governed::Unpoliced => {}
                 }
             }
         }
@@ -209,6 +215,7 @@ impl Compiled {
             not_icmp: rule.not_icmp.as_ref().and_then(icmp),
             source: self.entity(&rule.source, title)?,
             destination: self.entity(&rule.destination, title)?,
+            annotations: rule.annotations.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect(),
             ..PolicyRule::any(action)
         })
     }

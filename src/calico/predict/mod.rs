@@ -16,11 +16,12 @@ mod splice;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 pub use splice::{Fidelity, MAX_NAMED};
 
 use super::names::Generation;
-use super::order::Model;
+use super::order::{Model, OwnNode};
 use super::render::model::ruleset_tables;
 use super::render::rule::Criterion;
 use super::render::{self, Dataplane, Input, RenderedTable, render};
@@ -28,7 +29,7 @@ use super::resources::{Kind, Resources, Spec};
 use super::selector::Selector;
 use super::settings::{self, sources};
 use crate::files::SnapshotFiles;
-use crate::host::Host;
+use crate::host::{Host, Interface};
 use crate::packet::Family;
 use crate::ruleset::{Backend, Ruleset};
 use compile::{Compiled, compile};
@@ -158,7 +159,7 @@ fn whole(prediction: &mut Prediction, situation: &Situation<'_>, wanted: &Knowle
     let (backend, dataplane) =
         if nft { (Backend::Nft, Dataplane::Nft) } else { (Backend::IptablesLegacy, Dataplane::Iptables) };
     let settings = configured(&wanted.settings, generation, dataplane);
-    let model = Model::of(&wanted.resources, generation);
+    let model = model(wanted, generation, situation.host);
     let compiled = compile(&model, wanted.node.as_deref(), situation.host, &settings);
     prediction.notes.push(format!(
         "no rules of Felix are known: they are rendered as version {} writes them",
@@ -184,6 +185,18 @@ fn whole(prediction: &mut Prediction, situation: &Situation<'_>, wanted: &Knowle
     prediction.unknown.extend(compiled.unknown);
 }
 
+/// The resources in order, with the automatic endpoints of this host's interfaces.
+fn model<'r>(known: &'r Knowledge, generation: Generation, host: &Host) -> Model<'r> {
+    let interfaces: Option<Vec<(&str, Vec<IpAddr>)>> = host.interfaces.as_ref().map(|all| {
+        let addresses = |one: &Interface| one.addresses.iter().map(|address| address.address).collect();
+        all.iter().map(|one| (&*one.name, addresses(one))).collect()
+    });
+    match (&known.node, &interfaces) {
+        (Some(name), Some(interfaces)) => Model::of_node(&known.resources, generation, &OwnNode { name, interfaces }),
+        _ => Model::of(&known.resources, generation),
+    }
+}
+
 /// The change in one family of the live rules.
 fn in_place(prediction: &mut Prediction, situation: &Situation<'_>, wanted: &Knowledge, place: &Place) {
     let known = situation.known;
@@ -192,7 +205,7 @@ fn in_place(prediction: &mut Prediction, situation: &Situation<'_>, wanted: &Kno
     let generation = told.unwrap_or(Generation::From332);
     let mut live = configured(&known.settings, generation, dataplane);
     observe(&mut live, situation.ruleset, place);
-    let (old_model, new_model) = (Model::of(&known.resources, generation), Model::of(&wanted.resources, generation));
+    let (old_model, new_model) = (model(known, generation, situation.host), model(wanted, generation, situation.host));
     let settings = changed(&live, &known.settings, &wanted.settings, generation, dataplane);
     let node = known.node.as_deref();
     let mut old = compile(&old_model, node, situation.host, &live);
@@ -314,6 +327,7 @@ fn changed(
         ($($field:ident),*) => { $( if old.$field != new.$field { settings.$field = new.$field.clone(); } )* };
     }
     take!(marks, filter_allow, mangle_allow, deny, endpoint_to_host, drop_invalid, flow_logs, workload_prefixes);
+    take!(excluded_interfaces);
     take!(failsafe_in, failsafe_out, log_prefix, log_limit);
     settings
 }

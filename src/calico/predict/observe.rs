@@ -199,6 +199,9 @@ pub(super) fn configured(known: &settings::Settings, generation: Generation, dat
     if let Some(prefixes) = known.text("InterfacePrefix") {
         settings.workload_prefixes = prefixes.split(',').map(|prefix| prefix.trim().to_owned()).collect();
     }
+    if let Some(excluded) = known.text("InterfaceExclude") {
+        settings.excluded_interfaces = excluded.split(',').map(|name| name.trim().to_owned()).collect();
+    }
     let list = |name: &str| known.entries(name);
     settings.failsafe_in = list("FailsafeInboundHostPorts").unwrap_or(settings.failsafe_in);
     settings.failsafe_out = list("FailsafeOutboundHostPorts").unwrap_or(settings.failsafe_out);

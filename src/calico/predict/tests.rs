@@ -137,6 +137,29 @@ fn what_is_foretold_is_what_is_written_afterwards() {
     }
 }
 
+/// Felix writes a rule's annotations into its comments, which are hashed, and polices no excluded interface.
+#[test]
+fn annotations_and_excluded_interfaces_shape_what_is_written() {
+    for mode in MODES {
+        let noted = WEB.replace("{action: Deny, ", "{action: Deny, metadata: {annotations: {why: old nets}}, ");
+        let known = knowledge(&[HOST, &noted], mode);
+        let live = written(&known);
+        assert!(words(&live).iter().any(|text| text.contains("why=old nets")), "a comment of the rule");
+        let prediction = after(&live, &known, &knowledge(&[HOST, SSH, &noted], mode));
+        assert!(prediction.fidelity.is_exact(), "{:?}", prediction.fidelity);
+        let mut settings = mode.to_vec();
+        settings.push(("InterfaceExclude", "kube-ipvs0,/^eth/"));
+        let open = written(&knowledge(&[HOST, WEB], &settings));
+        assert!(!words(&open).iter().any(|text| text.contains("cali-fh-eth0")), "eth0 is excluded");
+        settings.pop();
+        settings.push(("InterfaceExclude", "/eth[0-9]/"));
+        let known = knowledge(&[HOST, WEB], &settings);
+        let nothing = Ruleset::default();
+        let prediction = predict(&Situation { ruleset: &nothing, host: &host(), known: &known }, &known);
+        assert!(prediction.unknown.iter().any(|text| text.contains("InterfaceExclude has the pattern /eth[0-9]/")));
+    }
+}
+
 #[test]
 fn settings_change_the_chains_they_shape() {
     for mode in MODES {

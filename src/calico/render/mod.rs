@@ -145,6 +145,8 @@ pub struct Settings {
     pub flow_logs: bool,
     /// Interface prefixes of workloads.
     pub workload_prefixes: Vec<String>,
+    /// Interfaces that host endpoints do not govern: names, and patterns between slashes.
+    pub excluded_interfaces: Vec<String>,
     /// IPIP tunnels are on (IPv4 only).
     pub ipip: bool,
     /// Port of VXLAN, when it is on for the family.
@@ -187,6 +189,7 @@ impl Settings {
             drop_invalid: true,
             flow_logs: false,
             workload_prefixes: vec!["cali".to_owned()],
+            excluded_interfaces: vec!["kube-ipvs0".to_owned()],
             ipip: false,
             vxlan_port: None,
             failsafe_in: failsafe::default_inbound(),

@@ -1,5 +1,6 @@
 //! Rules: their fields, and what the API refuses in them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::cursor::{Cursor, join};
@@ -109,9 +110,19 @@ fn rule(cursor: &mut Cursor<'_>, node: &Node, path: &str, setting: Setting) -> O
         source: entity_at(cursor, node, path, "source"),
         destination: entity_at(cursor, node, path, "destination"),
         http: cursor.child(node, "http").map(|child| cursor.field(child, ())),
+        annotations: annotations(cursor, node, path),
     };
     super::validate::rule(cursor, &rule, path, setting);
     Some(rule)
+}
+
+fn annotations(cursor: &mut Cursor<'_>, node: &Node, path: &str) -> BTreeMap<String, Field<String>> {
+    let path = join(path, "metadata");
+    let Some(child) = cursor.child(node, "metadata") else { return BTreeMap::new() };
+    if !cursor.map(child, &path, &["annotations"]) {
+        return BTreeMap::new();
+    }
+    cursor.texts_map(child, &path, "annotations")
 }
 
 fn ip_version(cursor: &mut Cursor<'_>, node: &Node, path: &str) -> Option<Field<u8>> {

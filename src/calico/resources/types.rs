@@ -349,6 +349,8 @@ pub struct Rule {
     pub destination: Entity,
     /// `http` is given: matched by a sidecar only, not by the host's rules.
     pub http: Option<Field<()>>,
+    /// `metadata.annotations`: Felix writes them into the comments of the rule.
+    pub annotations: BTreeMap<String, Field<String>>,
 }
 
 impl Rule {
