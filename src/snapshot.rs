@@ -43,6 +43,17 @@ pub struct Snapshot {
     pub protect: Vec<Protect>,
     /// Collectors that findings and denies are sent to; no part of the folder.
     pub outputs: Vec<Collector>,
+    /// What boot loads, where that was tried out; no part of the folder.
+    pub booted: Option<Booted>,
+}
+
+/// What the loaders of a boot left behind when they ran in a private copy of the host.
+#[derive(Clone, Debug, Default)]
+pub struct Booted {
+    /// The rules and sets.
+    pub ruleset: Ruleset,
+    /// Units whose loaders ran, by name.
+    pub units: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -117,7 +128,8 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let diagnostics = reading.diagnostics;
     let resources = Arc::new(Resources::of_files(&files));
     let authors = Arc::new(Authors::of(&resources));
-    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect: Vec::new(), outputs: Vec::new() }
+    let (protect, outputs) = (Vec::new(), Vec::new());
+    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect, outputs, booted: None }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {

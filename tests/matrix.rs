@@ -134,7 +134,7 @@ fn bad_calls_say_what_was_expected() {
         (&["tcp/22", "-i", "eth0/1"], "1 to 15 bytes"),
         (&["tcp/22", "--chain", "nosuch"], "no chain nosuch"),
         (&["tcp/22", "--chain", "FORWARD", "--hook", "input"], "hangs at forward"),
-        (&["icmpv6", "--family", "ipv4"], "leave --family out"),
+        (&["icmpv6", "--family", "ipv4"], "leave one out"),
         (&["tcp"], "needs a port"),
     ] {
         let text = on_save(arguments, 2);

@@ -139,6 +139,129 @@ fn commands_are_judged_by_what_they_do_in_the_copy() {
     });
 }
 
+/// A host that lets everything in, for changes that shut it.
+const OPEN: &str = "
+iptables-legacy -F INPUT
+nft delete table inet own
+";
+
+#[test]
+fn ufw_and_plain_iptables_are_judged_like_any_command() {
+    on_a_host(|folder| {
+        sh(OPEN);
+        let says = |change: &[&str], verdict: &str, state: &str| {
+            let plan = answer(folder, change);
+            assert_eq!(plan["failures"], Value::Array(Vec::new()), "{change:?}");
+            let told = (plan["verdict"].as_str(), way_in(&plan)["state"].as_str());
+            assert_eq!(told, (Some(verdict), Some(state)), "{change:?}: {plan:#}");
+            plan
+        };
+        // SSH is accepted by a rule of iptables-nft: the policy alone cuts nothing of it
+        assert_eq!(way_in(&answer(folder, &["--", "iptables-nft", "-P", "INPUT", "DROP"]))["state"], "kept");
+        let flush = "iptables-nft -F INPUT; iptables-nft -P INPUT DROP";
+        let lost = says(&["--", "sh", "-c", flush], "lockout", "lost");
+        let denied = lost["newly_denied"].to_string();
+        assert!(
+            denied.contains("INPUT") && denied.contains("policy"),
+            "the packets and the policy that drops them: {denied}"
+        );
+        if !Path::new("/usr/sbin/ufw").exists() {
+            return skipped("needs ufw");
+        }
+        // ufw puts its chains behind what is there
+        sh("iptables-nft -F INPUT");
+        let lost = says(&["--", "ufw", "enable"], "lockout", "lost");
+        assert!(lost["findings"][0]["evidence"].to_string().contains("INPUT"), "{:#}", lost["findings"][0]);
+        let allowed = answer(folder, &["--", "sh", "-c", "ufw allow 22/tcp && ufw enable"]);
+        assert_eq!(way_in(&allowed)["state"], "kept", "{allowed:#}");
+        assert!(!Path::new("/etc/ufw/ufw.conf").exists() || !sh("cat /etc/ufw/ufw.conf").contains("ENABLED=yes"));
+    });
+}
+
+#[test]
+fn restore_files_replace_or_add() {
+    on_a_host(|folder| {
+        sh(OPEN);
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("written");
+            path.display().to_string()
+        };
+        let state = |change: &[&str]| {
+            let plan = answer(folder, change);
+            assert_eq!(plan["failures"], Value::Array(Vec::new()), "{change:?}: {plan:#}");
+            way_in(&plan)["state"].as_str().expect("a state").to_owned()
+        };
+        let shut = file("shut.v4", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
+        assert_eq!(state(&["--iptables-restore", &shut]), "lost", "the rule that accepts SSH goes with the old ones");
+        let kept = file("more.v4", "*filter\n-A INPUT -p tcp --dport 443 -j ACCEPT\nCOMMIT\n");
+        assert_eq!(state(&["--iptables-restore", &kept, "--noflush"]), "kept");
+        let six = shut.replace("v4", "v6");
+        std::fs::copy(&shut, &six).expect("copied");
+        assert_eq!(state(&["--ip6tables-restore", &six]), "kept", "the way in is IPv4");
+        // one after the other: the first table is shut, the second file is never read as IPv4
+        assert_eq!(state(&["--ip6tables-restore", &six, "--iptables-restore", &shut]), "lost");
+    });
+}
+
+/// The lab with an nftables file at boot, which only nft can read, and with ufw.
+#[test]
+fn a_boot_is_tried_out_where_only_programs_can_tell() {
+    if let Some(why) = lacking() {
+        skipped(&why);
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    sh(&format!("cp -r '{}/src/demo/before' '{}/host'", env!("CARGO_MANIFEST_DIR"), folder.path().display()));
+    let host = folder.path().join("host");
+    std::fs::create_dir_all(host.join("persisted/ufw")).expect("made");
+    std::fs::create_dir_all(host.join("units")).expect("made");
+    let plan = || -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_hepguard"))
+            .args(["plan", "--format", "json", "--reboot", "--snapshot"])
+            .arg(&host)
+            .output()
+            .expect("hepguard runs");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    let flow = |plan: &Value, name: &str| -> Value {
+        let all = plan["protected"].as_array().expect("flows");
+        all.iter().find(|flow| flow["name"] == name).unwrap_or_else(|| panic!("no {name}: {all:#?}")).clone()
+    };
+    let units = |text: &str| std::fs::write(host.join("units/list.txt"), text).expect("written");
+    units("nftables.service enabled enabled\n");
+    let rules = "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter {\n chain input {\n  type filter hook input priority 0; policy drop;\n  \
+                 ct state established accept\n  iif lo accept\n  tcp dport { 22, 9999 } accept\n }\n}\n";
+    std::fs::write(host.join("persisted/nftables.conf"), rules).expect("written");
+    let boot = plan();
+    assert_eq!(boot["limits"], Value::Array(Vec::new()), "{:#}", boot["limits"]);
+    let bird = flow(&boot, "tcp/179 in from 10.0.1.20");
+    assert_eq!((&bird["state"], &bird["bites"]), (&"lost".into(), &"reboot".into()), "{:#}", boot["findings"]);
+    assert_eq!(flow(&boot, "SSH in (tcp/22, ipv4)")["state"], "kept");
+    let worker = flow(&boot, "tcp/22 out to 10.0.1.30");
+    assert_eq!(
+        (&worker["state"], &boot["verdict"]),
+        (&"lost".into(), &"lockout".into()),
+        "Felix restarts with the boot"
+    );
+    assert!(boot["newly_denied"].to_string().contains("\"table\":\"filter\""), "the packets that the file drops");
+    // a file that nft refuses loads nothing
+    std::fs::write(host.join("persisted/nftables.conf"), rules.replace("iif lo", "no such thing")).expect("written");
+    let broken = plan();
+    assert!(broken["failures"][0]["part"].as_str().is_some_and(|part| part.contains("nftables.service")), "{broken:#}");
+    assert_eq!(flow(&broken, "tcp/179 in from 10.0.1.20")["state"], "kept");
+    if !Path::new("/usr/sbin/ufw").exists() {
+        return skipped("needs ufw");
+    }
+    std::fs::remove_file(host.join("persisted/nftables.conf")).expect("removed");
+    units("ufw.service enabled enabled\n");
+    std::fs::write(host.join("persisted/ufw/ufw.conf"), "ENABLED=yes\nLOGLEVEL=off\n").expect("written");
+    let ufw = plan();
+    assert!(!ufw["limits"].to_string().contains("ufw"), "{:#}", ufw["limits"]);
+    let early = &flow(&ufw, "SSH in (tcp/22, ipv4)")["worlds"]["reboot-before-felix"]["after"];
+    assert_eq!(early, "broken", "ufw refuses it until Felix has put its failsafe chains ahead");
+}
+
 #[test]
 fn a_script_that_stops_half_way_is_told() {
     on_a_host(|folder| {

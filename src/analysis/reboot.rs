@@ -3,7 +3,8 @@
 //!
 //! A what-if from the snapshot alone. Save files (`rules.v4`, `rules.v6`, ipset files) are read as their tools would load
 //! them: a set that is not there fails its table, and tables behind it are not loaded, while those ahead stay. What only a
-//! program can tell (a native nftables file with rules, ufw's and firewalld's own scripts) is unknown, by name.
+//! program can tell (a native nftables file with rules, ufw's and firewalld's own scripts) is unknown, by name, unless the
+//! loaders were tried out in a private copy of the host ([`Booted`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::files::{FileState, SnapshotFiles};
 use crate::packet::Family;
 use crate::ruleset::readers::{ipset_save, iptables_save};
 use crate::ruleset::{Backend, Chain, Policy, Rule, Ruleset, Set, Table};
+use crate::snapshot::Booted;
 
 /// What is wrong with a persisted file, or with there being none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
@@ -114,6 +116,50 @@ const FOREIGN: [(&str, &str); 6] = [
     ("WEAVE", "Weave"),
 ];
 
+/// A file that a boot loads, with its unit, in the order of the units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Persisted {
+    /// Its name in the snapshot.
+    pub file: &'static str,
+    /// The unit.
+    pub unit: &'static str,
+    /// The program that reads it.
+    pub program: &'static str,
+}
+
+/// What boot loads of these files, in order, and whether only their programs can tell what comes of it.
+#[must_use]
+pub fn loaders(files: &SnapshotFiles) -> (Vec<Persisted>, bool) {
+    let starts = |unit: &str| starts_at_boot(files, unit) != Some(false);
+    let text = |name: &str| files.bytes(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let mut all = Vec::new();
+    for loader in LOADERS.iter().filter(|loader| files.bytes(loader.file).is_some() && starts(loader.unit)) {
+        let program = match loader.kind {
+            Kind::Sets => "ipset",
+            Kind::Rules(Family::Ipv6) => "ip6tables-restore",
+            Kind::Rules(_) => "iptables-restore",
+        };
+        all.push(Persisted { file: loader.file, unit: loader.unit, program });
+    }
+    let simple = all.len();
+    for file in NFTABLES.into_iter().filter(|file| text(file).is_some_and(|text| has_rules(&text))) {
+        if starts("nftables.service") {
+            all.push(Persisted { file, unit: "nftables.service", program: "nft" });
+        }
+    }
+    if is_ufw_enabled(files) {
+        all.push(Persisted { file: "persisted/ufw/ufw.conf", unit: "ufw.service", program: "ufw" });
+    }
+    let by_programs = all.len() > simple;
+    (all, by_programs)
+}
+
+fn is_ufw_enabled(files: &SnapshotFiles) -> bool {
+    let text = files.bytes("persisted/ufw/ufw.conf").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let on = |text: &str| text.lines().any(|line| line.trim().to_ascii_lowercase().starts_with("enabled=yes"));
+    text.is_some_and(|text| on(&text)) && starts_at_boot(files, "ufw.service") != Some(false)
+}
+
 /// Whether a unit starts at boot, by `systemctl list-unit-files`; `None` where that is not known.
 #[must_use]
 pub fn starts_at_boot(files: &SnapshotFiles, unit: &str) -> Option<bool> {
@@ -133,10 +179,10 @@ pub fn starts_at_boot(files: &SnapshotFiles, unit: &str) -> Option<bool> {
 }
 
 /// Rehearses a boot. `live` is the firewall as Felix would have it with the settings on disk: its chains come back as they
-/// are there.
+/// are there. `booted` is what the loaders left behind where they were tried out.
 #[must_use]
-pub fn rehearse(files: &SnapshotFiles, live: &Ruleset) -> Rehearsal {
-    let mut boot = Boot { files, out: Rehearsal::default(), loaded: Ruleset::default(), known: true };
+pub fn rehearse(files: &SnapshotFiles, live: &Ruleset, booted: Option<&Booted>) -> Rehearsal {
+    let mut boot = Boot { files, booted, out: Rehearsal::default(), loaded: Ruleset::default(), known: true };
     if !files.files.keys().any(|name| name.starts_with("persisted/")) {
         boot.out.unknown.push("nobody looked for files that boot loads (persisted/)".to_owned());
         return boot.out;
@@ -147,7 +193,10 @@ pub fn rehearse(files: &SnapshotFiles, live: &Ruleset) -> Rehearsal {
     boot.nftables();
     boot.managers();
     boot.daemons(live);
-    let Boot { mut out, loaded, known, .. } = boot;
+    let Boot { mut out, mut loaded, known, .. } = boot;
+    if let Some(booted) = booted {
+        loaded.clone_from(&booted.ruleset);
+    }
     if known {
         out.after_felix = Some(with_felix(&loaded, live));
         out.before_felix = Some(loaded);
@@ -157,6 +206,7 @@ pub fn rehearse(files: &SnapshotFiles, live: &Ruleset) -> Rehearsal {
 
 struct Boot<'a> {
     files: &'a SnapshotFiles,
+    booted: Option<&'a Booted>,
     out: Rehearsal,
     loaded: Ruleset,
     known: bool,
@@ -166,6 +216,11 @@ impl Boot<'_> {
     fn unknown(&mut self, why: String) {
         self.known = false;
         self.out.unknown.push(why);
+    }
+
+    /// Whether the loader of a unit was tried out.
+    fn ran(&self, unit: &str) -> bool {
+        self.booted.is_some_and(|booted| booted.units.contains(unit))
     }
 
     fn problem(&mut self, kind: ProblemKind, file: &str, line: u32, text: &str, about: &str) {
@@ -302,6 +357,8 @@ impl Boot<'_> {
                 if rules {
                     self.problem(ProblemKind::NotEnabled, file, 0, "nftables.service", "nftables.service");
                 }
+            } else if rules && self.ran("nftables.service") {
+                stage.loads.push("its rules, as nft loads them in a private copy".to_owned());
             } else if rules {
                 stage.note = Some("its rules are in nft's own language, which is not read here".to_owned());
                 self.unknown(format!(
@@ -315,10 +372,7 @@ impl Boot<'_> {
 
     /// Firewall managers whose scripts build the rules.
     fn managers(&mut self) {
-        let ufw = self.files.bytes("persisted/ufw/ufw.conf").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let enabled = ufw
-            .is_some_and(|text| text.lines().any(|line| line.trim().to_ascii_lowercase().starts_with("enabled=yes")));
-        if enabled && starts_at_boot(self.files, "ufw.service") != Some(false) {
+        if is_ufw_enabled(self.files) && !self.ran("ufw.service") {
             self.unknown("ufw is enabled: its script builds rules that are not read here".to_owned());
         }
         if self.files.bytes("persisted/firewalld/firewalld.conf").is_some()
@@ -436,78 +490,4 @@ fn graft(table: &mut Table, chain: &Chain) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::demo::World;
-    use crate::snapshot;
-
-    fn boot(files: &[(&str, &str)]) -> Rehearsal {
-        let mut all = World::Before.files();
-        for (name, text) in files {
-            all.files.insert((*name).to_owned(), FileState::Present(text.as_bytes().to_vec()));
-        }
-        let snapshot = snapshot::read(all);
-        rehearse(&snapshot.files, &snapshot.ruleset)
-    }
-
-    fn kinds(boot: &Rehearsal) -> Vec<(ProblemKind, u32)> {
-        boot.problems.iter().map(|problem| (problem.kind, problem.line)).collect()
-    }
-
-    #[test]
-    fn a_host_that_persists_nothing_is_open_until_felix_is_in_sync() {
-        let boot = boot(&[]);
-        assert!(boot.problems.is_empty() && boot.unknown.is_empty(), "{:?} {:?}", boot.problems, boot.unknown);
-        assert!(boot.before_felix.expect("known").tables.is_empty());
-        let after = boot.after_felix.expect("known");
-        assert!(after.tables.iter().any(|table| table.chains.iter().any(|chain| &*chain.name == "cali-INPUT")));
-    }
-
-    #[test]
-    fn nobody_looked_is_not_nothing_there() {
-        let boot = rehearse(&SnapshotFiles::default(), &Ruleset::default());
-        assert!(boot.before_felix.is_none() && !boot.unknown.is_empty());
-    }
-
-    #[test]
-    fn a_missing_set_fails_its_table_and_those_behind_it() {
-        let rules = "*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT DROP [0:0]\n:cali-INPUT - [0:0]\n-A INPUT -m set --match-set gone src -j ACCEPT\nCOMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n";
-        let boot = boot(&[("persisted/rules.v4", rules)]);
-        assert_eq!(kinds(&boot), [(ProblemKind::StaleFelix, 6), (ProblemKind::MissingSet, 7)]);
-        assert_eq!(boot.stages[0].loads, ["ipv4 raw"]);
-        assert!(
-            boot.stages[0].note.as_deref().is_some_and(|note| note.contains("stops at table filter")),
-            "{:?}",
-            boot.stages
-        );
-        let with_set = [("persisted/rules.v4", rules), ("persisted/ipsets", "create gone hash:net family inet\n")];
-        assert_eq!(self::boot(&with_set).stages[1].loads, ["ipv4 raw", "ipv4 filter", "ipv4 nat"]);
-    }
-
-    #[test]
-    fn names_disabled_units_and_other_languages_are_told() {
-        let rules = "*filter\n:INPUT DROP [0:0]\n-A INPUT -s admin.example/32 -j ACCEPT\nCOMMIT\n";
-        assert_eq!(kinds(&boot(&[("persisted/rules.v4", rules)])), [(ProblemKind::Hostname, 3)]);
-        let disabled =
-            [("persisted/rules.v4", rules), ("units/list.txt", "netfilter-persistent.service disabled enabled\n")];
-        assert_eq!(kinds(&boot(&disabled)), [(ProblemKind::NotEnabled, 0)]);
-        let skeleton = "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter;\n\t}\n}\n";
-        let found = boot(&[("persisted/nftables.conf", skeleton)]);
-        assert_eq!((kinds(&found), found.before_felix.is_some()), (vec![(ProblemKind::FlushRuleset, 2)], true));
-        let dropping = skeleton.replace("priority filter;", "priority filter; policy drop;");
-        let found = boot(&[("persisted/nftables.conf", &dropping)]);
-        assert!(found.before_felix.is_none() && found.unknown[0].contains("nft's own language"), "{:?}", found.unknown);
-    }
-
-    #[test]
-    fn felix_comes_back_on_top_of_what_was_persisted() {
-        let rules = "*filter\n:INPUT DROP [0:0]\n:mine - [0:0]\n-A INPUT -j mine\nCOMMIT\n";
-        let after = boot(&[("persisted/rules.v4", rules)]).after_felix.expect("known");
-        let filter =
-            after.tables.iter().find(|table| table.family == Family::Ipv4 && &*table.name == "filter").expect("there");
-        let (_, input) = filter.chain("INPUT").expect("there");
-        let targets: Vec<&str> = input.rules.iter().filter_map(Rule::target).collect();
-        assert_eq!(targets, ["cali-INPUT", "mine"]);
-        assert_eq!(input.base.as_ref().map(|base| base.policy), Some(Policy::Drop));
-    }
-}
+mod tests;

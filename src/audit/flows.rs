@@ -154,7 +154,10 @@ pub fn report(snapshot: &Snapshot) -> FlowsReport {
         assumptions.extend(spots.iter().filter(|_| concerned).cloned());
     }
     assumptions.extend(
-        reboot::rehearse(&snapshot.files, &snapshot.ruleset).unknown.iter().map(|why| format!("reboot: {why}")),
+        reboot::rehearse(&snapshot.files, &snapshot.ruleset, snapshot.booted.as_ref())
+            .unknown
+            .iter()
+            .map(|why| format!("reboot: {why}")),
     );
     FlowsReport {
         schema: "hepguard/flows/v1",

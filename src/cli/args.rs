@@ -490,13 +490,15 @@ Examples:
   hepguard plan --felix-env new/calico.env
   hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
   hepguard plan --felix restart --snapshot before/
+  hepguard plan --reboot
   hepguard plan --iptables-restore new.v4 --ip6tables-restore new.v6
   hepguard plan -- ufw enable
   hepguard plan --timeout 20 -- sh ./firewall.sh
 
 A command runs for real, but in a private network namespace with a copy of this host's interfaces, addresses, routes, sets
 and rules, and on private file systems: what it writes is thrown away. It needs root. What talks to a daemon of the host
-(firewalld, Docker, systemd) is beyond the copy.
+(firewalld, Docker, systemd) is beyond the copy. --reboot runs the loaders of a boot there (nft, ufw) where only they
+can tell what comes of their files.
 
 Exit codes: 0 safe, 1 do not apply it, 2 could not do the job, 3 undecided.";
 
@@ -546,6 +548,9 @@ pub struct PlanArgs {
     /// Felix stops, or restarts with what is on disk now
     #[arg(long, value_enum, value_name = "stop|restart", help_heading = "Changes")]
     pub felix: Option<FelixAction>,
+    /// The host boots with what is persisted; behind all other changes
+    #[arg(long, help_heading = "Changes")]
+    pub reboot: bool,
 }
 
 /// What happens to Felix.

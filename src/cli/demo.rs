@@ -16,6 +16,7 @@ use crate::logs::query::{Failsafes, Field, Filter};
 use crate::logs::scan::Scan;
 use crate::logs::tally::{Query, Tally};
 use crate::packet::PortRange;
+use crate::plan::{Plan, Rehearsal, plan};
 use crate::report;
 use crate::report::denies::{Answer, FileLine, Row};
 use crate::report::text::{Style, Tone};
@@ -39,20 +40,36 @@ pub fn run(common: &Common, args: &DemoArgs, out: &mut dyn Write) -> Result<Outc
             let style = super::style(common);
             let [before, after] = &audits;
             let told = |audit| report::audit::text(audit, style, common.verbose);
+            let plan = report::plan::text(&upgrade(), style, common.verbose);
             chapter(out, style, &LOG, &report::denies_text::text(&denies, style))?;
             chapter(out, style, &BEFORE, &told(before))?;
+            chapter(out, style, &UPGRADE, &plan)?;
             chapter(out, style, &AFTER, &told(after))?;
             out.write_all(style.wrap("", LAST).as_bytes())?;
         }
         "json" => {
             let [before, after] = audits;
-            let document = json!({ "schema": "hepguard/demo/v1", "denies": denies, "before": before, "after": after });
+            let plan: serde_json::Value =
+                serde_json::from_str(&report::plan::document(&upgrade())).map_err(std::io::Error::from)?;
+            let document = json!({ "schema": "hepguard/demo/v1", "denies": denies, "before": before, "plan": plan, "after": after });
             serde_json::to_writer_pretty(&mut *out, &document).map_err(std::io::Error::from)?;
             writeln!(out)?;
         }
         other => return Err(super::unknown_format(other, &["text", "json"])),
     }
     Ok(Outcome::CLEAN)
+}
+
+/// What the package upgrade will do, which restarts Felix.
+fn upgrade() -> Plan {
+    let before = snapshot::read(World::Before.files());
+    let rehearsal = Rehearsal {
+        parts: vec!["Felix restarts".to_owned()],
+        after: before.clone(),
+        restarts_felix: true,
+        ..Rehearsal::default()
+    };
+    plan(&before, &rehearsal)
 }
 
 /// Title, what happened, the command that shows it.
@@ -70,8 +87,13 @@ const BEFORE: Chapter = Chapter(
      old list, so SSH to the workers works, and nothing looks wrong.",
     "hepguard audit --snapshot before",
 );
+const UPGRADE: Chapter = Chapter(
+    "3. What the upgrade would cut",
+    "A package upgrade is due, and it restarts Felix. Asked before it runs, hepguard says what that cuts, and how to keep it.",
+    "hepguard plan --felix restart --snapshot before",
+);
 const AFTER: Chapter = Chapter(
-    "3. After Felix restarted",
+    "4. After Felix restarted",
     "A package upgrade restarted Felix. The open session to worker1 goes on; the next one will time out.",
     "hepguard audit --snapshot after",
 );

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use super::args::{Common, FelixAction, PlanArgs};
 use super::exit::{CliError, Outcome};
+use crate::analysis::reboot::loaders;
 use crate::audit::finding::Severity;
 use crate::calico::predict::{Knowledge, Situation, predict};
-use crate::calico::resources::{Problem, Resources};
+use crate::calico::resources::{Kind, Problem, Resources};
 use crate::files::SnapshotFiles;
 use crate::plan::change::Setting;
 use crate::plan::{Failure, Plan, Rehearsal, Verdict, plan};
 use crate::report;
+use crate::scratch::boot::{boot, restore_tool};
 use crate::scratch::{self, Ended, Step};
 use crate::snapshot::{self, Snapshot};
 
@@ -30,17 +32,24 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
         return Err(super::unknown_format(&common.format, &FORMATS));
     }
     let settings = settings(args)?;
-    let steps = steps(common, args)?;
+    let mut steps = steps(args)?;
     let resources = !args.resources.is_empty() || !args.delete.is_empty();
-    if settings.is_empty() && args.felix.is_none() && steps.is_empty() && !resources {
+    if settings.is_empty() && args.felix.is_none() && steps.is_empty() && !resources && !args.reboot {
         return Err(CliError::Usage(
             "no change was given; expected for example -f policy.yaml, --felix-env FILE, --set NAME=VALUE, --iptables-restore FILE, \
-             --felix restart or -- COMMAND (see --help)"
+             --felix restart, --reboot or -- COMMAND (see --help)"
                 .to_owned(),
         ));
     }
 
     let before = super::load::snapshot(common)?;
+    if common.snapshot.is_some() {
+        // which variant the host uses, its listings tell
+        let restores = steps.iter_mut().filter_map(|step| step.command.first_mut());
+        for program in restores.filter(|program| *program == "iptables-restore" || *program == "ip6tables-restore") {
+            *program = restore_tool(&before.files, &program.to_string_lossy(), false).into();
+        }
+    }
     let rehearsal = rehearse(common, &before, &settings, &steps, args)?;
     let plan = plan(&before, &rehearsal);
     print(common, &plan, out)?;
@@ -87,20 +96,51 @@ fn rehearse(
         rehearsal.after =
             Snapshot { protect: before.protect.clone(), outputs: before.outputs.clone(), ..snapshot::read(files) };
     }
-    if !args.resources.is_empty() || !args.delete.is_empty() {
-        resources(before, args, &mut rehearsal)?;
+    rehearsal.restarts_felix |= args.reboot;
+    calico(before, args, &mut rehearsal)?;
+    if args.reboot {
+        reboot(common, args, &mut rehearsal);
     }
     Ok(rehearsal)
 }
 
-/// Foretells the rules that Felix writes once the resources have changed.
-fn resources(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Result<(), CliError> {
-    let mut known = Knowledge::of(&before.files);
+/// The host boots after all else of the change.
+fn reboot(common: &Common, args: &PlanArgs, rehearsal: &mut Rehearsal) {
+    rehearsal.parts.push("the host boots with what is persisted".to_owned());
+    rehearsal.reboots = true;
+    let (loaders, by_programs) = loaders(&rehearsal.after.files);
+    let mut units: Vec<&str> = loaders.iter().map(|loader| loader.unit).collect();
+    units.dedup();
+    if units.len() > 1 {
+        rehearsal.notes.push(format!("these units start in no certain order; taken is {}", units.join(", ")));
+    }
+    if !by_programs {
+        return;
+    }
+    match boot(&rehearsal.after, common.snapshot.is_none(), Duration::from_secs(args.timeout)) {
+        Ok(tried) => {
+            rehearsal.after.booted = Some(tried.booted);
+            rehearsal.not_copied.extend(tried.not_copied);
+            rehearsal.notes.push("what boot loads was loaded in a private copy of the host".to_owned());
+            rehearsal.failures.extend(tried.failed.into_iter().map(|done| {
+                let said = if done.said.is_empty() { "it said nothing" } else { &done.said };
+                Failure { part: done.name.clone(), how: format!("{}: {said}", done.ended), partial: done.changed }
+            }));
+        }
+        Err(why) => rehearsal.notes.push(format!("what boot loads was not tried out: {why}")),
+    }
+}
+
+/// Foretells the rules that Felix writes once resources and settings have changed. The failsafe lists are not among them:
+/// what a restart makes of those is a world of its own.
+fn calico(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Result<(), CliError> {
+    let mut known = Knowledge::running(&before.files);
     if let Some(folder) = &args.policies {
         known.resources = read(std::slice::from_ref(folder))?;
     }
     let mut wanted = known.clone();
     let change = read(&args.resources)?;
+    let titles: Vec<String> = change.iter().map(|resource| resource.meta.title()).collect();
     if !args.resources.is_empty() && change.is_empty() {
         let why = change.problems.first().map_or_else(|| "expected YAML or JSON of Calico".to_owned(), Problem::text);
         return Err(CliError::Input(format!("no Calico resource is in the files of the change: {why}")));
@@ -109,7 +149,12 @@ fn resources(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> R
         return Err(CliError::Input(format!("{} (hepguard lint tells all)", refused.text())));
     }
     rehearsal.notes.extend(change.problems.iter().take(MAX_PROBLEMS).map(Problem::text));
-    let titles: Vec<String> = change.iter().map(|resource| resource.meta.title()).collect();
+    if change.iter().any(|resource| resource.meta.kind == Kind::FelixConfiguration) {
+        // Felix restarts by itself when the datastore's settings change
+        rehearsal.not_copied.push(
+            "the settings of a FelixConfiguration among the resources are not followed: plan them with --set NAME=VALUE".to_owned(),
+        );
+    }
     let replaced = wanted.resources.apply(&change);
     for title in titles {
         let verb = if replaced.contains(&title) { "is replaced" } else { "is created" };
@@ -122,6 +167,13 @@ fn resources(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> R
             ))
         })?;
         rehearsal.parts.push(format!("{} is deleted", gone.meta.title()));
+    }
+    wanted.keeps_lists = true;
+    if rehearsal.restarts_felix {
+        wanted.settings = Knowledge::of(&rehearsal.after.files).settings;
+    }
+    if args.resources.is_empty() && args.delete.is_empty() && !wanted.shapes_otherwise(&known) {
+        return Ok(());
     }
     let situation = Situation { ruleset: &rehearsal.after.ruleset, host: &before.host, known: &known };
     let foretold = predict(&situation, &wanted);
@@ -164,9 +216,7 @@ fn in_scratch(
     let live = common.snapshot.is_none();
     let outcome = scratch::rehearse(before, live, steps, limit).map_err(CliError::Input)?;
     for done in &outcome.done {
-        if NOT_STARTED.iter().any(|status| done.ended == Ended::Status(*status))
-            && done.said.contains("failed to execute")
-        {
+        if done.ended.is_not_started(&done.said) {
             let why = done.said.lines().last().unwrap_or_default().trim_start_matches("setpriv: ").to_owned();
             return Err(CliError::Input(format!("{}: {why}", done.name)));
         }
@@ -195,9 +245,6 @@ fn in_scratch(
     Ok(outcome.files)
 }
 
-/// Statuses of a command that could not be started at all.
-const NOT_STARTED: [i32; 3] = [1, 126, 127];
-
 /// Programs that only pass orders on.
 const ORDERS: [&str; 12] = [
     "firewall-cmd",
@@ -221,22 +268,19 @@ fn needs_a_daemon(steps: &[Step], name: &str) -> bool {
 }
 
 /// Rulesets to load and the command to run, in that order.
-fn steps(common: &Common, args: &PlanArgs) -> Result<Vec<Step>, CliError> {
+fn steps(args: &PlanArgs) -> Result<Vec<Step>, CliError> {
     let mut all = Vec::new();
     let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let mut load = |program: &str, path: &Path| -> Result<(), CliError> {
-        let mut command: Vec<OsString> = match (common.snapshot.is_some(), program) {
-            // which variant the host uses, its listings tell
-            (true, "iptables-restore" | "ip6tables-restore") => vec![variant(common, program).into()],
-            (_, "nft") => ["nft", "-f", "-"].map(OsString::from).to_vec(),
-            (false, program) => vec![program.into()],
-            (true, program) => vec![program.into()],
+        let mut command: Vec<OsString> = match program {
+            "nft" => ["nft", "-f", "-"].map(OsString::from).to_vec(),
+            program => vec![program.into()],
         };
         if args.noflush && program != "nft" {
             command.push("--noflush".into());
         }
         let name = format!("{program} {}", path.display());
-        all.push(Step { name, command, input: content(path)?, folder: folder.clone() });
+        all.push(Step { name, command, input: content(path)?, folder: folder.clone(), independent: false });
         Ok(())
     };
     let forms = [
@@ -252,18 +296,9 @@ fn steps(common: &Common, args: &PlanArgs) -> Result<Vec<Step>, CliError> {
     if !args.command.is_empty() {
         let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let name: String = words.join(" ").chars().take(200).collect();
-        all.push(Step { name, command: args.command.clone(), input: Vec::new(), folder });
+        all.push(Step { name, command: args.command.clone(), input: Vec::new(), folder, independent: false });
     }
     Ok(all)
-}
-
-/// The restore tool of the variant that a snapshot's listings are of.
-fn variant(common: &Common, program: &str) -> String {
-    let folder = common.snapshot.as_deref().unwrap_or(Path::new("."));
-    let (tool, _) = program.split_once('-').unwrap_or((program, ""));
-    let legacy = folder.join(format!("{tool}-legacy-save.txt"));
-    let used = std::fs::metadata(legacy).is_ok_and(|file| file.len() > 0);
-    format!("{tool}-{}-restore", if used { "legacy" } else { "nft" })
 }
 
 fn settings(args: &PlanArgs) -> Result<Vec<Setting>, CliError> {

@@ -31,6 +31,11 @@ impl Difference {
         Self::within(before, after, BUDGET)
     }
 
+    /// No answer at all.
+    pub(super) fn unknown(why: &str) -> Self {
+        Self { not_compared: vec![why.to_owned()], ..Self::default() }
+    }
+
     fn within(before: &Snapshot, after: &Snapshot, budget: usize) -> Self {
         let same_host = hosts_agree(before, after);
         let listed = |family: &Family| is_listed(before, *family) || is_listed(after, *family);

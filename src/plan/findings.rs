@@ -17,17 +17,24 @@ use crate::packet::{Direction, Protocol};
 /// Flows of one finding that are told with what admits them.
 const SHOWN_FLOWS: usize = 6;
 
+/// A list, inbound or not, and the entry that leaves it.
+type Guard = (bool, Option<Entry>);
+
 /// Findings about protected flows.
 pub(super) fn of_flows(judged: &JudgedFlows, last: WorldName) -> Vec<Finding> {
     let pairs = || judged.impacts.iter().zip(&judged.details);
     let mut findings: Vec<Finding> = pairs().filter_map(|(impact, detail)| of_flow(impact, detail, last)).collect();
-    let mut unguarded: BTreeMap<(bool, Option<Entry>), Vec<(&Impact, &Detail)>> = BTreeMap::new();
+    let mut unguarded: BTreeMap<Guard, Vec<(&Impact, &Detail)>> = BTreeMap::new();
     for (impact, detail) in pairs().filter(|(impact, _)| impact.state == State::Unguarded) {
         let inbound = detail.flow.packet.direction == Direction::In;
         unguarded.entry((inbound, detail.guard)).or_default().push((impact, detail));
     }
     findings.extend(unguarded.iter().filter_map(|((inbound, guard), flows)| lost_guard(*inbound, *guard, flows)));
     findings
+}
+
+fn is_known(impact: &Impact, world: WorldName) -> bool {
+    impact.worlds.get(world.name()).is_some_and(|change| change.after.is_some())
 }
 
 /// Whether a finding is about this flow.
@@ -42,7 +49,8 @@ fn of_flow(impact: &Impact, detail: &Detail, last: WorldName) -> Option<Finding>
     let finding = match impact.state {
         State::Lost => lost(impact, detail, last),
         State::Masked => masked(impact, detail),
-        State::Unknown => open(impact, detail),
+        // a world that is not known at all is told once, among the limits
+        State::Unknown => Some(open(impact, detail)).filter(|_| is_known(impact, detail.world))?,
         // told once for each entry
         State::Unguarded | State::Gained | State::Refused | State::Kept => return None,
     };

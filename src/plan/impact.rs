@@ -187,7 +187,8 @@ fn compare(before: Side<'_>, after: Side<'_>, flow: &Flow, last: WorldName) -> (
     let at_first = before.outcome(WorldName::New).unwrap_or(Outcome::Unknown);
     let at_last = after.outcome(last).unwrap_or(Outcome::Unknown);
     let guard = before.judged.entry;
-    let guarded = after.judged.entry.is_some() && !(last == WorldName::FelixRestart && after.judged.removed_at_restart);
+    let restarts = matches!(last, WorldName::FelixRestart | WorldName::Reboot);
+    let guarded = after.judged.entry.is_some() && !(restarts && after.judged.removed_at_restart);
     let unguarded = state == State::Kept && guard.is_some() && !guarded && at_first == Outcome::Works;
     let state = if unguarded { State::Unguarded } else { state };
     let bites = matches!(state, State::Lost | State::Masked | State::Unguarded).then(|| match (state, world) {

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::analysis::reboot;
 use crate::analysis::trace::blind_spots;
 use crate::analysis::worlds::after_felix_restart;
 use crate::audit;
@@ -68,6 +69,8 @@ pub struct Rehearsal {
     pub after: Snapshot,
     /// The change restarts Felix.
     pub restarts_felix: bool,
+    /// The change ends with a boot.
+    pub reboots: bool,
     /// How exactly Felix's rules are rendered from what is known before the change, where the change asked for that.
     pub rendered: Option<predict::Fidelity>,
     /// What went wrong while it was made; may hold any text.
@@ -110,7 +113,7 @@ impl Fidelity {
         if integrity.rules == 0 {
             return Self::default();
         }
-        let known = Knowledge::of(&before.files);
+        let known = Knowledge::running(&before.files);
         let rendered = predict(&Situation { ruleset: &before.ruleset, host: &before.host, known: &known }, &known);
         Self::from(&integrity, rendered.fidelity)
     }
@@ -172,10 +175,16 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
     let after = &rehearsal.after;
     let lists = |snapshot: &Snapshot| failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
     let (old, new) = (lists(before), lists(after));
-    let last = if rehearsal.restarts_felix { WorldName::FelixRestart } else { WorldName::New };
+    let last = match rehearsal {
+        Rehearsal { reboots: true, .. } => WorldName::Reboot,
+        Rehearsal { restarts_felix: true, .. } => WorldName::FelixRestart,
+        _ => WorldName::New,
+    };
+    let boot = rehearsal.reboots.then(|| booted(after, &new));
     let judged = impact::judge((before, &old), (after, &new), last);
     let mut limits = rehearsal.not_copied.clone();
     limits.extend(limits_of(before, after, &new, last));
+    limits.extend(boot.iter().flat_map(|boot| &boot.unknown).map(|why| format!("boot: {why}")));
     let mut findings = findings::of_flows(&judged, last);
     findings.extend(findings::of_failures(rehearsal));
     findings.extend(findings::of_limits(&limits));
@@ -200,7 +209,10 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
         fidelity,
         protected,
         left_out: judged.left_out,
-        difference: Difference::of(before, &in_force(after, &new, last)),
+        difference: match in_force(after, &new, last, boot) {
+            Some(after) => Difference::of(before, &after),
+            None => Difference::unknown("the rules after the boot are not known"),
+        },
         calendar: calendar(&findings),
         findings,
         failures: rehearsal.failures.clone(),
@@ -209,16 +221,28 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
     }
 }
 
-/// The host once all of the change is in force.
-fn in_force<'a>(after: &'a Snapshot, lists: &FailsafeReport, last: WorldName) -> Cow<'a, Snapshot> {
-    let restarted = match last {
-        WorldName::FelixRestart => after_felix_restart(&after.ruleset, lists),
-        _ => None,
+/// The host once all of the change is in force; `None` when its rules are not known.
+fn in_force<'a>(
+    after: &'a Snapshot,
+    lists: &FailsafeReport,
+    last: WorldName,
+    boot: Option<reboot::Rehearsal>,
+) -> Option<Cow<'a, Snapshot>> {
+    let ruleset = match (boot, last) {
+        (Some(boot), _) => Some(boot.after_felix?),
+        (None, WorldName::FelixRestart) => after_felix_restart(&after.ruleset, lists),
+        (None, _) => None,
     };
-    match restarted {
+    Some(match ruleset {
         Some(ruleset) => Cow::Owned(Snapshot { ruleset, ..after.clone() }),
         None => Cow::Borrowed(after),
-    }
+    })
+}
+
+/// The boot of the host after the change.
+fn booted(after: &Snapshot, lists: &FailsafeReport) -> reboot::Rehearsal {
+    let restarted = after_felix_restart(&after.ruleset, lists);
+    reboot::rehearse(&after.files, restarted.as_ref().unwrap_or(&after.ruleset), after.booted.as_ref())
 }
 
 /// What keeps the answer from being whole: rules that were not read, worlds that cannot be told.
@@ -233,7 +257,8 @@ fn limits_of(before: &Snapshot, after: &Snapshot, new: &FailsafeReport, last: Wo
             }
         }
     }
-    if let (WorldName::FelixRestart, Some(why)) = (last, restart_unknown(new)) {
+    let restarts = matches!(last, WorldName::FelixRestart | WorldName::Reboot);
+    if let Some(why) = restart_unknown(new).filter(|_| restarts) {
         limits.push(format!("what Felix programs when it restarts is not known: {why}"));
     }
     limits
@@ -241,9 +266,15 @@ fn limits_of(before: &Snapshot, after: &Snapshot, new: &FailsafeReport, last: Wo
 
 /// Findings of the audit that the change brings. Those about flows, rules and listings are the plan's own business.
 fn brought_by(before: &Snapshot, after: &Snapshot, rehearsal: &Rehearsal) -> Vec<Finding> {
-    if before.files == after.files {
+    let same = before.files == after.files;
+    if same && !rehearsal.reboots {
         return Vec::new();
     }
+    // what waits for a boot comes with it; the flows that it cuts are told by themselves
+    let at_boot = |finding: &Finding| {
+        let boot = finding.code.starts_with("HG7") && finding.code != "HG705";
+        rehearsal.reboots && boot && finding.severity >= Severity::Medium
+    };
     let told = |finding: &Finding| {
         let drift = rehearsal.restarts_felix && ["HG105", "HG108"].contains(&finding.code);
         finding.severity >= Severity::Medium
@@ -251,9 +282,10 @@ fn brought_by(before: &Snapshot, after: &Snapshot, rehearsal: &Rehearsal) -> Vec
             && finding.code != "HG104"
             && !drift
     };
-    let known = audit::findings(&Context::new(before));
+    let known = if same { Vec::new() } else { audit::findings(&Context::new(before)) };
+    let new = |finding: &Finding| !same && told(finding) && !known.iter().any(|one| covers(one, finding));
     let found = audit::findings(&Context::new(after));
-    found.into_iter().filter(|finding| told(finding) && !known.iter().any(|one| covers(one, finding))).collect()
+    found.into_iter().filter(|finding| at_boot(finding) || new(finding)).collect()
 }
 
 /// Whether what `new` says was so before the change, by what `old` says: the same trouble with the same entries or more,

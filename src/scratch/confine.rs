@@ -25,6 +25,23 @@ pub enum Ended {
     Timeout(Duration),
 }
 
+/// Status of `setpriv` when the program is not there or cannot be run.
+const NOT_STARTED: [i32; 3] = [1, 126, 127];
+
+impl Ended {
+    /// It did what it had to.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Self::Status(0)
+    }
+
+    /// The program could not be started at all, by what was said.
+    #[must_use]
+    pub fn is_not_started(self, said: &str) -> bool {
+        NOT_STARTED.iter().any(|status| self == Self::Status(*status)) && said.contains("failed to execute")
+    }
+}
+
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -12,6 +12,7 @@
 //! **What it can reach.** It may read every file that root can read. The kernel may load modules that a rule asks for;
 //! which ones is said. Files on file systems that cannot be overlaid are read-only to it; which ones is said.
 
+pub mod boot;
 mod confine;
 mod files;
 mod network;
@@ -42,6 +43,8 @@ pub struct Step {
     pub input: Vec<u8>,
     /// Where it starts.
     pub folder: PathBuf,
+    /// The steps behind it are done even when it fails.
+    pub independent: bool,
 }
 
 /// What a step did.
@@ -104,7 +107,7 @@ fn in_private(before: &Snapshot, native: &[rules::Native], steps: &[Step], limit
         let failed = ended != Ended::Status(0);
         outcome.done.push(Done { name: step.name.clone(), ended, said, changed });
         earlier = later;
-        if failed {
+        if failed && !step.independent {
             break;
         }
     }

@@ -276,6 +276,7 @@ impl Batch {
             command: command.iter().map(Into::into).collect(),
             input: input.into_bytes(),
             folder: "/".into(),
+            independent: false,
         };
         match confine::run(&step, LIMIT) {
             Ok((Ended::Status(0), _)) => Vec::new(),

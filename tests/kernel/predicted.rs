@@ -89,7 +89,8 @@ fn knowledge(texts: &[&str], settings: &[(&str, &str)]) -> Knowledge {
         place: place.clone(),
     };
     let assignments: Vec<Assignment> = settings.iter().map(assign).collect();
-    Knowledge { resources, settings: Settings::resolve(&assignments), node: Some("bastion".to_owned()), version: None }
+    let settings = Settings::resolve(&assignments);
+    Knowledge { resources, settings, node: Some("bastion".to_owned()), ..Knowledge::default() }
 }
 
 fn addresses(set: &Set) -> Vec<String> {

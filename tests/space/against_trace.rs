@@ -238,5 +238,6 @@ fn a_packet_is_in_the_set_when_its_trace_accepts_it() {
         compare(&snapshot, &text, seed, order, &mut tally);
     }
     assert!(tally.accepted * 20 > tally.packets, "{tally:?}");
-    assert!(tally.duller * 50 <= tally.packets, "{tally:?}");
+    // deep in a packet the sets know less than a trace that is told every field
+    assert!(tally.duller * 40 <= tally.packets, "{tally:?}");
 }

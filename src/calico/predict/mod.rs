@@ -47,6 +47,8 @@ pub struct Knowledge {
     pub node: Option<String>,
     /// Felix's version, as it is told.
     pub version: Option<String>,
+    /// The failsafe lists stay as the live rules have them, whatever the settings say.
+    pub keeps_lists: bool,
 }
 
 impl Knowledge {
@@ -56,7 +58,30 @@ impl Knowledge {
         let resources = Resources::of_files(files);
         let sources = sources::read(files);
         let version = version(&resources);
-        Self { resources, settings: sources.disk.settings, node: sources.host, version }
+        Self { resources, settings: sources.disk.settings, node: sources.host, version, keeps_lists: false }
+    }
+
+    /// The same with the settings that the running Felix has read, where those are known.
+    #[must_use]
+    pub fn running(files: &SnapshotFiles) -> Self {
+        let mut known = Self::of(files);
+        if let Some(running) = sources::read(files).running {
+            known.settings = running.settings;
+        }
+        known
+    }
+
+    /// Whether other settings than the failsafe lists make Felix write other rules than `other` does.
+    #[must_use]
+    pub fn shapes_otherwise(&self, other: &Self) -> bool {
+        [Dataplane::Iptables, Dataplane::Nft].into_iter().any(|dataplane| {
+            let of = |known: &Self| {
+                let mut settings = configured(&known.settings, Generation::From332, dataplane);
+                (settings.failsafe_in, settings.failsafe_out) = (Vec::new(), Vec::new());
+                settings
+            };
+            of(self) != of(other)
+        })
     }
 
     /// Whether policies or host endpoints are among the resources.
@@ -206,11 +231,12 @@ fn in_place(prediction: &mut Prediction, situation: &Situation<'_>, wanted: &Kno
     let mut live = configured(&known.settings, generation, dataplane);
     observe(&mut live, situation.ruleset, place);
     let (old_model, new_model) = (model(known, generation, situation.host), model(wanted, generation, situation.host));
-    let settings = changed(&live, &known.settings, &wanted.settings, generation, dataplane);
+    let settings = changed(&live, known, wanted, generation, dataplane);
     let node = known.node.as_deref();
     let mut old = compile(&old_model, node, situation.host, &live);
     let mut new = compile(&new_model, wanted.node.as_deref().or(node), situation.host, &settings);
-    let explains = known.has_policy() && !old.input.endpoints.is_empty();
+    // automatic endpoints, too: then an export without any policy tells all
+    let explains = !old.input.endpoints.is_empty();
     if explains {
         let Some(tables) = rendered(&old.input, place.family, prediction) else { return };
         let fidelity = compare(situation.ruleset, place, &tables);
@@ -316,18 +342,22 @@ fn with_icmp_code(tables: &[RenderedTable]) -> Option<&str> {
 /// What shapes the rules in the world to come: as the live rules show it, but for the settings that change.
 fn changed(
     live: &render::Settings,
-    known: &settings::Settings,
-    wanted: &settings::Settings,
+    known: &Knowledge,
+    wanted: &Knowledge,
     generation: Generation,
     dataplane: Dataplane,
 ) -> render::Settings {
-    let (old, new) = (configured(known, generation, dataplane), configured(wanted, generation, dataplane));
+    let of = |known: &Knowledge| configured(&known.settings, generation, dataplane);
+    let (old, new) = (of(known), of(wanted));
     let mut settings = live.clone();
     macro_rules! take {
         ($($field:ident),*) => { $( if old.$field != new.$field { settings.$field = new.$field.clone(); } )* };
     }
     take!(marks, filter_allow, mangle_allow, deny, endpoint_to_host, drop_invalid, flow_logs, workload_prefixes);
     take!(excluded_interfaces);
-    take!(failsafe_in, failsafe_out, log_prefix, log_limit);
+    take!(log_prefix, log_limit);
+    if !wanted.keeps_lists {
+        take!(failsafe_in, failsafe_out);
+    }
     settings
 }

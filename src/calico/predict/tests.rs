@@ -66,7 +66,8 @@ fn knowledge(texts: &[&str], settings: &[(&str, &str)]) -> Knowledge {
             place: place.clone(),
         })
         .collect();
-    Knowledge { resources, settings: Settings::resolve(&assignments), node: Some("bastion".to_owned()), version: None }
+    let settings = Settings::resolve(&assignments);
+    Knowledge { resources, settings, node: Some("bastion".to_owned()), ..Knowledge::default() }
 }
 
 /// The rules Felix has written for this, and nothing else, on a host with one interface.
@@ -308,9 +309,16 @@ fn two_hundred_policies_take_a_fraction_of_a_second() {
     let known = knowledge(&[HOST, SSH, &many], &[]);
     let live = written(&known);
     let wanted = knowledge(&[HOST, SSH, &many.replace("Deny", "Pass")], &[]);
-    let start = std::time::Instant::now();
+    let start = cpu_time();
     let prediction = after(&live, &known, &wanted);
-    let taken = start.elapsed();
+    let taken = cpu_time() - start;
     assert!(prediction.fidelity.is_exact(), "{:?}", prediction.fidelity);
     assert!(taken.as_secs_f64() < 10.0, "{taken:?} in an unoptimised build");
+}
+
+/// What this thread has cost so far, whatever else the machine does.
+fn cpu_time() -> std::time::Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    let nanoseconds = text.split(' ').next().and_then(|word| word.parse().ok());
+    std::time::Duration::from_nanos(nanoseconds.expect("a number"))
 }

@@ -1,58 +1,10 @@
 //! `hepguard plan` as its users call it: what it says of changes to the lab, in every format.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn hepguard(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hepguard")).args(arguments).output().expect("hepguard runs")
-}
-
-fn path(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).display().to_string()
-}
-
-fn plan(snapshot: &str, more: &[&str]) -> Output {
-    hepguard(&[&["plan", "--snapshot", snapshot], more].concat())
-}
-
-/// The JSON answer, checked against the shipped schema.
-fn json(snapshot: &str, change: &[&str], code: i32) -> Value {
-    let output = plan(snapshot, &[&["--format", "json"], change].concat());
-    assert_eq!(output.status.code(), Some(code), "{change:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let schema: Value =
-        serde_json::from_str(include_str!("../src/report/schemas/plan.v1.json")).expect("the schema is JSON");
-    let mut schemas = boon::Schemas::new();
-    let mut compiler = boon::Compiler::new();
-    compiler.enable_format_assertions();
-    compiler.add_resource("plan.v1.json", schema).expect("a resource");
-    let index = compiler.compile("plan.v1.json", &mut schemas).expect("a schema");
-    if let Err(error) = schemas.validate(&value, index) {
-        panic!("{error}\n{value:#}");
-    }
-    value
-}
-
-fn flow<'a>(plan: &'a Value, name: &str) -> &'a Value {
-    let all = plan["protected"].as_array().expect("protected flows");
-    all.iter().find(|flow| flow["name"] == name).unwrap_or_else(|| panic!("no flow {name:?} in {all:#?}"))
-}
-
-fn about<'a>(plan: &'a Value, code: &str, name: &str) -> &'a Value {
-    let all = plan["findings"].as_array().expect("findings");
-    let among = |flows: &Value| flows.as_array().is_some_and(|flows| flows.iter().any(|flow| flow == name));
-    let fits = |finding: &&Value| {
-        let subject = &finding["subject"];
-        finding["code"] == code && (subject["flow"] == name || among(&subject["flows"]))
-    };
-    all.iter().find(fits).unwrap_or_else(|| panic!("no {code} about {name:?} in {all:#?}"))
-}
-
-const WORKER: &str = "tcp/22 out to 10.0.1.30";
-const WITHOUT_SSH: &str = "FailsafeOutboundHostPorts=udp:53,udp:67,tcp:179,tcp:6443";
-const WITH_SSH: &str = "FailsafeOutboundHostPorts=udp:53,udp:67,tcp:179,tcp:6443,tcp:22";
+use crate::{WITH_SSH, WITHOUT_SSH, WORKER, about, copy_folder, flow, json, path, plan, without_the_deny};
 
 /// The list is trimmed on disk, policy denies: the restart is what cuts.
 #[test]
@@ -115,18 +67,6 @@ fn troubles_that_were_there_before_are_not_brought_by_the_change() {
     assert!(!codes(&fewer).contains(&"\"HG103\"".to_owned()), "{:?}", codes(&fewer));
     let more = format!("{all},tcp:0.0.0.0/0:8443");
     assert!(codes(&more).contains(&"\"HG103\"".to_owned()), "{:?}", codes(&more));
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
-        }
-    }
 }
 
 /// SSH in hangs on the inbound list; BGP has policy as well, so it only loses its guard.
@@ -257,15 +197,6 @@ fn bad_changes_are_refused_with_what_was_expected() {
     let empty: PathBuf = folder.path().join("empty.env");
     std::fs::write(&empty, "# nothing\n").expect("written");
     says(&["--felix-env", &empty.display().to_string()], "no line sets a variable of Felix");
-}
-
-/// The lab's policy without the rule that denies SSH to worker1.
-fn without_the_deny() -> String {
-    let policies = include_str!("../src/demo/before/calico/globalnetworkpolicies.yaml");
-    let start = policies.find("    # the lab's break 9").expect("the lab's deny");
-    let end = policies.find("    - action: Allow\n      destination:\n        selector: all()").expect("the next rule");
-    let whole = format!("{}{}", &policies[..start], &policies[end..]);
-    whole.split("---").next().expect("the first policy").to_owned()
 }
 
 /// The policy repaired: safe by itself, and the restart that cut the flow does so no more.
