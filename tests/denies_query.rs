@@ -333,7 +333,10 @@ fn a_recommendation_admits_exactly_what_was_seen() {
     assert_eq!(alone["findings"], serde_json::json!([]), "{yaml}\n{alone:#}");
 
     let hep = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata:\n  name: bastion\n  labels:\n    \
-               hepguard-host: host\nspec:\n  node: bastion\n  interfaceName: eth0\n  expectedIPs: [10.9.0.5]\n";
+               hepguard-host: host\nspec:\n  node: bastion\n  interfaceName: eth0\n  expectedIPs: [10.9.0.5]\n  \
+               profiles: [open]\n---\napiVersion: projectcalico.org/v3\nkind: Profile\nmetadata:\n  name: open\nspec:\n  \
+               ingress:\n  - action: Allow\n  egress:\n  - action: Allow\n";
+    // without a policy the profile admits everything: what the staged one would deny is its own doing
     let hep = write(&folder, "hep.yaml", hep);
     let would_deny = |log: &str| {
         let log = write(&folder, "other.log", log);
