@@ -66,7 +66,7 @@ impl Told {
     fn not_judged(&self) -> Vec<&'static str> {
         let mut all = match self.family {
             Family::Ipv4 => vec!["forwarding", "TTL"],
-            _ => vec!["forwarding", "hop limit"],
+            _ => vec!["forwarding", "hop limit", "extension headers"],
         };
         if !self.settings && self.family == Family::Ipv4 {
             all.push("rp_filter (sysctl.txt was not read: taken to be off)");

@@ -483,7 +483,6 @@ COMMIT
 -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8080
 -A PREROUTING -p tcp -m tcp --dport 81 -j DNAT --to-destination 172.17.0.2-172.17.0.9
 -A PREROUTING -p tcp -m tcp --dport 3128 -j REDIRECT --to-ports 8080
--A OUTPUT -d 198.51.100.1/32 -j DNAT --to-destination 203.0.113.1
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 -A POSTROUTING -s 10.8.0.0/24 -j SNAT --to-source 10.0.1.10-10.0.1.12
 COMMIT

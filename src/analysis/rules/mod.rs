@@ -25,7 +25,7 @@ use super::reach::passages::{Entry, Passage, Passages};
 use super::reach::{Engine, HostFacts, Settings, interfaces};
 use crate::host::Host;
 use crate::packet::{CtState, Family, Hook};
-use crate::ruleset::{ChainKind, Expr, Field, Match, Operator, RuleRef, Ruleset, SetRef, Step, Table};
+use crate::ruleset::{ChainKind, Expr, Field, Match, Operator, Rule, RuleRef, Ruleset, SetRef, Step, Table};
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Ends, Header, Tracking};
 use crate::space::layout::STATES;
@@ -200,6 +200,17 @@ fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (u
         let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
         for (chain, _) in bases {
             let place = RuleRef { table: index, chain, rule: RuleRef::POLICY };
+            let below = reachable(table, chain);
+            if below
+                .iter()
+                .any(|one| table.chains.get(*one).is_some_and(|chain| chain.rules.iter().any(asks_for_owner)))
+            {
+                // the sets give every packet an owner; those the kernel makes have none
+                let why = "rules ask for a packet's owner, and packets without a socket have none".to_owned();
+                spared.extend(below);
+                report.unjudged.push(Unjudged { place, family: facts.family(), why });
+                continue;
+            }
             match walk_base(asked, facts, place) {
                 Ok(mut one) => {
                     if let Err(too_large) = note_again(asked, &mut one, &mut again) {
@@ -274,6 +285,21 @@ fn note_again(
         }
     }
     result
+}
+
+/// Whether a rule asks for the owner of a packet's socket.
+fn asks_for_owner(rule: &Rule) -> bool {
+    fn asks(condition: &Match) -> bool {
+        match condition {
+            Match::Not(inner) => asks(inner),
+            Match::Any(all) | Match::All(all) => all.iter().any(asks),
+            Match::Lookup { left, .. } | Match::Compare { left, .. } => {
+                matches!(left, Expr::Field(Field::Skuid | Field::Skgid))
+            }
+            _ => false,
+        }
+    }
+    rule.steps.iter().any(|step| matches!(step, Step::Match(condition) if asks(condition)))
 }
 
 /// Whether a table's rules see packets of `family` on their way through the IP stack or at a device.
