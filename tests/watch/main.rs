@@ -5,7 +5,6 @@
 mod boot;
 mod changes;
 mod forward;
-mod idle;
 mod logs;
 mod rig;
 mod service;
