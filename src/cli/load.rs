@@ -25,7 +25,7 @@ pub fn snapshot(common: &Common) -> Result<Snapshot, CliError> {
 /// The same, with the policy files that are given beside it.
 ///
 /// # Errors
-/// Those of [`snapshot`], and when a policy file cannot be read or holds nothing of Calico.
+/// Those of [`snapshot()`], and when a policy file cannot be read or holds nothing of Calico.
 pub fn snapshot_with(common: &Common, known: &KnownPolicies) -> Result<Snapshot, CliError> {
     let config = match (&common.config, &common.snapshot) {
         (Some(path), _) => config(path)?,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing is asked for more often than once a minute while nothing happens. What is large or hostile is read in other
-//! processes ([`child`]); one that dies or hangs is a finding. State is one file replaced whole ([`state`]).
+//! processes (`child.rs`); one that dies or hangs is a finding. State is one file replaced whole (`state.rs`).
 
 mod act;
 mod child;

@@ -11,7 +11,7 @@ Examples:
 
 /// `hepguard forward`
 ///
-/// Works on the [[forward]] entries of the configuration. Formats: text, json.
+/// Works on the `[[forward]]` entries of the configuration. Formats: text, json.
 #[derive(Debug, Clone, Args)]
 pub struct ForwardArgs {
     /// What to do.

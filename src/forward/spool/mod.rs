@@ -7,7 +7,7 @@
 //!
 //! | state | where |
 //! |---|---|
-//! | `%020d.seg` | messages, see [`record`] |
+//! | `%020d.seg` | messages, see `record.rs` |
 //! | `state` | last number written, last number delivered |
 //! | `lock` | held by the process that writes |
 
