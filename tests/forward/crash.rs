@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hepguard::forward::sender::Forwarder;
+use hepguard::forward::sender::{Forwarder, Output};
 use hepguard::forward::transport::Target;
 
 use crate::rig::{Rsyslog, apart, input, now, numbered, numbers, output, run};
@@ -23,8 +23,9 @@ fn target() -> Target {
 
 /// Submits numbers from where the checkpoint stands, and moves it only after the queue is safe, as the daemon does.
 fn child(folder: &Path, until: u64) -> Forwarder {
-    let (forwarder, _) =
-        Forwarder::start(&folder.join("spool"), vec![output(target())], "bastion", now).expect("started");
+    // room for all that is made before it is delivered: what a bound costs is another test
+    let to = Output { max_bytes: 512 << 20, ..output(target()) };
+    let (forwarder, _) = Forwarder::start(&folder.join("spool"), vec![to], "bastion", now).expect("started");
     let checkpoint = folder.join("checkpoint");
     let mut number: u64 = fs::read_to_string(&checkpoint).map_or(0, |text| text.trim().parse().expect("a number"));
     while number < until {
