@@ -13,6 +13,7 @@ mod conversation_cases;
 mod conversation_random;
 mod deep_cases;
 mod device_cases;
+mod diff;
 mod dialogue;
 mod draw;
 mod examine;

@@ -1,0 +1,214 @@
+//! What `hepguard diff` says two firewalls treat differently, packet by packet: both are loaded in turn, and the example of
+//! each piece goes through both. Also a ruleset beside its own translation by iptables' tool.
+
+use fastrand::Rng;
+use hepguard::analysis::diff::{Piece, Wanted, compare};
+use hepguard::packet::{CtState, Direction, Family, Packet, Protocol, TcpFlags};
+
+use crate::firewall::{self, Firewall};
+use crate::harness::{in_namespace, tool};
+use crate::judge::Listings;
+use crate::lab::{Lab, Shot};
+use crate::self_check::shot;
+
+/// A filter table about the lab's hosts.
+fn rules(rng: &mut Rng) -> Vec<String> {
+    let mut lines: Vec<String> = ["*filter", ":INPUT DROP [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT ACCEPT [0:0]"]
+        .into_iter()
+        .chain([":web - [0:0]"])
+        .map(str::to_owned)
+        .collect();
+    for chain in ["INPUT", "FORWARD", "OUTPUT", "web"] {
+        for _ in 0..6 {
+            let mut rule = format!("-A {chain}");
+            let (sources, destinations) = match chain {
+                "OUTPUT" => (["10.0.1.10/32", "10.0.0.0/8"], ["198.51.100.9/32", "10.0.1.0/24"]),
+                _ => (["203.0.113.0/24", "10.0.1.64/26"], ["192.168.7.0/24", "10.0.1.10/32"]),
+            };
+            if rng.bool() {
+                rule += &format!(" -s {}", rng.choice(sources).expect("one"));
+            }
+            if rng.u8(0..3) == 0 {
+                rule += &format!(" -d {}", rng.choice(destinations).expect("one"));
+            }
+            if rng.u8(0..4) == 0 && !["OUTPUT", "web"].contains(&chain) {
+                rule += &format!(" -i {}", rng.choice(["ens5", "eth1", "cali+"]).expect("one"));
+            }
+            if rng.u8(0..3) > 0 {
+                let port = rng.choice(["22", "53", "80:1024"]).expect("one");
+                rule += &format!(" -p {} --dport {port}", rng.choice(["tcp", "udp"]).expect("one"));
+            }
+            let targets = ["ACCEPT", "ACCEPT", "DROP", "RETURN", "web"];
+            let usable = if chain == "web" { 4 } else { 5 };
+            rule += &format!(" -j {}", targets[rng.usize(..usable)]);
+            lines.push(rule);
+        }
+    }
+    lines
+}
+
+/// The same with some rules gone, swapped, turned round, or about another port.
+fn changed(lines: &[String], rng: &mut Rng) -> Vec<String> {
+    let mut lines = lines.to_vec();
+    for _ in 0..3 {
+        let at = rng.usize(5..lines.len() - 1);
+        match rng.u8(..4) {
+            0 => drop(lines.remove(at)),
+            1 => lines[at] = lines[at].replace("--dport 22", "--dport 443").replace("-j ACCEPT", "-j DROP"),
+            2 => lines[at] = lines[at].replace("-j DROP", "-j ACCEPT").replace("-j RETURN", "-j ACCEPT"),
+            _ if lines[at][..6] == lines[at + 1][..6] => lines.swap(at, at + 1),
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn text(lines: &[String]) -> [String; 2] {
+    [lines.join("\n") + "\nCOMMIT\n", String::new()]
+}
+
+/// The packet as one that can be sent: a first packet of a protocol the lab speaks.
+fn sendable(packet: &Packet) -> Option<Shot> {
+    let ordinary = match packet.protocol {
+        Protocol::TCP => packet.tcp_flags == TcpFlags::SYN,
+        Protocol::UDP => true,
+        Protocol::ICMP => packet.icmp == Some((8, 0)),
+        _ => false,
+    };
+    if !ordinary || packet.state != CtState::NEW {
+        return None;
+    }
+    let (src, dst) = (packet.src.to_string(), packet.dst.to_string());
+    let ports = (packet.sport.unwrap_or(0), packet.dport.unwrap_or(0));
+    let mut shot = shot(packet.direction, packet.protocol, &src, &dst, ports.0, ports.1);
+    shot.packet.iif.clone_from(&packet.iif);
+    Some(shot)
+}
+
+/// Sends each packet through the firewall that is loaded; whether it passed.
+fn passed(lab: &mut Lab, shots: &[Shot]) -> Vec<bool> {
+    let mut all = Vec::new();
+    for shot in shots {
+        lab.reset_connections(std::slice::from_ref(shot)).expect("no old connections");
+        all.push(lab.shoot(shot).expect("the probe works").passed());
+    }
+    all
+}
+
+/// Examples sent of what is gained, and of what is lost.
+fn replayed(before: &Firewall, after: &Firewall) -> [usize; 2] {
+    let mut lab = Lab::build().expect("a lab");
+    before.load().expect("the rules load");
+    let listed_before = Listings::read(firewall::list().expect("the rules are listed"));
+    before.unload().expect("the rules go");
+    after.load().expect("the other rules load");
+    let listed_after = Listings::read(firewall::list().expect("the rules are listed"));
+    let wanted = Wanted { families: vec![Family::Ipv4], ..Wanted::default() };
+    let diff = compare(listed_before.snapshot(), listed_after.snapshot(), &wanted);
+    let (mut shots, mut gained) = (Vec::new(), Vec::new());
+    for part in &diff.parts {
+        let changes = part.changes.as_ref().expect("small");
+        // what stays undecided is told as such, and nothing is claimed of it
+        for (pieces, gains) in [(&changes.gained, true), (&changes.lost, false)] {
+            let witness = |piece: &Piece| piece.witness.as_ref().and_then(sendable);
+            for shot in pieces.iter().filter_map(witness) {
+                shots.push(shot);
+                gained.push(gains);
+            }
+        }
+    }
+    lab.open_eyes().expect("the probe loads");
+    let with_after = passed(&mut lab, &shots);
+    lab.close_eyes().expect("the probe goes");
+    after.unload().expect("the rules go");
+    before.load().expect("the rules load again");
+    lab.open_eyes().expect("the probe loads");
+    let with_before = passed(&mut lab, &shots);
+    let mut sent = [0; 2];
+    for (((shot, gains), was), is) in shots.iter().zip(gained).zip(with_before).zip(with_after) {
+        let told =
+            || format!("{:?}\n-- before --\n{}\n-- after --\n{}", shot.packet, before.describe(), after.describe());
+        assert_eq!((was, is), (!gains, gains), "{}", told());
+        sent[usize::from(!gains)] += 1;
+    }
+    sent
+}
+
+#[test]
+fn examples_of_what_differs_pass_one_firewall_and_not_the_other() {
+    let mut all = [0; 2];
+    for seed in 0..32 {
+        let mut rng = Rng::with_seed(seed);
+        let old = rules(&mut rng);
+        let new = changed(&old, &mut rng);
+        let of = |lines: &[String]| match seed % 2 {
+            0 => Firewall { legacy: text(lines), ..Firewall::default() },
+            _ => Firewall { xtables_nft: text(lines), ..Firewall::default() },
+        };
+        let (before, after) = (of(&old), of(&new));
+        in_namespace("diff", || {
+            let sent = replayed(&before, &after);
+            println!("diff, seed {seed}: {} gained and {} lost packets went as told", sent[0], sent[1]);
+            all = [all[0] + sent[0], all[1] + sent[1]];
+        });
+    }
+    if all != [0; 2] {
+        assert!(all.iter().all(|count| *count > 5), "both kinds: {all:?}");
+    }
+}
+
+/// What people write by hand, without conditions whose outcome hangs on counters.
+const TRANSLATED: &str = "*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:admin - [0:0]
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -m conntrack --ctstate INVALID -j DROP
+-A INPUT -i lo -j ACCEPT
+-A INPUT -s 10.0.0.0/8 ! -d 10.0.1.99/32 -p tcp -m tcp --dport 22 -j admin
+-A INPUT -p tcp -m multiport --dports 80,443,8000:8080 -j ACCEPT
+-A INPUT -p udp -m udp --sport 67:68 --dport 67:68 -j ACCEPT
+-A INPUT -p icmp -m icmp --icmp-type 8 -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 113 -j REJECT --reject-with tcp-reset
+-A FORWARD -i eth1 -o ens5 -m iprange --src-range 192.168.7.10-192.168.7.99 -j ACCEPT
+-A FORWARD ! -i eth1 -m mark --mark 0x1/0xff -j ACCEPT
+-A FORWARD -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -d 172.17.0.0/16 -j ACCEPT
+-A OUTPUT -m owner --uid-owner 1000 -d 203.0.113.0/24 -j DROP
+-A admin -s 10.9.0.0/16 -j RETURN
+-A admin -j ACCEPT
+COMMIT
+";
+
+#[test]
+fn a_ruleset_and_its_translation_by_iptables_own_tool_are_equal() {
+    in_namespace("translation", || {
+        let _lab = Lab::build().expect("a lab");
+        let legacy = Firewall { legacy: [TRANSLATED.to_owned(), String::new()], ..Firewall::default() };
+        legacy.load().expect("the rules load");
+        let before = Listings::read(firewall::list().expect("the rules are listed"));
+        legacy.unload().expect("the rules go");
+        let translated =
+            tool("iptables-restore-translate", &["-f", "/dev/stdin"], TRANSLATED).expect("iptables translates");
+        let script = String::from_utf8(translated).expect("UTF-8");
+        assert!(script.contains("add rule ip filter admin"), "{script}");
+        let differences = |script: &str| {
+            let native = Firewall { nft: script.to_owned(), ..Firewall::default() };
+            native.load().unwrap_or_else(|error| panic!("{error}\n{script}"));
+            let after = Listings::read(firewall::list().expect("the rules are listed"));
+            native.unload().expect("the rules go");
+            let wanted = Wanted { families: vec![Family::Ipv4], ..Wanted::default() };
+            let diff = compare(before.snapshot(), after.snapshot(), &wanted);
+            let ways: Vec<Direction> =
+                diff.parts.iter().filter(|part| part.is_different()).map(|part| part.way).collect();
+            (ways, format!("{diff:#?}\n{script}"))
+        };
+        let (ways, told) = differences(&script);
+        assert!(ways.is_empty(), "{told}");
+        // a difference of one port is seen through the other spelling
+        let (ways, told) = differences(&script.replace("dport 113", "dport 114"));
+        assert!(ways.is_empty(), "a refusal of what is dropped anyway: {told}");
+        let (ways, told) = differences(&script.replace("192.168.7.99", "192.168.7.98"));
+        assert!(ways == [Direction::Forward], "{told}");
+    });
+}
