@@ -141,17 +141,13 @@ impl Forwarder {
     /// Puts a message into the queue of every output that wants it. It is safe after [`Self::flush`].
     pub fn submit(&self, message: &Message<'_>) {
         for (shared, _) in &self.outputs {
-            if shared.output.wants(message) {
-                shared.put(message);
-            }
+            shared.put(message);
         }
     }
 
     /// Puts a message into the queue of one output, by its place in the list it was started with.
     pub fn submit_to(&self, output: usize, message: &Message<'_>) {
-        if let Some((shared, _)) = self.outputs.get(output)
-            && shared.output.wants(message)
-        {
+        if let Some((shared, _)) = self.outputs.get(output) {
             shared.put(message);
         }
     }
@@ -195,6 +191,20 @@ impl Forwarder {
     }
 }
 
+/// A message that was handed to a link and is not delivered yet.
+struct OnItsWay {
+    lane: usize,
+    /// The last number it stands for.
+    last: u64,
+    /// Messages it tells the loss of.
+    lost: u64,
+}
+
+/// Whether something is not delivered yet.
+fn has_waiting(lanes: &[Spool; 2]) -> bool {
+    lanes.iter().any(|spool| spool.status().waiting > 0)
+}
+
 /// The two queues of an output.
 fn lanes(state: &Path, output: &Output) -> io::Result<([Spool; 2], Vec<String>)> {
     let folder = state.join(&output.name);
@@ -221,7 +231,11 @@ impl Output {
 }
 
 impl Shared {
+    /// Puts a message into its queue if the output wants it.
     fn put(&self, message: &Message<'_>) {
+        if !self.output.wants(message) {
+            return;
+        }
         let lane = usize::from(matches!(message.body, Body::Event { .. }));
         let line = |sequence| self.output.encoding.line(message, (LANES[lane], sequence)).into_bytes();
         let _ = lock(&self.lanes)[lane].put(line);
@@ -249,18 +263,14 @@ impl Shared {
         lock(&self.end).is_some_and(|end| idle || Instant::now() >= end)
     }
 
-    fn waiting(&self) -> bool {
-        lock(&self.lanes).iter().any(|spool| spool.status().waiting > 0)
-    }
-
-    /// Waits for messages, for the end, or for `patience`.
+    /// Waits for `patience` at most: for messages until there are some or the end is near, else until the end has come.
     fn pause(&self, patience: Duration, for_messages: bool) {
-        let end = Instant::now() + patience;
+        let until = Instant::now() + patience;
         let mut lanes = lock(&self.lanes);
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let ready = for_messages && lanes.iter().any(|spool| spool.status().waiting > 0);
-            if left.is_zero() || ready || lock(&self.end).is_some() {
+            let last = lock(&self.end).map_or(until, |end| end.min(until));
+            let left = last.saturating_duration_since(Instant::now());
+            if left.is_zero() || for_messages && has_waiting(&lanes) || self.is_over(for_messages) {
                 return;
             }
             lanes = self.more.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -271,7 +281,7 @@ impl Shared {
         let (shortest, longest) = self.output.retry;
         let mut wait = shortest;
         loop {
-            if !self.waiting() {
+            if !has_waiting(&lock(&self.lanes)) {
                 if self.is_over(true) {
                     return;
                 }
@@ -296,14 +306,11 @@ impl Shared {
             if started.elapsed() >= HEALTHY {
                 wait = shortest;
             }
-            if self.is_over(false) {
-                return;
-            }
             // chance keeps many hosts from knocking at once
             let most = if refused { longest } else { wait };
             self.pause(shortest.min(most / 2) + most.mul_f64(fastrand::f64()), false);
             wait = (2 * wait).min(longest);
-            if lock(&self.end).is_some() && self.is_over(false) {
+            if self.is_over(false) {
                 return;
             }
         }
@@ -314,7 +321,7 @@ impl Shared {
         for spool in lock(&self.lanes).iter_mut() {
             spool.rewind();
         }
-        let mut open: VecDeque<(usize, u64)> = VecDeque::new();
+        let mut open: VecDeque<OnItsWay> = VecDeque::new();
         loop {
             let room = link.window().saturating_sub(open.len()).min(BATCH);
             let (lane, items) = self.next(room);
@@ -330,12 +337,7 @@ impl Shared {
                 }
             } else {
                 let messages: Vec<Vec<u8>> = items.iter().map(|item| self.payload(lane, item)).collect();
-                open.extend(items.iter().map(|item| (lane, item.last())));
-                let lost = items.iter().map(|item| match item {
-                    Item::Gap { from, to } => to - from + 1,
-                    Item::Message { .. } => 0,
-                });
-                lock(&self.health).lost += lost.sum::<u64>();
+                open.extend(items.iter().map(|item| OnItsWay { lane, last: item.last(), lost: item.lost() }));
                 link.send(&messages)?
             };
             self.delivered(delivered, &mut open);
@@ -368,7 +370,7 @@ impl Shared {
             Item::Message { payload, .. } => return payload.clone(),
             Item::Gap { from, to } => (*from, *to),
         };
-        let count = to - from + 1;
+        let count = item.lost();
         let name = &self.output.name;
         let message = Message {
             id: id_of(&[b"gap", name.as_bytes(), LANES[lane].as_bytes(), &from.to_le_bytes(), &to.to_le_bytes()]),
@@ -391,13 +393,15 @@ impl Shared {
         self.output.encoding.line(&message, (LANES[lane], to)).into_bytes()
     }
 
-    fn delivered(&self, count: usize, open: &mut VecDeque<(usize, u64)>) {
+    fn delivered(&self, count: usize, open: &mut VecDeque<OnItsWay>) {
         if count == 0 {
             return;
         }
         let mut lanes = lock(&self.lanes);
-        for (lane, sequence) in open.drain(..count.min(open.len())) {
-            lanes[lane].ack(sequence);
+        let mut lost = 0;
+        for one in open.drain(..count.min(open.len())) {
+            lanes[one.lane].ack(one.last);
+            lost += one.lost;
         }
         for spool in lanes.iter_mut() {
             // a mark that is not written only means that messages are sent twice
@@ -406,6 +410,7 @@ impl Shared {
         drop(lanes);
         let mut health = lock(&self.health);
         health.delivered += count as u64;
+        health.lost += lost;
         health.last_success = Some((self.now)());
     }
 }

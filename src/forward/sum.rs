@@ -232,9 +232,7 @@ impl Summer {
 
     /// Takes an event that stood at `place` (log and offset) with its line. Returns sums that had to be closed.
     pub fn add(&mut self, event: &Event<'_>, line: &[u8], place: &[u8], now: Micros) -> Vec<Sum> {
-        let mut closed = if self.open.len() >= MOST_KINDS { self.close() } else { self.due(now) };
-        self.since.get_or_insert(now);
-        self.seen += 1;
+        let mut closed = self.begin(now);
         let kind = Kind::of(event);
         let times = event.count.max(1);
         let order = self.seen;
@@ -262,9 +260,7 @@ impl Summer {
 
     /// Takes a sum that another process made. Returns sums that had to be closed.
     pub fn take(&mut self, told: Told, now: Micros) -> Vec<Sum> {
-        let mut closed = if self.open.len() >= MOST_KINDS { self.close() } else { self.due(now) };
-        self.since.get_or_insert(now);
-        self.seen += 1;
+        let mut closed = self.begin(now);
         let Some(sum) = told.sum(self.seen) else { return closed };
         match self.open.get_mut(&sum.kind) {
             Some(known) => {
@@ -281,6 +277,14 @@ impl Summer {
         if self.over.is_zero() {
             closed.extend(self.close());
         }
+        closed
+    }
+
+    /// Makes room for one more. Returns sums that had to be closed.
+    fn begin(&mut self, now: Micros) -> Vec<Sum> {
+        let closed = if self.open.len() >= MOST_KINDS { self.close() } else { self.due(now) };
+        self.since.get_or_insert(now);
+        self.seen += 1;
         closed
     }
 

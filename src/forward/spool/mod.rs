@@ -84,6 +84,15 @@ pub enum Item {
 }
 
 impl Item {
+    /// How many messages it tells the loss of.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        match self {
+            Self::Message { .. } => 0,
+            Self::Gap { from, to } => to - from + 1,
+        }
+    }
+
     /// The last number it stands for: delivered, nothing up to it is sent again.
     #[must_use]
     pub fn last(&self) -> u64 {

@@ -12,7 +12,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::tls::Tls;
-use super::{CONNECT, Failure, Link, PATIENCE};
+use super::{CONNECT, Failure, Link, PATIENCE, head};
 
 /// Longest answer read, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
@@ -304,11 +304,6 @@ fn nanos(document: &Value) -> i64 {
 fn seconds(document: &Value) -> f64 {
     // doubles hold milliseconds of this century
     (nanos(document) / 1_000_000) as f64 / 1000.0
-}
-
-/// The start of an answer, safe to show.
-fn head(text: &str) -> String {
-    crate::diagnostic::printable(&text.chars().take(200).collect::<String>())
 }
 
 impl Link for HttpLink {

@@ -197,6 +197,11 @@ fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
+/// The start of what a collector answered, safe to show.
+fn head(text: &str) -> String {
+    crate::diagnostic::printable(&text.chars().take(120).collect::<String>())
+}
+
 /// The host of `host:port`, without brackets.
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::stream::{Wire, is_later, readable};
 use super::tls::failure;
-use super::{Failure, Link, PATIENCE};
+use super::{Failure, Link, PATIENCE, head};
 
 /// Messages on the way at once: librelp's own window.
 const WINDOW: usize = 128;
@@ -130,11 +130,6 @@ impl<W: Wire> Relp<W> {
         }
         Ok(delivered)
     }
-}
-
-/// The start of a text, safe to show.
-fn head(text: &str) -> String {
-    crate::diagnostic::printable(&text.chars().take(120).collect::<String>())
 }
 
 enum Parsed {
