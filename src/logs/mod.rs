@@ -23,6 +23,7 @@ pub mod moment;
 mod partial;
 pub mod query;
 pub mod scan;
+mod sift;
 mod skim;
 pub mod tally;
 pub mod time;

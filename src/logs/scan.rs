@@ -14,6 +14,7 @@ use super::kernel::Opening;
 use super::line::{Read, Scratch, What, read, torn_second};
 use super::memo::Outcome;
 use super::partial::{Joined, Joiner, Whole, is_cri};
+use super::sift::{Rare, may_hold_event};
 use super::skim::Skim;
 use super::tally::{Again, Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
@@ -58,20 +59,6 @@ struct Needle {
     /// Bytes between the hit and a byte of the line.
     skip: usize,
     next: Option<usize>,
-}
-
-/// Bytes of our needles that are rare in logs, hence the ones to look for first.
-struct Rare;
-
-impl memchr::arch::all::packedpair::HeuristicFrequencyRank for Rare {
-    fn rank(&self, byte: u8) -> u8 {
-        match byte {
-            b'y' | b'{' | b'U' => 0,
-            b'd' | b'\n' | b'O' => 1,
-            b'"' | b'=' | b' ' => 255,
-            _ => 128,
-        }
-    }
 }
 
 impl Needle {
@@ -425,25 +412,6 @@ pub fn goes_on(start: &[u8]) -> bool {
 /// Whether a line is JSON, or would be.
 fn is_json(line: &[u8]) -> bool {
     matches!(line.first(), Some(b'{' | 0x1e))
-}
-
-/// Whether a JSON line is worth parsing.
-fn may_hold_event(line: &[u8], only_denies: bool) -> bool {
-    static MARKS: LazyLock<[memmem::Finder<'static>; 3]> = LazyLock::new(|| {
-        // the second is in `deny` and in `Deny`
-        let marks: [&[u8]; 3] = [b" OUT=", b"eny", b"\"MESSAGE\""];
-        marks.map(|mark| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, mark))
-    });
-    let [packet, deny, message] = &*MARKS;
-    packet.find(line).is_some()
-        || deny.find(line).is_some()
-        // a message of byte values hides its words
-        || message.find(line).is_some_and(|at| {
-            let rest = line.get(at + b"\"MESSAGE\"".len()..).unwrap_or_default();
-            let value = rest.iter().find(|byte| !matches!(byte, b' ' | b':'));
-            value == Some(&b'[') || message.find(rest).is_some()
-        })
-        || (!only_denies && memmem::find(line, b"action").is_some())
 }
 
 /// Whether a line that begins like a JSON object is not one to its end. A line that ends as objects of logs do is believed.
