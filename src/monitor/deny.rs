@@ -16,7 +16,7 @@ const MAX_NAME: usize = 256;
 pub const EXAMPLE: usize = 512;
 
 /// What makes denies alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Kind {
     /// `felix`, `kernel` or `flowlog`.
     pub source: String,
@@ -70,25 +70,39 @@ impl Batch {
     }
 }
 
-fn name(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.get(..MAX_NAME).unwrap_or(bytes)).into_owned()
+impl Seen {
+    /// Counts an event, `count` times.
+    pub fn add(&mut self, event: &Event<'_>, count: u64) {
+        self.count = self.count.saturating_add(count);
+        self.packets = self.packets.saturating_add(event.packets.saturating_mul(count));
+    }
+}
+
+/// Puts `bytes`, cut to a bound, in the place of what is in `name`.
+fn rename(name: &mut String, bytes: Option<&[u8]>) {
+    name.clear();
+    let bytes = bytes.unwrap_or_default();
+    name.push_str(&String::from_utf8_lossy(bytes.get(..MAX_NAME).unwrap_or(bytes)));
 }
 
 impl Kind {
     /// The kind of an event.
     #[must_use]
     pub fn of(event: &Event<'_>) -> Self {
-        let icmp = event.icmp_type.map(u16::from);
-        let policy = event.policy.as_deref().or(event.log_prefix).map(name);
-        Self {
-            source: event.source.name().to_owned(),
-            direction: event.direction.map_or("", Direction::name).to_owned(),
-            tier: event.tier.as_deref().map(name).unwrap_or_default(),
-            policy: policy.unwrap_or_default(),
-            rule: event.rule_index,
-            proto: event.proto,
-            port: event.dst_port.or(icmp),
-        }
+        let mut kind = Self::default();
+        kind.become_that_of(event);
+        kind
+    }
+
+    /// Makes this the kind of `event`, in the memory it has.
+    pub fn become_that_of(&mut self, event: &Event<'_>) {
+        rename(&mut self.source, Some(event.source.name().as_bytes()));
+        rename(&mut self.direction, event.direction.map(|direction| Direction::name(direction).as_bytes()));
+        rename(&mut self.tier, event.tier.as_deref());
+        rename(&mut self.policy, event.policy.as_deref().or(event.log_prefix));
+        self.rule = event.rule_index;
+        self.proto = event.proto;
+        self.port = event.dst_port.or(event.icmp_type.map(u16::from));
     }
 
     /// The same with any port.

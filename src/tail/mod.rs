@@ -88,6 +88,8 @@ pub struct Follower {
     backlog: VecDeque<(PathBuf, u64)>,
     /// What resuming met.
     pending: Vec<Notice>,
+    /// Why the file that has the name now is not read.
+    refused: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -237,7 +239,15 @@ impl Follower {
 
     fn with(path: &Path, current: Source) -> Self {
         let (backlog, pending) = (VecDeque::new(), Vec::new());
-        Self { path: path.to_owned(), current, old: Vec::new(), backlog, pending, buffer: vec![0; BLOCK] }
+        Self {
+            path: path.to_owned(),
+            current,
+            old: Vec::new(),
+            backlog,
+            pending,
+            refused: None,
+            buffer: vec![0; BLOCK],
+        }
     }
 
     /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something.
@@ -285,12 +295,24 @@ impl Follower {
         grew |= self.current.drain(&mut self.buffer, now, give)?;
         // until the new file is there the old one is all there is
         let renamed = fs::metadata(&self.path).is_ok_and(|meta| identity(&meta) != self.current.identity);
-        if renamed && let Ok(new) = Source::open(&self.path, Start::Beginning, now) {
-            notice(Notice::Rotated);
-            self.old.push(std::mem::replace(&mut self.current, new));
-            grew |= self.current.drain(&mut self.buffer, now, give)?;
+        self.refused = None;
+        if renamed {
+            match Source::open(&self.path, Start::Beginning, now) {
+                Ok(new) => {
+                    notice(Notice::Rotated);
+                    self.old.push(std::mem::replace(&mut self.current, new));
+                    grew |= self.current.drain(&mut self.buffer, now, give)?;
+                }
+                Err(error) => self.refused = Some(error.to_string()),
+            }
         }
         Ok(grew)
+    }
+
+    /// Why the file that has the name now could not be opened when it was looked at last; the one that had it before is read on.
+    #[must_use]
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// After a truncation: gives what the copy holds beyond the place reached, and begins the file anew. False when no copy

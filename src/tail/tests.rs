@@ -82,6 +82,22 @@ fn a_renamed_file_is_read_to_its_end() {
 }
 
 #[test]
+fn a_new_file_that_cannot_be_opened_is_told() {
+    let mut rig = Rig::new("1\n", Start::Beginning);
+    assert_eq!(rig.poll(0), "1\n");
+    assert_eq!(rig.follower.refused(), None);
+    fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+    fs::create_dir(rig.path("syslog")).expect("made");
+    rig.append("syslog.1", "2\n");
+    assert_eq!(rig.poll(1), "2\n", "the old one is read on");
+    assert!(rig.follower.refused().is_some_and(|why| why.contains("no regular file")));
+    fs::remove_dir(rig.path("syslog")).expect("removed");
+    rig.append("syslog", "3\n");
+    assert_eq!(rig.poll(1), "3\n");
+    assert_eq!(rig.follower.refused(), None);
+}
+
+#[test]
 fn two_rotations_between_two_looks() {
     let mut rig = Rig::new("1\n", Start::Beginning);
     assert_eq!(rig.poll(0), "1\n");

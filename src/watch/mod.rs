@@ -53,6 +53,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// State is written at most so often while denies come.
 const SAVE: Duration = Duration::from_secs(1);
 
+/// State that could not be written is tried again after that.
+const FULL: Duration = Duration::from_secs(15);
+
 /// A reader that ended is started again after that, longer each time.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -443,8 +446,8 @@ impl Daemon {
         };
         let result = self.store.save(saved).map_err(|error| format!("state cannot be written: {error}"));
         if result.is_err() {
-            // a full disk is not filled by trying
-            self.save_at = Some(Instant::now() + MINUTE);
+            // a full disk leaves little to try for
+            self.save_at = Some(Instant::now() + FULL);
         }
         let folder = self.setup.config.state.directory.display().to_string();
         self.report(Trouble::Outlet, &folder, result);

@@ -2,7 +2,7 @@
 //! and tells the daemon kinds of denies with counts, never a line to act on. Where denies are forwarded it reads them, too: what goes
 //! on to the collector are fields, and the line only as text.
 //!
-//! While lines come it reads twenty times a second: a notice of the kernel for each written line would cost more than reading.
+//! While lines come it reads five times a second: a notice of the kernel for each written line would cost more than reading.
 //! When nothing came for a while it waits for such a notice.
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +27,7 @@ use crate::system::local_to_utc;
 use crate::tail::{Follower, Notice, Places, Start};
 
 /// Rest while lines come.
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_millis(200);
 /// After so long without a line the kernel is asked to wake us.
 const IDLE: Duration = Duration::from_secs(1);
 /// Longest wait: files that are missing are looked for so often, and renamed ones let go.
@@ -291,18 +291,22 @@ impl Followed {
         Ok(grew)
     }
 
-    /// Whether the name still stands for something.
+    /// Whether the name still stands for something that is read.
     fn check(&mut self, now: Instant) -> io::Result<()> {
-        if self.path.exists() {
-            self.missing_since = None;
-            if std::mem::take(&mut self.trouble) {
-                send(&Report::Mended { subject: self.path.display().to_string() })?;
+        let why = match self.follower.as_ref().and_then(Follower::refused) {
+            Some(error) => format!("cannot be opened: {error}; the file that had the name before is read on"),
+            None if self.path.exists() => {
+                self.missing_since = None;
+                if std::mem::take(&mut self.trouble) {
+                    send(&Report::Mended { subject: self.path.display().to_string() })?;
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
+            None => "is not there any more; the old file is read on until another one is there".to_owned(),
+        };
         let since = *self.missing_since.get_or_insert(now);
         if now.duration_since(since) >= LINGER {
-            self.trouble("is not there any more; the old file is read on until another one is there")?;
+            self.trouble(&why)?;
         }
         Ok(())
     }
@@ -338,9 +342,11 @@ fn journal_read(journal: &mut Journal, query: &Query, denies: Option<bool>) -> i
 }
 
 fn send(report: &Report) -> io::Result<()> {
+    // in one piece: the buffer of standard output looks for line ends in each
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, report)?;
-    writeln!(out)?;
+    out.write_all(&line)?;
     out.flush()
 }
 
@@ -351,6 +357,8 @@ struct Counter {
     lines: u64,
     bytes: u64,
     only_repeats: bool,
+    /// The kind of the event at hand: most are known, and need no memory of their own.
+    kind: Kind,
     /// Denies to forward, and how many there were.
     sums: Option<Summer>,
     closed: Vec<Sum>,
@@ -411,18 +419,19 @@ impl Sink for Counter {
             // a line names itself: it has the time, the addresses and, of the same flow, another second
             self.closed.extend(sums.add(&told, origin.line, b"log", 0));
         }
-        let mut kind = Kind::of(event);
-        if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(&kind) {
-            kind = kind.any_port();
+        self.kind.become_that_of(event);
+        if let Some(seen) = self.kinds.get_mut(&self.kind) {
+            seen.add(event, count);
+            return;
         }
-        let seen = self.kinds.entry(kind).or_insert_with(|| Seen {
+        let kind = if self.kinds.len() < MAX_KINDS { self.kind.clone() } else { self.kind.any_port() };
+        let first = || Seen {
             example: String::from_utf8_lossy(origin.line.get(..EXAMPLE).unwrap_or(origin.line)).into_owned(),
             src: event.src_ip.map(|ip| ip.to_string()),
             dst: event.dst_ip.map(|ip| ip.to_string()),
             ..Seen::default()
-        });
-        seen.count = seen.count.saturating_add(count);
-        seen.packets = seen.packets.saturating_add(event.packets.saturating_mul(count));
+        };
+        self.kinds.entry(kind).or_insert_with(first).add(event, count);
     }
 }
 

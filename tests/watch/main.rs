@@ -8,3 +8,4 @@ mod forward;
 mod logs;
 mod rig;
 mod service;
+mod trouble;

@@ -17,6 +17,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) struct Rig {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) child: Option<Child>,
+    /// Who runs it, when not this user.
+    pub(crate) user: Option<u32>,
 }
 
 impl Rig {
@@ -24,7 +26,7 @@ impl Rig {
     pub(crate) fn new(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("syslog"), "").expect("written");
-        let rig = Self { folder, child: None };
+        let rig = Self { folder, child: None, user: None };
         rig.configure(more);
         rig
     }
@@ -43,7 +45,16 @@ impl Rig {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hepguard"));
+        let program = env!("CARGO_BIN_EXE_hepguard");
+        let mut command = match self.user {
+            None => Command::new(program),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                let user = user.to_string();
+                command.args(["--reuid", &user, "--regid", &user, "--clear-groups", program]);
+                command
+            }
+        };
         command
             .arg("--config")
             .arg(self.path("hepguard.toml"))
@@ -81,6 +92,11 @@ impl Rig {
 
     /// Waits until the status is as wanted, and gives it.
     pub(crate) fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(SOON, what, wanted)
+    }
+
+    /// Waits as long as `most`.
+    pub(crate) fn until_within(&mut self, most: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
             let status = self.status();
@@ -90,7 +106,7 @@ impl Rig {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none(), "{what}: the daemon ended: {ended:?}\n{}", self.errors());
             let shown = status.map(|status| format!("{:#}", status["totals"])).unwrap_or_default();
-            assert!(began.elapsed() < SOON, "{what} does not come\n{shown}\n{}", self.errors());
+            assert!(began.elapsed() < most, "{what} does not come\n{shown}\n{}", self.errors());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
