@@ -81,7 +81,9 @@ pub(super) fn run(
             }
         }
         lines.flush()?;
-        std::thread::sleep(if grew { SHORT } else { LONG });
+        if !followed.iter().any(|one| one.follower.is_behind()) {
+            std::thread::sleep(if grew { SHORT } else { LONG });
+        }
     }
 }
 

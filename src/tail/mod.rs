@@ -26,6 +26,9 @@ pub const LINE_LIMIT: usize = 64 * 1024;
 /// Bytes read at once.
 const BLOCK: usize = 256 * 1024;
 
+/// Bytes given in one turn, about: what comes after that is for the next one, so that places are told while much is read.
+const TURN: u64 = 8 << 20;
+
 /// A renamed file that has not grown for so long is let go.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -90,6 +93,8 @@ pub struct Follower {
     pending: Vec<Notice>,
     /// Why the file that has the name now is not read.
     refused: Option<String>,
+    /// The last turn ended before everything was read.
+    behind: bool,
     buffer: Vec<u8>,
 }
 
@@ -154,10 +159,16 @@ impl Source {
         is(&self.head, 0) && is(&self.mark, from)
     }
 
-    /// Reads what there is, and gives whole lines.
-    fn drain(&mut self, buffer: &mut [u8], now: Instant, give: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    /// Reads what there is, as far as there is room, and gives whole lines.
+    fn drain(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        room: &mut u64,
+        give: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<bool> {
         let mut grew = false;
-        loop {
+        while *room > 0 {
             let read = match self.file.read_at(buffer, self.offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
@@ -171,7 +182,9 @@ impl Source {
             self.lines(text, &before, give);
             // a file that shrank meanwhile is met as such the next time
             let _ = self.learn_head();
+            *room = room.saturating_sub(u64::try_from(read).unwrap_or(0));
         }
+        Ok(grew)
     }
 
     /// `before`: the offset of `text`, and the bytes in front of it.
@@ -246,12 +259,13 @@ impl Follower {
             backlog,
             pending,
             refused: None,
+            behind: false,
             buffer: vec![0; BLOCK],
         }
     }
 
-    /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something.
-    /// `notice` is told what happened to the file.
+    /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something. Of very
+    /// much it gives a part ([`Self::is_behind`]). `notice` is told what happened to the file.
     ///
     /// # Errors
     /// The file cannot be read any more.
@@ -269,8 +283,9 @@ impl Follower {
                 notice(Notice::Unreadable);
             }
         }
-        let buffer = &mut self.buffer;
-        self.old.retain_mut(|source| match source.drain(buffer, now, give) {
+        let (buffer, mut room) = (&mut self.buffer, TURN);
+        self.old.retain_mut(|source| match source.drain(buffer, now, &mut room, give) {
+            _ if room == 0 => true,
             Ok(more) => {
                 grew |= more;
                 let over = now.duration_since(source.grew) >= QUIET;
@@ -284,6 +299,10 @@ impl Follower {
                 false
             }
         });
+        self.behind = room == 0;
+        if self.behind {
+            return Ok(true);
+        }
         let size = self.current.file.metadata()?.len();
         if size < self.current.offset || !self.current.is_as_read(&self.current.file) {
             notice(match self.rest_of_copy(now, give)? {
@@ -292,7 +311,11 @@ impl Follower {
             });
             grew = true;
         }
-        grew |= self.current.drain(&mut self.buffer, now, give)?;
+        grew |= self.current.drain(&mut self.buffer, now, &mut room, give)?;
+        self.behind = room == 0;
+        if self.behind {
+            return Ok(true);
+        }
         // until the new file is there the old one is all there is
         let renamed = fs::metadata(&self.path).is_ok_and(|meta| identity(&meta) != self.current.identity);
         self.refused = None;
@@ -301,12 +324,19 @@ impl Follower {
                 Ok(new) => {
                     notice(Notice::Rotated);
                     self.old.push(std::mem::replace(&mut self.current, new));
-                    grew |= self.current.drain(&mut self.buffer, now, give)?;
+                    grew |= self.current.drain(&mut self.buffer, now, &mut room, give)?;
+                    self.behind = room == 0;
                 }
                 Err(error) => self.refused = Some(error.to_string()),
             }
         }
         Ok(grew)
+    }
+
+    /// Whether there is more to read at once.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Why the file that has the name now could not be opened when it was looked at last; the one that had it before is read on.
@@ -326,7 +356,8 @@ impl Follower {
         let found = copy.is_some();
         if let Some(copy) = copy {
             let live = std::mem::replace(&mut self.current.file, copy);
-            let read = self.current.drain(&mut self.buffer, now, give);
+            // the copy is not met again, so it is read to its end
+            let read = self.current.drain(&mut self.buffer, now, &mut { u64::MAX }, give);
             self.current.file = live;
             read?;
         }

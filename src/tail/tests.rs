@@ -82,6 +82,29 @@ fn a_renamed_file_is_read_to_its_end() {
 }
 
 #[test]
+fn much_is_given_in_turns_and_in_order() {
+    let mut rig = Rig::new("", Start::Beginning);
+    let many = |from: usize| -> String { (from..from + 1_100_000).map(|number| format!("{number:09}\n")).collect() };
+    rig.append("syslog", &many(0));
+    fs::rename(rig.path("syslog"), rig.path("syslog.1")).expect("renamed");
+    rig.append("syslog", &many(1_100_000));
+    let most = usize::try_from(TURN).expect("small") + BLOCK;
+    let mut turns = 0;
+    loop {
+        let got = rig.poll(0);
+        assert!(got.len() <= most, "{} bytes in one turn", got.len());
+        turns += 1;
+        // a restart at any of these places goes on there
+        rig.again();
+        if got.is_empty() {
+            break;
+        }
+    }
+    assert!(turns >= 4, "{turns} turns");
+    assert!(rig.got == (many(0) + &many(1_100_000)).into_bytes(), "each line once, in order");
+}
+
+#[test]
 fn a_new_file_that_cannot_be_opened_is_told() {
     let mut rig = Rig::new("1\n", Start::Beginning);
     assert_eq!(rig.poll(0), "1\n");

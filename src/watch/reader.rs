@@ -154,6 +154,7 @@ impl Reader {
                 grew |= self.read(Instant::now(), false)?;
             }
             let wait = match (grew, idle) {
+                (true, _) if self.files.iter().any(Followed::is_behind) => Duration::ZERO,
                 (true, _) => SHORT,
                 (false, false) => SHORT,
                 (false, true) if now.duration_since(grew_at) < LINGER * 2 => LINGER,
@@ -219,6 +220,11 @@ impl Reader {
 }
 
 impl Followed {
+    /// There is more to read at once.
+    fn is_behind(&self) -> bool {
+        self.follower.as_ref().is_some_and(Follower::is_behind)
+    }
+
     /// It should be there, and is not.
     fn is_missed(&self) -> bool {
         self.expected && self.missing_since.is_some()
