@@ -8,12 +8,13 @@ use std::process::{Command, Output};
 use biodivine_lib_bdd::{Bdd as Oracle, BddVariable, BddVariableSet};
 use fastrand::Rng;
 use hepguard::analysis::matrix::{self, Bound, Matrix, Query, TooBig};
-use hepguard::analysis::reach::{HostFacts, Way};
+use hepguard::analysis::reach::{Engine as ReachEngine, HostFacts, Settings, Way};
 use hepguard::analysis::trace::{Engine, TraceOptions, TraceVerdict};
 use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::text::PacketSpec;
 use hepguard::packet::{Family, Hook, Prefix, Protocol, address_bits};
 use hepguard::snapshot::{self, Snapshot};
+use hepguard::space::Order;
 use serde_json::{Value, json};
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/before");
@@ -301,6 +302,98 @@ fn classes_and_edges_are_those_of_brute_force() {
         }
     }
     assert!(classes.len() > 5 && classes.last().is_some_and(|most| *most > 6), "the firewalls differ: {classes:?}");
+}
+
+/// Members of sets near the prefixes of [`a_prefix`]: networks with an exception, addresses with ports, a list of sets.
+const SETS: &str = "create nets hash:net family inet hashsize 64 maxelem 64\nadd nets 10.0.0.0/29\nadd nets 10.1.0.0/16\n\
+    add nets 10.1.1.4/30 nomatch\ncreate doors hash:ip,port family inet hashsize 64 maxelem 64\n\
+    add doors 10.0.0.3,tcp:22\nadd doors 192.0.1.1,udp:22\nadd doors 11.1.0.2,tcp:22\n\
+    create wide hash:ip family inet netmask 30 hashsize 64 maxelem 64\nadd wide 10.0.1.4\n\
+    create all list:set size 8\nadd all nets\nadd all wide\n";
+
+/// What the addresses' own bits say, whatever the answer was made of.
+fn by_bits(snapshot: &Snapshot, family: Family, bound: Bound) -> (Vec<Vec<Prefix>>, Vec<(u32, u32)>) {
+    let facts = HostFacts::new(&snapshot.host, family);
+    let settings = Settings { order: Order::Forward, ..Settings::default() };
+    let mut engine = ReachEngine::new(&snapshot.ruleset, &facts, &settings);
+    let pairs = matrix::pairs(&mut engine, &query(bound)).expect("small");
+    matrix::classes(&engine, if bound == Bound::May { pairs.may } else { pairs.must }).expect("small")
+}
+
+#[test]
+fn the_line_as_rules_cut_it_says_what_all_bits_say() {
+    let rounds = if cfg!(debug_assertions) { 60 } else { 500 };
+    let mut most = 0;
+    for seed in 0..rounds {
+        let mut rng = Rng::with_seed(seed);
+        let mut text = a_firewall(&mut rng);
+        let more = [
+            " -m set --match-set nets src",
+            " -m set ! --match-set nets dst",
+            " -m set --match-set doors dst,dst -p tcp",
+            " -m set --match-set all src",
+            " -m set --match-set wide dst",
+            " -m set --match-set nets src --return-nomatch",
+            " -s 10.0.0.1/255.255.255.253",
+            " -m iprange --src-range 10.0.0.2-10.0.1.1",
+            " -m addrtype --dst-type MULTICAST",
+            " -m addrtype --src-type LOCAL",
+            " -p tcp -m u32 --u32 0xc=0xa000001",
+        ];
+        for _ in 0..rng.usize(1..4) {
+            let condition = rng.choice(more).expect("one");
+            let rule = format!("-A FORWARD{condition} -j {}\n", rng.choice(["ACCEPT", "DROP", "a"]).expect("one"));
+            let lines: Vec<usize> = text.match_indices("-A ").map(|(at, _)| at).collect();
+            text.insert_str(*rng.choice(&lines).expect("one"), &rule);
+        }
+        let mut files = SnapshotFiles::default();
+        for (name, text) in [("iptables-legacy-save.txt", &*text), ("ipset-save.txt", SETS)] {
+            files.files.insert(name.to_owned(), FileState::Present(text.as_bytes().to_vec()));
+        }
+        let snapshot = snapshot::read(files);
+        for bound in [Bound::May, Bound::Must] {
+            let told = answer(&snapshot, bound).expect("small");
+            most = most.max(told.classes.len());
+            assert_eq!(
+                (told.classes, told.edges),
+                by_bits(&snapshot, Family::Ipv4, bound),
+                "seed {seed}, {bound:?}\n{text}"
+            );
+        }
+    }
+    assert!(most > 8, "{most} classes at most");
+}
+
+#[test]
+fn ipv6_lines_say_what_all_bits_say() {
+    let mut most = 0;
+    for seed in 0..if cfg!(debug_assertions) { 20 } else { 200 } {
+        let mut rng = Rng::with_seed(seed);
+        let mut text = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n".to_owned();
+        for _ in 0..rng.usize(2..14) {
+            let mut prefix = || {
+                let length = *rng.choice(&[0, 10, 48, 64, 64, 127, 128, 128]).expect("one");
+                format!("2001:db8:{}::{}:{}/{length}", rng.u8(0..3), rng.u8(0..2), rng.u8(0..3))
+            };
+            let (from, to) = (prefix(), prefix());
+            text += &format!("-A FORWARD -s {from} -d {to} -j {}\n", rng.choice(["ACCEPT", "DROP"]).expect("one"));
+        }
+        text += "-A FORWARD -s fe80::/10 -m limit --limit 3/min -j ACCEPT\nCOMMIT\n";
+        let mut files = SnapshotFiles::default();
+        files.files.insert("ip6tables-legacy-save.txt".to_owned(), FileState::Present(text.as_bytes().to_vec()));
+        let snapshot = snapshot::read(files);
+        for bound in [Bound::May, Bound::Must] {
+            let facts = HostFacts::new(&snapshot.host, Family::Ipv6);
+            let told = matrix::answer(&snapshot.ruleset, &facts, &query(bound)).expect("small");
+            most = most.max(told.classes.len());
+            assert_eq!(
+                (told.classes, told.edges),
+                by_bits(&snapshot, Family::Ipv6, bound),
+                "seed {seed}, {bound:?}\n{text}"
+            );
+        }
+    }
+    assert!(most > 6, "{most} classes at most");
 }
 
 /// Sets of pairs of addresses in another library's diagrams: 32 bits of source, then 32 of destination.

@@ -13,13 +13,15 @@ use std::collections::HashMap;
 
 use super::path::{self, BaseRef, Unit};
 use super::reach::conversation::first_header;
-use super::reach::{Engine, HostFacts, Question, Settings, Way};
+use super::reach::{Engine, HostFacts, Question, Settings, Way, cuts};
 use crate::packet::{CtState, Family, Hook, Prefix, Protocol};
 use crate::ruleset::{Interval, Policy, RuleRef, Ruleset, interface_number};
 use crate::space::bdd::{Built, Set, TooLarge};
 use crate::space::describe::address;
 use crate::space::header::{Binding, Header};
+use crate::space::line::{self, Line};
 use crate::space::partition::{Block, Diagrams, Partition};
+use crate::space::ranges::{self, joined};
 use crate::space::{Dimension, Layout, Order};
 
 /// Prefixes of all classes together.
@@ -30,6 +32,8 @@ pub const MAX_EDGES: usize = 4_000_000;
 const MAX_LOOKS: usize = 64_000_000;
 /// Nodes of the diagrams of classes.
 const MAX_NODES: usize = 2_000_000;
+/// Lines of addresses tried.
+const MAX_LINES: usize = 3;
 /// Conditions named.
 const MAX_REASONS: usize = 24;
 
@@ -103,13 +107,31 @@ impl From<TooLarge> for TooBig {
     }
 }
 
-/// Answers a query about a ruleset on a host; where one order of variables is too large, the other is tried.
+/// Answers a query about a ruleset on a host, on the line of addresses as the rules cut it if they do nothing else to
+/// addresses; where one order of variables is too large, the other is tried.
 ///
 /// # Errors
 /// When it is too big in both.
 pub fn answer(ruleset: &Ruleset, facts: &HostFacts<'_>, query: &Query) -> Result<Matrix, TooBig> {
+    let width = if facts.family() == Family::Ipv4 { 32 } else { 128 };
+    let mut cuts = cuts(ruleset, facts.family());
+    for _ in 0..MAX_LINES {
+        let line = Line::new(width, cuts);
+        let answer = answer_on(ruleset, facts, query, Some(&line));
+        match line.verdict() {
+            line::Verdict::Exact => return answer,
+            line::Verdict::Missing(more) => cuts = more,
+            line::Verdict::ByBits => break,
+        }
+    }
+    answer_on(ruleset, facts, query, None)
+}
+
+/// The answer, which counts if the line says so.
+fn answer_on(ruleset: &Ruleset, facts: &HostFacts<'_>, query: &Query, line: Option<&Line>) -> Result<Matrix, TooBig> {
     let with = |order| {
-        let mut engine = Engine::new(ruleset, facts, &Settings { order, ..Settings::default() });
+        let settings = Settings { order, line: line.cloned(), ..Settings::default() };
+        let mut engine = Engine::new(ruleset, facts, &settings);
         let pairs = pairs(&mut engine, query)?;
         let set = if query.bound == Bound::May { pairs.may } else { pairs.must };
         let (classes, edges) = classes(&engine, set)?;
@@ -242,9 +264,7 @@ fn reasons(engine: &mut Engine<'_>, query: &Query, pairs: &Pairs) -> Built<Vec<Q
     let hidden = engine.hidden(&[Dimension::Source, Dimension::Destination, links[0], links[1]]);
     let doubt = engine.bdd().minus(pairs.may, pairs.must)?;
     let start = engine.bdd().and(pairs.start, doubt)?;
-    let mut questions = engine.questions(query.way, header(query), start, hidden)?;
-    questions.truncate(MAX_REASONS);
-    Ok(questions)
+    engine.questions(query.way, header(query), start, hidden, MAX_REASONS)
 }
 
 /// The classes of a set of pairs, and the pairs of classes in it.
@@ -275,8 +295,24 @@ pub fn classes(engine: &Engine<'_>, set: Set) -> Result<Classes, TooBig> {
         edges = edges.into_iter().map(|(above, below)| (below, above)).collect();
         edges.sort_unstable();
     }
-    let prefixes = |blocks: Vec<Block>| blocks.iter().filter_map(|block| prefix(layout, *block)).collect();
-    Ok((blocks.into_iter().map(prefixes).collect(), edges))
+    let mut left = MAX_PREFIXES;
+    let mut classes = Vec::with_capacity(blocks.len());
+    for numbers in blocks {
+        let blocks = match layout.line() {
+            Some(line) => of_pieces(line, &numbers, left + 1),
+            None => numbers,
+        };
+        left = left.checked_sub(blocks.len()).ok_or(TooBig::Prefixes)?;
+        classes.push(blocks.into_iter().filter_map(|block| prefix(layout, block)).collect());
+    }
+    Ok((classes, edges))
+}
+
+/// The addresses of pieces of a line, as few blocks as there are, at most `most` of them.
+fn of_pieces(line: &Line, pieces: &[Block], most: usize) -> Vec<Block> {
+    let numbers = |(low, free): &Block| Interval { low: *low, high: low | ranges::mask(u32::from(*free)) };
+    let addresses = pieces.iter().filter_map(|block| line.addresses(numbers(block)));
+    joined(addresses.collect()).into_iter().flat_map(ranges::blocks).take(most).collect()
 }
 
 /// Pairs of addresses in `set`, by their places in `addresses`; the first of the pair in the upper dimension.
@@ -309,6 +345,6 @@ fn edges(
 }
 
 fn prefix(layout: &Layout, (low, free): Block) -> Option<Prefix> {
-    let (_, width) = layout.place(Dimension::Source);
+    let width = if layout.family() == Family::Ipv4 { 32 } else { 128 };
     Prefix::new(address(low, layout.family()), u8::try_from(width - free).ok()?)
 }

@@ -5,6 +5,7 @@
 //! together stand together; what cannot be decided stands next to the addresses it guards, never first.
 
 use super::bdd::{Bdd, Built, Set};
+use super::line::Line;
 use crate::packet::Family;
 use crate::ruleset::Interval;
 
@@ -214,12 +215,20 @@ pub struct Layout {
     /// First variable and width of each dimension.
     places: Vec<(Dimension, u16, u16)>,
     interfaces: Interfaces,
+    /// Addresses are numbers of its pieces.
+    line: Option<Line>,
 }
 
 impl Layout {
     /// A space for packets of `family` (`Ipv4`, else IPv6).
     #[must_use]
     pub fn new(family: Family, order: Order, interfaces: Interfaces) -> Self {
+        Self::on_line(family, order, interfaces, None)
+    }
+
+    /// The same; with a line, addresses are the numbers of its pieces.
+    #[must_use]
+    pub fn on_line(family: Family, order: Order, interfaces: Interfaces, line: Option<Line>) -> Self {
         let order = match order {
             Order::Forward => FORWARD,
             Order::Host => HOST,
@@ -228,8 +237,11 @@ impl Layout {
         let places = order.map(|dimension| {
             let width = match dimension {
                 D::InInterface | D::OutInterface => interfaces.width(),
-                D::Source | D::Destination if family == Family::Ipv4 => 32,
-                D::Source | D::Destination => 128,
+                D::Source | D::Destination => match &line {
+                    Some(line) => line.bits(),
+                    None if family == Family::Ipv4 => 32,
+                    None => 128,
+                },
                 D::SourcePort | D::DestinationPort | D::Length => 16,
                 D::Protocol | D::TcpFlags | D::IcmpType | D::IcmpCode | D::Ttl | D::Tos => 8,
                 D::State => 3,
@@ -241,7 +253,7 @@ impl Layout {
             first += width;
             place
         });
-        Self { family, places: places.to_vec(), interfaces }
+        Self { family, places: places.to_vec(), interfaces, line }
     }
 
     /// The family, `Ipv4` or `Ipv6`.
@@ -254,6 +266,12 @@ impl Layout {
     #[must_use]
     pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
+    }
+
+    /// The line that addresses are numbers of.
+    #[must_use]
+    pub fn line(&self) -> Option<&Line> {
+        self.line.as_ref()
     }
 
     /// First variable and number of variables of a dimension; most significant bit first.

@@ -36,8 +36,7 @@ struct Node {
     high: Partition,
 }
 
-/// An aligned block of numbers: the first one, and how many low bits are free.
-pub type Block = (u128, u16);
+pub use super::ranges::Block;
 
 /// Partitions of numbers of one width.
 pub struct Diagrams {

@@ -40,6 +40,25 @@ pub fn gaps(intervals: &[Interval], width: u32) -> Vec<Interval> {
     gaps
 }
 
+/// An aligned block of numbers: the first one, and how many low bits are free.
+pub type Block = (u128, u16);
+
+/// The fewest aligned blocks that make up an interval, in order.
+#[must_use]
+pub fn blocks(interval: Interval) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut next = Some(interval.low);
+    while let Some(low) = next.filter(|low| *low <= interval.high) {
+        let mut free = low.trailing_zeros();
+        while low | mask(free) > interval.high {
+            free -= 1;
+        }
+        blocks.push((low, u16::try_from(free).unwrap_or(128)));
+        next = (low | mask(free)).checked_add(1);
+    }
+    blocks
+}
+
 /// The largest number of `width` bits.
 #[must_use]
 pub fn mask(width: u32) -> u128 {
@@ -143,5 +162,20 @@ impl Bdd {
     /// When the budget is used up.
     pub fn equal(&mut self, bits: &[Set], number: u128) -> Built {
         self.within(bits, &[Interval::single(number)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_the_fewest_aligned_blocks() {
+        let of = |low, high| blocks(Interval { low, high });
+        assert_eq!(of(0, u128::MAX), [(0, 128)]);
+        assert_eq!(of(5, 5), [(5, 0)]);
+        assert_eq!(of(1, 8), [(1, 0), (2, 1), (4, 2), (8, 0)]);
+        assert_eq!(of(u128::MAX - 1, u128::MAX), [(u128::MAX - 1, 1)]);
+        assert_eq!(of(1, u128::MAX).len(), 128);
     }
 }

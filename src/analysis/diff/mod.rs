@@ -198,7 +198,7 @@ impl<'s> Comparison<'s> {
         let [before, after] = self.snapshots;
         let [facts_before, facts_after] = &self.facts;
         let known = interfaces(&[&before.ruleset, &after.ruleset], &both_hosts(&before.host, &after.host));
-        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known) };
+        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known), ..Settings::default() };
         let questions: Vec<(Direction, usize, Header)> = ways
             .iter()
             .flat_map(|way| STATES.iter().enumerate().map(|(number, state)| (*way, number, header(*way, *state))))

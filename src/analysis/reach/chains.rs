@@ -12,6 +12,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::notes::Notes;
 use super::runs::{self, Side};
 use super::walk::{Flow, Place, Walk, is_harmless};
 use crate::packet::Hook;
@@ -169,7 +170,7 @@ impl<'a> Walk<'a> {
     /// Leads flows through a chain, by its summary or, where somebody asks why, step by step.
     pub(super) fn enter(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
         if let Some(notes) = &self.notes {
-            return if notes.questions_only {
+            return if notes.questions_only.is_some() {
                 self.questioned(site, chain, flows, depth)
             } else {
                 self.followed(site, chain, flows, depth)
@@ -414,6 +415,9 @@ impl<'a> Walk<'a> {
     fn question(&mut self, scene: Scene<'a, '_>, flows: Vec<Flow>, passed: &mut Passed) -> Built<Vec<Flow>> {
         let mut next = Vec::new();
         for flow in flows {
+            if self.asked_enough() {
+                break;
+            }
             // a summary notes nothing
             let notes = self.notes.take();
             let summary = self.part(scene, flow.header);
@@ -452,6 +456,11 @@ impl<'a> Walk<'a> {
         self.merged(next)
     }
 
+    /// Whether nobody wants to know more: then the rest of the walk is empty.
+    fn asked_enough(&self) -> bool {
+        self.notes.as_ref().is_some_and(Notes::is_full)
+    }
+
     /// Leads flows along rules; gives those that go on after the last.
     fn along(
         &mut self,
@@ -462,7 +471,8 @@ impl<'a> Walk<'a> {
     ) -> Built<Vec<Flow>> {
         let mut flows = flows;
         for (number, rule) in rules {
-            if flows.is_empty() {
+            if flows.is_empty() || self.asked_enough() {
+                flows.clear();
                 break;
             }
             let place = Place { site, rule: RuleRef { table: site.table, chain: index, rule: number } };

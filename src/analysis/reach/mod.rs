@@ -22,6 +22,7 @@
 pub mod again;
 mod chains;
 pub mod conversation;
+mod cuts;
 mod doubt;
 mod drive;
 mod facts;
@@ -38,6 +39,7 @@ mod sources;
 mod tracking;
 mod walk;
 
+pub use cuts::cuts;
 pub use facts::HostFacts;
 pub use interfaces::interfaces;
 pub use notes::Decision;
@@ -47,6 +49,7 @@ use crate::ruleset::{RuleRef, Ruleset};
 use crate::space::bdd::{Bdd, Built, Group, Set};
 use crate::space::encode::Encoder;
 use crate::space::header::Header;
+use crate::space::line::Line;
 use crate::space::{Dimension, Interfaces, Layout, Order};
 use chains::Passed;
 use drive::{Drive, Hooks};
@@ -84,11 +87,13 @@ pub struct Settings {
     pub budget: usize,
     /// Interfaces told apart; `None`: as ruleset and host need it. Engines whose sets are compared need the same.
     pub interfaces: Option<Interfaces>,
+    /// Addresses by the pieces of a line; its verdict says whether answers count.
+    pub line: Option<Line>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { order: Order::Host, budget: Bdd::BUDGET, interfaces: None }
+        Self { order: Order::Host, budget: Bdd::BUDGET, interfaces: None, line: None }
     }
 }
 
@@ -140,7 +145,7 @@ impl<'a> Engine<'a> {
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, facts: &'a HostFacts<'a>, settings: &Settings) -> Self {
         let names = settings.interfaces.clone().unwrap_or_else(|| interfaces(&[ruleset], facts.host()));
-        let layout = Layout::new(facts.family(), settings.order, names);
+        let layout = Layout::on_line(facts.family(), settings.order, names, settings.line.clone());
         let encoder = Encoder::new(Bdd::new(settings.budget), layout, ruleset, facts);
         Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
@@ -266,16 +271,26 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// When the node budget is used up.
     pub fn follow(&mut self, way: Way, header: Header, start: Set, hidden: Group) -> Built<Account> {
-        self.account(way, header, start, Notes::new(hidden, false))
+        self.account(way, header, start, Notes::new(hidden, None))
     }
 
-    /// The conditions that could not be decided about the packets of `start`, in the order they are met. Like
-    /// [`Self::follow`], but rules that leave nothing open are passed over without a closer look.
+    /// The first `most` conditions that could not be decided about the packets of `start`, in the order they are met; where
+    /// there are more, their sets need not be whole. Like [`Self::follow`], but rules that leave nothing open are passed over
+    /// without a closer look.
     ///
     /// # Errors
     /// When the node budget is used up.
-    pub fn questions(&mut self, way: Way, header: Header, start: Set, hidden: Group) -> Built<Vec<Question>> {
-        Ok(self.account(way, header, start, Notes::new(hidden, true))?.questions)
+    pub fn questions(
+        &mut self,
+        way: Way,
+        header: Header,
+        start: Set,
+        hidden: Group,
+        most: usize,
+    ) -> Built<Vec<Question>> {
+        let mut questions = self.account(way, header, start, Notes::new(hidden, Some(most)))?.questions;
+        questions.truncate(most);
+        Ok(questions)
     }
 
     fn account(&mut self, way: Way, header: Header, start: Set, notes: Notes) -> Built<Account> {

@@ -1,6 +1,6 @@
 //! What decides about packets, noted while a walk follows them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ruleset::{Expr, Field, Match, Operator, Rule, RuleRef, Step};
 use crate::space::bdd::{Group, Set};
@@ -52,8 +52,8 @@ pub(super) struct Notes {
     pub(super) hidden: Group,
     /// Nodes of which it is known whether they depend on them.
     pub(super) depend: QuickMap<usize, bool>,
-    /// Only open questions are asked for, not what decides.
-    pub(super) questions_only: bool,
+    /// Only open questions are asked for, not what decides: this many of them.
+    pub(super) questions_only: Option<usize>,
     tags: Vec<Tag>,
     numbers: HashMap<Tag, usize>,
     /// Packets each rule or policy refused.
@@ -62,10 +62,12 @@ pub(super) struct Notes {
     pub(super) stopped: Vec<(String, Set)>,
     /// Open questions in the order they were met.
     pub(super) questions: Vec<Asked>,
+    /// The different ones among them.
+    different: HashSet<(Option<RuleRef>, String)>,
 }
 
 impl Notes {
-    pub(super) fn new(hidden: Group, questions_only: bool) -> Self {
+    pub(super) fn new(hidden: Group, questions_only: Option<usize>) -> Self {
         Self {
             hidden,
             depend: QuickMap::default(),
@@ -75,6 +77,7 @@ impl Notes {
             refusals: Vec::new(),
             stopped: Vec::new(),
             questions: Vec::new(),
+            different: HashSet::new(),
         }
     }
 
@@ -146,9 +149,17 @@ impl Notes {
         }
     }
 
+    /// Whether as many different questions are noted as were asked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.questions_only.is_some_and(|most| self.different.len() >= most)
+    }
+
     /// A question was open for these packets.
     pub(super) fn asked(&mut self, rule: Option<RuleRef>, words: String, set: Set) {
         if !set.is_empty() {
+            if self.questions_only.is_some() {
+                self.different.insert((rule, words.clone()));
+            }
             self.questions.push(Asked { rule, words, set });
         }
     }

@@ -252,7 +252,7 @@ impl Engine<'_> {
             let set = self.bdd().and(leg.set, place.set)?;
             let set = self.bdd().and(set, peers)?;
             let hidden = self.hidden(&[talk.peer]);
-            for question in self.questions(leg.way, leg.header.clone(), set, hidden)? {
+            for question in self.questions(leg.way, leg.header.clone(), set, hidden, usize::MAX)? {
                 let set = self.bdd().exists(question.set, hidden)?;
                 let known = reasons.iter_mut().find(|one| one.0 == question.rule && one.1 == question.reason);
                 match known {

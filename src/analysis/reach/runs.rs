@@ -207,7 +207,12 @@ impl<'a> Walk<'a> {
             let of = |(interval, class): &(Interval, usize)| {
                 (*interval, answers.get(*class).map_or(Set::NONE, |one| one[kind]))
             };
-            let line: Vec<(Interval, Set)> = pieces.iter().map(of).collect();
+            let mut line: Vec<(Interval, Set)> = pieces.iter().map(of).collect();
+            if let Some(cut) = self.encoder.layout.line() {
+                let addresses: Vec<Interval> = line.iter().map(|(interval, _)| *interval).collect();
+                line =
+                    cut.numbers(&addresses).into_iter().zip(line).map(|(numbers, (_, set))| (numbers, set)).collect();
+            }
             self.encoder.bdd.spread(place, &line)
         };
         let [accepted, returned] = [spread(0)?, spread(1)?];

@@ -333,8 +333,12 @@ fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) ->
     if let Some(why) = unfollowable(lasting, table, place.chain) {
         return Err(why);
     }
-    let settings =
-        Settings { order: Order::Forward, budget: asked.limits.nodes, interfaces: Some(asked.interfaces.clone()) };
+    let settings = Settings {
+        order: Order::Forward,
+        budget: asked.limits.nodes,
+        interfaces: Some(asked.interfaces.clone()),
+        ..Settings::default()
+    };
     let mut engine = Engine::new(ruleset, facts, &settings);
     let early = base.priority < CONNTRACK_PRIORITY && matches!(base.hook, Hook::Prerouting | Hook::Output);
     let device = matches!(base.hook, Hook::Ingress | Hook::Egress);

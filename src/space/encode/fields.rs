@@ -313,7 +313,7 @@ impl Eval<'_, '_> {
         match binding {
             Binding::Free(_) => match self.bound(binding)?.number {
                 Number::Cases(cases) => Ok(cases.into_iter().map(|(set, number)| (set, Some(number))).collect()),
-                Number::Bits(_) => Ok(vec![(Set::ALL, None)]),
+                Number::Bits(_) | Number::Piece(..) => Ok(vec![(Set::ALL, None)]),
             },
             other => Ok(vec![(Set::ALL, other.known())]),
         }
@@ -323,9 +323,9 @@ impl Eval<'_, '_> {
 /// `width` bits of a number from bit `low` up.
 fn bits_of(value: Value, low: u32, width: u32) -> Value {
     let most = (1u128 << width) - 1;
-    value.mapped(|number| match number {
+    value.mapped(|number| match number.by_bits() {
         Number::Cases(cases) => Number::Cases(cases.into_iter().map(|(set, n)| (set, n >> low & most)).collect()),
-        Number::Bits(bits) => {
+        Number::Piece(bits, _) | Number::Bits(bits) => {
             let end = bits.len() - low as usize;
             let start = end - width as usize;
             Number::Bits(bits.get(start..end).unwrap_or_default().to_vec())

@@ -377,11 +377,11 @@ impl<'r> Eval<'_, 'r> {
         let Some(by) = right.known() else { return Ok(Value::unknown()) };
         // a shift by the whole width or more gives nothing to compare with
         let Some(by) = u32::try_from(by).ok().filter(|by| *by < 128) else { return Ok(Value::absent()) };
-        let number = match left.number {
+        let number = match left.number.by_bits() {
             Number::Cases(cases) => {
                 Number::Cases(cases.into_iter().map(|(set, number)| (set, shift(number, by))).collect())
             }
-            Number::Bits(bits) => {
+            Number::Piece(bits, _) | Number::Bits(bits) => {
                 // each bit moves where a number with that bit alone would move
                 let width = bits.len();
                 let mut moved = vec![Set::NONE; 128];
@@ -451,7 +451,13 @@ impl Encoder<'_> {
             }
             Value::cases(cases)
         } else {
-            Value::bits(self.layout.bits(&mut self.bdd, dimension)?)
+            let bits = self.layout.bits(&mut self.bdd, dimension)?;
+            match self.layout.line() {
+                Some(line) if matches!(dimension, Dimension::Source | Dimension::Destination) => {
+                    Value { number: Number::Piece(bits, line.clone()), missing: Set::NONE, unknown: Set::NONE }
+                }
+                _ => Value::bits(bits),
+            }
         };
         self.fields.insert(dimension, value.clone());
         Ok(value)

@@ -3,6 +3,7 @@
 use crate::ruleset::{Interval, Operator};
 use crate::space::bdd::{Bdd, Built, Set};
 use crate::space::header::Binding;
+use crate::space::line::Line;
 use crate::space::ranges::{gaps, joined, mask};
 
 /// A condition over sets: holds for certain, may hold. Where the two differ it cannot be decided.
@@ -88,6 +89,21 @@ pub(super) enum Number {
     Cases(Vec<(Set, u128)>),
     /// Bit by bit, most significant first.
     Bits(Vec<Set>),
+    /// An address by the number of its piece, bit by bit.
+    Piece(Vec<Set>, Line),
+}
+
+impl Number {
+    /// Somebody looks at single bits: not those of a piece, whose line remembers it.
+    pub(super) fn by_bits(self) -> Self {
+        match self {
+            Self::Piece(_, line) => {
+                line.note_bits();
+                Self::Bits(vec![Set::NONE; line.width() as usize])
+            }
+            other => other,
+        }
+    }
 }
 
 impl Value {
@@ -123,6 +139,7 @@ impl Value {
                 Set::NONE => Some(number << 1),
                 _ => None,
             }),
+            Number::Piece(..) => None,
         }
         .filter(|_| self.missing.is_empty() && self.unknown.is_empty())
     }
@@ -185,6 +202,10 @@ impl Value {
                 .rev()
                 .map(|bit| bdd.union(cases.iter().filter(|(_, number)| number >> bit & 1 == 1).map(|(set, _)| *set)))
                 .collect(),
+            Number::Piece(_, line) => {
+                line.note_bits();
+                Ok(vec![Set::NONE; width as usize])
+            }
         }
     }
 
@@ -193,6 +214,7 @@ impl Value {
         match &self.number {
             Number::Bits(bits) => u32::try_from(bits.len()).unwrap_or(128),
             Number::Cases(cases) => cases.iter().map(|(_, number)| 128 - number.leading_zeros()).max().unwrap_or(0),
+            Number::Piece(_, line) => line.width(),
         }
     }
 
@@ -208,6 +230,7 @@ impl Value {
         }
         let inside = match &self.number {
             Number::Bits(bits) => bdd.within(bits, intervals)?,
+            Number::Piece(bits, line) => bdd.within(bits, &line.numbers(intervals))?,
             Number::Cases(cases) => {
                 let holds = |number: u128| {
                     let after = intervals.partition_point(|interval| interval.low <= number);
@@ -308,6 +331,7 @@ impl Value {
                 let bits = bits.into_iter().enumerate();
                 Number::Bits(bits.map(|(at, bit)| if kept(at) { bit } else { Set::NONE }).collect())
             }
+            piece => piece.by_bits(),
         })
     }
 }

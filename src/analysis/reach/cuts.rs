@@ -1,0 +1,97 @@
+//! Where rules cut the line of addresses: the ends of the intervals their conditions compare with.
+//!
+//! More than needed does no harm, and what is overlooked here is told by [`Line::verdict`](crate::space::line::Line::verdict).
+
+use crate::packet::Family;
+use crate::ruleset::{Effect, Elements, Expr, Field, Match, Ruleset, SetRef, Step, Table};
+
+/// First addresses of the pieces that the rules for `family` tell apart, and some more, in no order.
+#[must_use]
+pub fn cuts(ruleset: &Ruleset, family: Family) -> Vec<u128> {
+    let mut cuts = Vec::new();
+    for table in ruleset.tables.iter().filter(|table| table.family == family || table.family == Family::Inet) {
+        let mut rules = Rules { ruleset, table, cuts: &mut cuts };
+        for step in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {
+            match step {
+                Step::Match(condition) => rules.condition(condition),
+                Step::Vmap { key, map } => rules.lookup(key, map),
+                Step::Effect(Effect::Set { value, .. }) => rules.expr(value),
+                Step::Effect(_) | Step::Verdict(_) => {}
+            }
+        }
+    }
+    cuts
+}
+
+struct Rules<'r, 'c> {
+    ruleset: &'r Ruleset,
+    table: &'r Table,
+    cuts: &'c mut Vec<u128>,
+}
+
+impl<'r> Rules<'r, '_> {
+    fn condition(&mut self, condition: &'r Match) {
+        match condition {
+            Match::Compare { left, right, .. } => {
+                for (one, other) in [(left, right), (right, left)] {
+                    match other {
+                        Expr::Number(number) if is_address(one) => {
+                            self.cuts.push(*number);
+                            self.cuts.extend(number.checked_add(1));
+                        }
+                        _ => self.expr(other),
+                    }
+                }
+            }
+            Match::Lookup { left, set, .. } => self.lookup(left, set),
+            Match::Ipset { name, .. } => {
+                let sets = &self.ruleset.ipsets;
+                let set = sets.iter().find(|set| set.name == *name);
+                let members = set.into_iter().flat_map(|set| &set.member_sets);
+                let members = members.filter_map(|name| sets.iter().find(|set| set.name == *name));
+                for set in set.into_iter().chain(members) {
+                    self.elements(&set.elements, |_| true);
+                }
+            }
+            Match::Any(all) | Match::All(all) => all.iter().for_each(|one| self.condition(one)),
+            Match::Not(inner) => self.condition(inner),
+            Match::Xtables { .. } | Match::Opaque { .. } => {}
+        }
+    }
+
+    fn lookup(&mut self, key: &'r Expr, set: &'r SetRef) {
+        let parts = match key {
+            Expr::Concat(parts) => parts.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        let elements = match set {
+            SetRef::Anonymous(elements) => Some(&**elements),
+            SetRef::Named(name) => self.table.set(name).map(|set| &set.elements),
+        };
+        if let Some(elements) = elements {
+            self.elements(elements, |at| parts.get(at).is_some_and(is_address));
+        }
+        parts.iter().for_each(|part| self.expr(part));
+    }
+
+    fn expr(&mut self, expr: &'r Expr) {
+        if let Expr::Map { key, map } = expr {
+            self.lookup(key, map);
+        }
+    }
+
+    /// Ends of the intervals in the dimensions that `wanted` picks.
+    fn elements(&mut self, elements: &'r Elements, wanted: impl Fn(usize) -> bool) {
+        for key in elements.keys() {
+            for (_, interval) in key.iter().enumerate().filter(|(at, _)| wanted(*at)) {
+                self.cuts.push(interval.low);
+                self.cuts.extend(interval.high.checked_add(1));
+            }
+        }
+    }
+}
+
+fn is_address(expr: &Expr) -> bool {
+    use Field as F;
+    matches!(expr, Expr::Field(F::Ip4Saddr | F::Ip4Daddr | F::Ip6Saddr | F::Ip6Daddr))
+}
