@@ -202,11 +202,16 @@ impl<'a> Event<'a> {
     /// The event of a kernel line: one packet.
     #[must_use]
     pub fn of_packet(packet: &Packet<'a>) -> Self {
+        Self::of_judged_packet(packet, packet.action())
+    }
+
+    /// The event of a kernel line whose prefix is known to tell this verdict.
+    pub(super) fn of_judged_packet(packet: &Packet<'a>, action: Action) -> Self {
         Self {
             time: None,
             host: None,
             source: Source::Kernel,
-            action: packet.action(),
+            action,
             direction: packet.direction(),
             proto: packet.protocol(),
             src_ip: packet.src,

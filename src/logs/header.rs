@@ -314,7 +314,7 @@ fn after_time<'a>(wrap: Wrap, time: Option<Micros>, text: &'a [u8]) -> Envelope<
 }
 
 /// `tag[pid]: ` or `tag: `.
-fn tagged(text: &[u8]) -> Option<(&[u8], Option<u32>, &[u8])> {
+pub(super) fn tagged(text: &[u8]) -> Option<(&[u8], Option<u32>, &[u8])> {
     let end = text.iter().take(128).position(|byte| matches!(byte, b':' | b'[' | b' '))?;
     let (tag, rest) = text.split_at_checked(end)?;
     let (pid, rest) = match rest.strip_prefix(b"[") {

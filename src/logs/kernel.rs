@@ -118,12 +118,19 @@ pub(super) struct Opening<'a> {
 
 impl<'a> Opening<'a> {
     pub(super) fn of(message: &'a [u8]) -> Option<Self> {
-        let out = OUT.find(message)?;
+        Self::before(message, OUT.find(message)?)
+    }
+
+    /// Takes a message apart in front of its first ` OUT=`.
+    pub(super) fn before(message: &'a [u8], out: usize) -> Option<Self> {
         let before = message.get(..out)?;
         // an interface name of at most fifteen bytes is all that may stand between the two
         let from = before.len().saturating_sub(18);
         let near = before.get(from..)?;
-        let start = from + near.windows(3).rposition(|word| word == b"IN=")?;
+        // mostly it is the last equals sign that ends the key
+        let last = memchr::memrchr(b'=', near)?;
+        let usual = near.get(..last).filter(|before| before.ends_with(b"IN")).map(|_| last - 2);
+        let start = from + usual.or_else(|| near.windows(3).rposition(|word| word == b"IN="))?;
         let in_iface = before.get(start + 3..)?;
         if in_iface.contains(&b' ') {
             return None;
@@ -134,9 +141,14 @@ impl<'a> Opening<'a> {
         Some(Self { message, prefix, uptime, in_iface, rest: message.get(out + 1..)? })
     }
 
-    /// Whether it is a packet line for sure, and one whose prefix says nothing about the verdict.
-    pub(super) fn is_silent(&self) -> bool {
-        action_of(self.prefix) == Action::Log && SRC.find(self.message).is_some()
+    /// Free text of the rule.
+    pub(super) fn prefix(&self) -> &'a [u8] {
+        self.prefix
+    }
+
+    /// Whether it is a packet line for sure.
+    pub(super) fn has_source(&self) -> bool {
+        SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
     }
 
     pub(super) fn packet(self) -> Option<Packet<'a>> {
@@ -407,6 +419,33 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
+#[derive(Default)]
+pub(super) struct Prefixes {
+    known: Vec<(Vec<u8>, Action)>,
+    oldest: usize,
+}
+
+/// Prefixes remembered.
+const PREFIXES: usize = 16;
+
+impl Prefixes {
+    /// What a prefix says.
+    pub(super) fn action(&mut self, prefix: &[u8]) -> Action {
+        if let Some((_, action)) = self.known.iter().find(|(known, _)| known == prefix) {
+            return *action;
+        }
+        let action = action_of(prefix);
+        if self.known.len() < PREFIXES {
+            self.known.push((prefix.to_vec(), action));
+        } else if let Some(place) = self.known.get_mut(self.oldest) {
+            *place = (prefix.to_vec(), action);
+            self.oldest = (self.oldest + 1) % PREFIXES;
+        }
+        action
+    }
+}
+
 fn action_of(prefix: &[u8]) -> Action {
     let mut found = Action::Log;
     let words = prefix.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
@@ -452,6 +491,13 @@ mod tests {
         assert_eq!(action("STATE_INVALID_DROP"), Action::Drop);
         assert_eq!(action("Shorewall:net-fw:DROP"), Action::Drop);
         assert_eq!(action("dropbox sync"), Action::Log);
+        let mut prefixes = Prefixes::default();
+        for number in 0..100 {
+            for (text, expected) in [("calico-drop", Action::Drop), ("x ALLOW", Action::Allow), ("y", Action::Log)] {
+                assert_eq!(prefixes.action(format!("{text} {}", number % 20).as_bytes()), expected);
+            }
+            assert!(prefixes.known.len() <= PREFIXES);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod flowlog;
 pub mod gather;
 mod groups;
 pub mod header;
+mod heads;
 pub mod histogram;
 mod json;
 pub mod kernel;

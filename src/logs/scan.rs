@@ -2,15 +2,15 @@
 //!
 //! A block is searched with vector instructions for what every such line must contain; the other lines are only counted.
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
-use super::event::{Event, Source};
+use super::event::{Action, Event, Source};
 use super::felix;
-use super::header::{Envelope, Wrap, trim_end};
-use super::kernel::Opening;
+use super::header::{open, trim_end};
+use super::heads::{Heads, Kind, Known};
+use super::kernel::{Opening, Prefixes};
 use super::line::{Read, Scratch, What, read, torn_second};
 use super::memo::Outcome;
 use super::partial::{Joined, Joiner, Whole, is_cri};
@@ -73,59 +73,16 @@ impl Needle {
     }
 }
 
-/// The head of the last line of a program: all in front of what it says. Of the same process and second, the next one is
-/// the same text, and need not be taken apart again.
-#[derive(Default)]
-struct Head {
-    text: Vec<u8>,
-    time: Option<Micros>,
-    host: Option<Range<usize>>,
-}
-
-/// Longest head remembered.
-const HEAD: usize = 192;
-
-impl Head {
-    /// Remembers what stands in front of the last `said` bytes of a line.
-    fn learn(&mut self, line: &[u8], envelope: &Envelope<'_>, said: usize) {
-        // with these envelopes nothing behind the head has a say in how it is read
-        if !matches!(envelope.wrap, Wrap::Rfc3164 | Wrap::Rfc3339 | Wrap::ShortIso) {
-            return;
-        }
-        let length = trim_end(line).len().saturating_sub(said);
-        let Some(head) = line.get(..length).filter(|_| said > 0 && length <= HEAD) else { return };
-        self.text.clear();
-        self.text.extend_from_slice(head);
-        self.time = envelope.time;
-        self.host = envelope.host.and_then(|host| {
-            let from = host.as_ptr().addr().checked_sub(line.as_ptr().addr())?;
-            Some(from..from + host.len())
-        });
-    }
-
-    /// What a line that begins alike says.
-    fn said<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
-        let said = line.strip_prefix(self.text.as_slice()).filter(|_| !self.text.is_empty())?;
-        Some(trim_end(said))
-    }
-
-    fn host<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
-        line.get(self.host.clone()?)
-    }
-}
-
 /// Reads the blocks of one file, or of one part of it.
 pub struct Scan<'q> {
     query: &'q Query,
     stamper: Stamper<'q>,
     scratch: Scratch,
-    /// Of report lines, up to the first pair.
-    report: Head,
-    /// Of lines of the kernel.
-    packet: Head,
+    heads: Heads,
+    prefixes: Prefixes,
     skim: Skim<'q>,
-    /// Packet lines whose rule says nothing about the verdict need only be counted.
-    count_silent: bool,
+    /// Packet lines whose rule says nothing about the verdict need only be counted, and allowed ones not even that.
+    by_action: bool,
     file: u32,
     keep: bool,
     felix: Needle,
@@ -149,10 +106,10 @@ impl<'q> Scan<'q> {
             query,
             stamper: Stamper::new(clock),
             scratch: Scratch::default(),
-            report: Head::default(),
-            packet: Head::default(),
+            heads: Heads::default(),
+            prefixes: Prefixes::default(),
             skim: Skim::new(&query.filter),
-            count_silent: query.filter.only_by_action() && query.filter.only_denies(),
+            by_action: query.filter.only_by_action() && query.filter.only_denies(),
             file,
             keep,
             felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
@@ -193,14 +150,51 @@ impl<'q> Scan<'q> {
             let offset = base + u64::try_from(start).unwrap_or(0);
             if !self.part(line, offset, sink) && self.needle_before(stop) {
                 let report = self.felix.next.is_some_and(|next| next < stop);
-                let packet = !report && !is_json(line) && line.len() <= LINE_LIMIT;
-                if !packet || (self.skim.may_be_wanted(line) && !self.silent(line, following)) {
-                    self.line(line, following, offset, sink);
-                }
+                let packet = self.kernel.next.filter(|next| *next < stop).map(|next| next - start);
+                self.candidate(line, report, packet, following, offset, sink);
             }
             at = stop + 1;
             // a hit on the newline itself belongs to the next line
             self.seek(own, at.saturating_sub(1), false);
+        }
+    }
+
+    /// A line that holds what events do: told by its head where that is known, else taken apart. `report` and `packet` say
+    /// which needles were found in it, and where the latter's was.
+    #[inline]
+    fn candidate(
+        &mut self,
+        line: &[u8],
+        report: bool,
+        packet: Option<usize>,
+        following: &[u8],
+        offset: u64,
+        sink: &mut impl Sink,
+    ) {
+        if is_json(line) || line.len() > LINE_LIMIT {
+            return self.line(line, following, offset, sink);
+        }
+        if let Some(Known { kind, time, host }) = self.heads.look(line) {
+            let place = Place { file: self.file, offset, length: u32::try_from(line.len()).unwrap_or(u32::MAX) };
+            let origin = Origin { line, place, keep: self.keep };
+            match kind {
+                Kind::Other => return,
+                // an allowed one counts too, when the rest of a torn line is behind it
+                Kind::Report(pairs) if report => return self.report(pairs, (time, host), following, origin, sink),
+                Kind::Kernel { from, message } => {
+                    if let Some(out) = packet.and_then(|at| at.checked_sub(from)) {
+                        self.packet(message, out, (time, host), following, origin, sink);
+                    }
+                    return;
+                }
+                Kind::Report(_) | Kind::Unknown => {}
+            }
+        } else if self.heads.wants_another() {
+            let envelope = open(line, &mut self.stamper);
+            self.heads.learn(line, &envelope);
+        }
+        if report || self.skim.may_be_wanted(line) {
+            self.line(line, following, offset, sink);
         }
     }
 
@@ -280,27 +274,18 @@ impl<'q> Scan<'q> {
     /// Reads a line of bearable length.
     fn whole(&mut self, line: &[u8], following: &[u8], place: Place, sink: &mut impl Sink) {
         let origin = Origin { line, place, keep: self.keep };
-        if let Some(pairs) = self.report.said(line).filter(|said| said.starts_with(b"action=\"")) {
-            return self.report(line, pairs, following, origin, sink);
-        }
         let Read { envelope, repeat, what } = read(line, &mut self.scratch, &mut self.stamper);
         let mut event = match &what {
             What::Flow(flow) => {
                 if repeat.is_none() {
-                    let pairs = felix::pairs(envelope.message).map_or(0, <[u8]>::len);
-                    self.report.learn(line, &envelope, pairs);
+                    self.heads.learn_report(line, felix::pairs(envelope.message).map_or(0, <[u8]>::len));
                 }
                 if flow.flaw.is_some() {
                     return self.broken(line, following, place.offset, sink);
                 }
                 Event::of_flow(flow)
             }
-            What::Packet(packet) => {
-                if repeat.is_none() && envelope.tag == Some(b"kernel") {
-                    self.packet.learn(line, &envelope, envelope.message.len());
-                }
-                Event::of_packet(packet)
-            }
+            What::Packet(packet) => Event::of_packet(packet),
             What::FlowLog(record) => record.event(),
             What::BrokenJson => {
                 self.counts.malformed += 1;
@@ -317,8 +302,14 @@ impl<'q> Scan<'q> {
     }
 
     /// A report line with the head of the one before. One that says what another has said is not taken apart again.
-    fn report(&mut self, line: &[u8], pairs: &[u8], following: &[u8], origin: Origin<'_>, sink: &mut impl Sink) {
-        let (time, host) = (self.report.time, self.report.host(line));
+    fn report(
+        &mut self,
+        pairs: &[u8],
+        (time, host): (Option<Micros>, Option<&[u8]>),
+        following: &[u8],
+        origin: Origin<'_>,
+        sink: &mut impl Sink,
+    ) {
         let said = sink.memo().and_then(|memo| {
             let said = usual::cut(pairs)?;
             let place = memo.place(&said);
@@ -339,7 +330,7 @@ impl<'q> Scan<'q> {
         let said = said.filter(|_| usual.is_some());
         let flow = usual.unwrap_or_else(|| felix::read_pairs(pairs));
         if flow.flaw.is_some() {
-            return self.broken(line, following, origin.place.offset, sink);
+            return self.broken(origin.line, following, origin.place.offset, sink);
         }
         let event = Event { time, host, ..Event::of_flow(&flow) };
         let verdict = found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
@@ -353,16 +344,34 @@ impl<'q> Scan<'q> {
         }
     }
 
-    /// Counts a packet line whose rule says nothing about the verdict; false when that needs a closer look.
-    fn silent(&mut self, line: &[u8], following: &[u8]) -> bool {
-        let Some(said) = self.packet.said(line).filter(|_| self.count_silent) else { return false };
-        let plain = !said.starts_with(b"message repeated ") && felix::pairs(said).is_none();
-        let silent = plain && Opening::of(said).is_some_and(|opening| opening.is_silent());
-        if silent {
-            let times = repeated_after(following, self.packet.host(line), &mut self.stamper);
-            self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
+    /// A line of the kernel with ` OUT=` at this place of its message.
+    fn packet(
+        &mut self,
+        message: &[u8],
+        out: usize,
+        (time, host): (Option<Micros>, Option<&[u8]>),
+        following: &[u8],
+        origin: Origin<'_>,
+        sink: &mut impl Sink,
+    ) {
+        let Some(opening) = Opening::before(message, out) else { return };
+        let action = self.prefixes.action(opening.prefix());
+        if self.by_action && action == Action::Log {
+            // without the usual key it may be an ARP packet, or none
+            if opening.has_source() || opening.packet().is_some() {
+                let times = repeated_after(following, host, &mut self.stamper);
+                self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
+            }
+            return;
         }
-        silent
+        let wanted =
+            action == Action::Log || self.query.filter.action.is_empty() || self.query.filter.action.contains(&action);
+        if !wanted || !self.skim.may_be_wanted(message) {
+            return;
+        }
+        let Some(packet) = opening.packet() else { return };
+        let event = Event { time, host, ..Event::of_judged_packet(&packet, action) };
+        found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
     }
 
     /// Counts a broken report line, and reads the whole one behind it, if any.

@@ -57,7 +57,11 @@ fn may_be_deny(line: &[u8], at: usize) -> bool {
             word.is_some_and(|word| word.eq_ignore_ascii_case(b"deny"))
         }
         Some(_) => false,
-        None => rest.starts_with(b"="),
+        None => rest.strip_prefix(b"=").is_some_and(|value| {
+            let quotes = [&b"\\\""[..], b"\\u0022", b"\""];
+            let word = quotes.into_iter().find_map(|quote| value.strip_prefix(quote)).unwrap_or(value);
+            word.starts_with(b"deny")
+        }),
     }
 }
 
@@ -160,10 +164,12 @@ mod tests {
         for (line, denies, any) in [
             (r#"{"action":"allow","policies":{"all_policies":["0|t|t.default-deny|pass|0"]}}"#, false, true),
             (
-                r#"{"action":"allow","policies":{"all_policies":["0|t|t.p|deny|-1","1|t|t.action=|allow|0"]}}"#,
+                r#"{"action":"allow","policies":{"all_policies":["0|t|t.p|deny|-1","1|t|t.action=deny|allow|0"]}}"#,
                 true,
                 true,
             ),
+            (r#"{"log":"INFO <nil> <nil>:  action=\"allow\" policy=\"default-deny\""}"#, false, true),
+            (r#"{"log":"INFO <nil> <nil>:  action=\u0022deny\u0022"}"#, true, true),
             (r#"{"xaction":"deny","dest_name":"reaction\u0026\u003cdeny\u003e"}"#, false, true),
             (r#"{"MESSAGE":"said \"deny\" and left \u001b[0m","PRIORITY":"6"}"#, false, false),
             (r#"{"MESSAGE":"d\u0065ny","PRIORITY":"6"}"#, true, true),

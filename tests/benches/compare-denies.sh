@@ -6,7 +6,8 @@
 #   tests/benches/compare-denies.sh SIZE flows             flow logs alone
 #
 # Needs python3, grep and a release build (made when missing). ripgrep (rg), angle-grinder (agrind), lnav and jq are measured
-# where they are installed; which are not is said. Works in a folder of its own below TMPDIR, removed at the end unless KEEP=1.
+# where they are installed; which are not is said (INSTALL=1 builds angle-grinder from crates.io into target/tools).
+# At the end one table says for each aim of the project whether it was reached. Works in a folder of its own below TMPDIR, removed at the end unless KEEP=1.
 # Each command runs once to warm the page cache and five times for the clock (slow peers twice); the best time counts.
 set -eu
 
@@ -22,6 +23,12 @@ program=${HEPGUARD:-$root/target/release/hepguard}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/hepguard-denies.XXXXXX")
 [ "${KEEP:-0}" = 1 ] || trap 'rm -rf "$folder"' EXIT INT TERM
 
+PATH=$root/target/tools/bin:$PATH
+export PATH
+if [ "${INSTALL:-0}" = 1 ] && ! command -v agrind >/dev/null 2>&1; then
+    cargo install --quiet --root "$root/target/tools" ag || echo "angle-grinder cannot be had" >&2
+fi
+
 for share in "$@"; do
     log=$folder/log-$share
     if [ "$share" = flows ]; then
@@ -29,6 +36,9 @@ for share in "$@"; do
     else
         python3 "$here/gen_syslog.py" --size "$size" --seed 1 --deny-ratio "$share" --out "$log" --truth "$log.json"
     fi
-    python3 "$here/compare_denies.py" "$program" "$log" "$log.json" "$share"
+    python3 "$here/compare_denies.py" "$program" "$log" "$log.json" "$share" "$folder/aims"
     rm -f "$log"
 done
+echo
+echo "share  what                            found  aimed at       reached"
+cat "$folder/aims"
