@@ -175,7 +175,8 @@ impl From<&Sum> for Told {
 
 impl Told {
     /// The sum; `None` for words that are not ours.
-    fn sum(self, order: u64) -> Option<Sum> {
+    #[must_use]
+    pub fn sum(self, order: u64) -> Option<Sum> {
         let direction = match self.direction {
             Some(name) => Some(Direction::ALL.into_iter().find(|known| known.name() == name)?),
             None => None,
@@ -258,10 +259,12 @@ impl Summer {
         closed
     }
 
-    /// Takes a sum that another process made. Returns sums that had to be closed.
-    pub fn take(&mut self, told: Told, now: Micros) -> Vec<Sum> {
-        let mut closed = self.begin(now);
-        let Some(sum) = told.sum(self.seen) else { return closed };
+    /// Takes a sum that another process made, or that was open when this one ended. Nothing is closed by that, so that a kind
+    /// has one sum for all that is read between two places that are kept; [`Self::is_full`] says when it is time to keep one.
+    pub fn take(&mut self, told: Told, now: Micros) {
+        let Some(sum) = told.sum(self.seen) else { return };
+        self.since.get_or_insert(now);
+        self.seen += 1;
         match self.open.get_mut(&sum.kind) {
             Some(known) => {
                 known.count = known.count.saturating_add(sum.count);
@@ -274,10 +277,29 @@ impl Summer {
                 let _ = self.open.insert(sum.kind.clone(), sum);
             }
         }
-        if self.over.is_zero() {
-            closed.extend(self.close());
-        }
-        closed
+    }
+
+    /// Whether as many kinds are open as should be.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open.len() >= MOST_KINDS
+    }
+
+    /// How long until the open sums are to be closed, in microseconds; `None` when none is.
+    #[must_use]
+    pub fn left(&self, now: Micros) -> Option<Micros> {
+        let over = i64::try_from(self.over.as_micros()).unwrap_or(i64::MAX);
+        let since = self.since.filter(|_| !self.open.is_empty())?;
+        // a clock that went back closes them, too
+        Some(if now < since { 0 } else { over.saturating_sub(now - since).max(0) })
+    }
+
+    /// The open sums, which stay open.
+    #[must_use]
+    pub fn opened(&self) -> Vec<Told> {
+        let mut all: Vec<&Sum> = self.open.values().collect();
+        all.sort_by_key(|sum| sum.order);
+        all.into_iter().map(Told::from).collect()
     }
 
     /// Makes room for one more. Returns sums that had to be closed.
@@ -290,12 +312,7 @@ impl Summer {
 
     /// Sums whose time is over.
     pub fn due(&mut self, now: Micros) -> Vec<Sum> {
-        let over = i64::try_from(self.over.as_micros()).unwrap_or(i64::MAX);
-        match self.since {
-            // a clock that went back closes them, too
-            Some(since) if now - since >= over || now < since => self.close(),
-            _ => Vec::new(),
-        }
+        if self.left(now) == Some(0) { self.close() } else { Vec::new() }
     }
 
     /// All sums, in the order their kinds were first met.
@@ -306,7 +323,7 @@ impl Summer {
         all
     }
 
-    /// Whether nothing is open: then a place in the log may be kept.
+    /// Whether nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -389,14 +406,24 @@ mod tests {
             let text = serde_json::to_string(&Told::from(sum)).expect("JSON");
             let told: Told = serde_json::from_str(&text).expect("read back");
             assert_eq!(told, Told::from(sum));
-            assert!(summer.take(told, 1).is_empty());
+            summer.take(told, 1);
         }
         let (mut direct, _) = summed(10);
+        // as they are kept for a restart they go on, too
+        let mut again = Summer::new(Duration::from_secs(10));
+        for told in summer.opened() {
+            again.take(told, 1);
+        }
+        assert_eq!((again.left(1), again.left(4_000_001), again.left(0)), (Some(10_000_000), Some(6_000_000), Some(0)));
+        assert_eq!(again.opened(), summer.opened());
+        assert!(!again.is_full() && again.due(10_000_000).is_empty() && !again.due(10_000_001).is_empty());
+        assert_eq!(again.left(1), None);
         let (here, there) = (summer.close(), direct.close());
         let shown = |sums: &[Sum]| sums.iter().map(Told::from).collect::<Vec<_>>();
         assert_eq!(shown(&here), shown(&there));
         let mut bad = Told::from(&each[0]);
         bad.action = "obey".to_owned();
-        assert!(summer.take(bad, 1).is_empty() && summer.is_empty());
+        summer.take(bad, 1);
+        assert!(summer.is_empty());
     }
 }

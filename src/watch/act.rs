@@ -228,7 +228,11 @@ impl Daemon {
                 }
                 self.cursor = cursor.or_else(|| self.cursor.take());
                 self.step(Event::Logs(batch));
-                self.want_save();
+                if self.forwarding.is_full() {
+                    self.save(false);
+                } else {
+                    self.want_save();
+                }
             }
             Report::Trouble { subject, why, lost: false } => self.trouble(Trouble::Log, &subject, &why),
             // each loss counts

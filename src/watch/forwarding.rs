@@ -1,16 +1,20 @@
 //! What the daemon sends on: alerts at once, denies summed, a sign of life each hour.
 //!
-//! A place in a log is kept only when the denies before it are in the queues on the disk: [`Forwarding::ready`] says when, and
-//! [`Forwarding::secure`] sees to it.
+//! With a place in a log the sums of the denies before it are kept, closed and open ones ([`Forwarding::cut`]); only then do the
+//! closed ones go into the queues. So a daemon that dies in between sends the same sums again, and never others of the same
+//! lines: what comes twice has one id and says the same.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::outlets::What;
 use crate::config::{Config, Denies, Forward};
 use crate::forward::encode::message::{Body, Message, Notice, NoticeKind, State, id_of};
 use crate::forward::sender::{Forwarder, OutputStatus};
 use crate::forward::settings;
-use crate::forward::sum::{Sum, Summer, Told};
+use crate::forward::sum::{Summer, Told};
 use crate::monitor::Totals;
 use crate::monitor::alert::Alert;
 use crate::report::status::Output;
@@ -19,7 +23,7 @@ use crate::report::status::Output;
 const HEARTBEAT: u64 = 60;
 
 /// Longest time a place in a log waits for sums to close: after a crash so much is read again.
-const LONGEST: u64 = 60_000;
+const LONGEST: i64 = 60_000_000;
 
 /// Time to deliver what is left when the daemon ends.
 const LAST: Duration = Duration::from_secs(3);
@@ -27,17 +31,33 @@ const LAST: Duration = Duration::from_secs(3);
 /// A way that fails for so long is told, in milliseconds: collectors restart.
 const PATIENCE: i64 = 60_000;
 
+/// For so long a refused message is told, in microseconds.
+const REFUSED: i64 = 3_600_000_000;
+
 #[derive(Default)]
 pub(super) struct Forwarding {
     forwarder: Option<Forwarder>,
     /// One for each output; `None` where denies are not sent.
-    sums: Vec<Option<Summer>>,
-    /// For how long at most sums stay open, and since when some are, in milliseconds of the steady clock.
-    longest: u64,
-    since: Option<u64>,
+    sums: Vec<(String, Option<Summer>)>,
+    /// When something was first read behind the place that is kept, in microseconds of the steady clock.
+    since: Option<i64>,
+    /// Sums of an earlier life that no queue could be had for.
+    unsent: Kept,
     host: String,
     minutes: u64,
 }
+
+/// Sums of an output that belong to a place in a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    /// Closed: to be sent, if that was not done yet.
+    closed: Vec<Told>,
+    /// Open: to be gone on with.
+    open: Vec<Told>,
+}
+
+/// Sums by the names of their outputs.
+pub(super) type Kept = BTreeMap<String, Sums>;
 
 /// Microseconds since 1970.
 fn now() -> i64 {
@@ -57,13 +77,10 @@ impl Forwarding {
             Denies::Each => Some(Duration::ZERO),
             Denies::Summed => Some(entry.sum_over.0),
         };
-        let over: Vec<Option<Duration>> = config.forward.iter().map(over).collect();
-        let longest = over.iter().flatten().max().map_or(0, |over| u64::try_from(over.as_millis()).unwrap_or(LONGEST));
+        let sums = config.forward.iter().map(|entry| (entry.name.clone(), over(entry).map(Summer::new))).collect();
         match Forwarder::start(&folder, outputs, &host, now) {
             Ok((forwarder, remarks)) => {
-                let sums = over.into_iter().map(|over| over.map(Summer::new)).collect();
-                let longest = longest.min(LONGEST);
-                (Self { forwarder: Some(forwarder), sums, longest, since: None, host, minutes: 0 }, remarks)
+                (Self { forwarder: Some(forwarder), sums, since: None, unsent: Kept::new(), host, minutes: 0 }, remarks)
             }
             Err(error) => (Self::default(), vec![format!("nothing is forwarded: {error}")]),
         }
@@ -71,7 +88,7 @@ impl Forwarding {
 
     /// Whether denies are wanted, and then whether each.
     pub(super) fn takes_denies(&self) -> Option<bool> {
-        let mut wanted = self.sums.iter().flatten().peekable();
+        let mut wanted = self.sums.iter().filter_map(|(_, summer)| summer.as_ref()).peekable();
         wanted.peek()?;
         Some(wanted.any(Summer::is_each))
     }
@@ -81,50 +98,79 @@ impl Forwarding {
         let Some(forwarder) = &self.forwarder else { return };
         let time = micros(steady);
         for one in told {
-            for (index, summer) in self.sums.iter_mut().enumerate() {
-                if let Some(summer) = summer {
-                    let closed = summer.take(one.clone(), time);
-                    send(forwarder, index, &closed, &self.host);
+            for (index, (_, summer)) in self.sums.iter_mut().enumerate() {
+                match summer {
+                    // each goes on as it is, whatever is read again
+                    Some(summer) if summer.is_each() => send(forwarder, index, one.clone(), &self.host),
+                    Some(summer) => summer.take(one.clone(), time),
+                    None => {}
                 }
             }
-            self.since.get_or_insert(steady);
+            self.since.get_or_insert(time);
         }
     }
 
-    /// Sums whose time is over go on.
-    pub(super) fn due(&mut self, steady: u64) {
-        let Some(forwarder) = &self.forwarder else { return };
-        for (index, summer) in self.sums.iter_mut().enumerate() {
-            if let Some(summer) = summer {
-                let closed = summer.due(micros(steady));
-                send(forwarder, index, &closed, &self.host);
-            }
-        }
+    /// Whether so much is open that a place should be kept now.
+    pub(super) fn is_full(&self) -> bool {
+        self.sums.iter().filter_map(|(_, summer)| summer.as_ref()).any(Summer::is_full)
     }
 
-    /// How many milliseconds to wait until a place in a log may be kept without cutting sums short; 0: now.
+    /// How many milliseconds to wait until a place in a log is to be kept: until the first sums close.
     pub(super) fn ready(&self, steady: u64) -> u64 {
-        match self.since {
-            Some(since) if self.sums.iter().flatten().any(|summer| !summer.is_empty()) => {
-                (since + self.longest).saturating_sub(steady)
-            }
-            _ => 0,
+        let time = micros(steady);
+        let left = self.sums.iter().filter_map(|(_, summer)| summer.as_ref()?.left(time)).min();
+        let latest = self.since.map(|since| LONGEST - (time - since).clamp(0, LONGEST));
+        match left {
+            Some(_) if self.is_full() => 0,
+            Some(left) => u64::try_from(left.min(latest.unwrap_or(left)) / 1000).unwrap_or(0),
+            None => 0,
         }
     }
 
-    /// Closes all sums and waits until the disk has everything.
+    /// The sums that belong to the place read up to: those whose time is over, or `all`, are closed by it.
+    pub(super) fn cut(&mut self, steady: u64, all: bool) -> Kept {
+        let time = micros(steady);
+        let all = all || self.is_full();
+        self.since = None;
+        let mut kept = self.unsent.clone();
+        for (name, summer) in &mut self.sums {
+            let Some(summer) = summer.as_mut().filter(|summer| !summer.is_each()) else { continue };
+            let closed = if all { summer.close() } else { summer.due(time) };
+            let sums = Sums { closed: closed.iter().map(Told::from).collect(), open: summer.opened() };
+            if sums != Sums::default() {
+                kept.insert(name.clone(), sums);
+            }
+        }
+        kept
+    }
+
+    /// Puts closed sums into the queues, and waits until the disk has everything.
     ///
     /// # Errors
     /// An output's queue cannot be written.
-    pub(super) fn secure(&mut self) -> Result<(), String> {
+    pub(super) fn secure(&mut self, kept: &Kept) -> Result<(), String> {
         let Some(forwarder) = &self.forwarder else { return Ok(()) };
-        for (index, summer) in self.sums.iter_mut().enumerate() {
-            if let Some(summer) = summer {
-                send(forwarder, index, &summer.close(), &self.host);
+        for (index, (name, _)) in self.sums.iter().enumerate() {
+            for told in kept.get(name).into_iter().flat_map(|sums| &sums.closed) {
+                send(forwarder, index, told.clone(), &self.host);
             }
         }
-        self.since = None;
         forwarder.flush().map_err(|failed| failed.join("; "))
+    }
+
+    /// Goes on with the sums of the place that was kept last.
+    pub(super) fn resume(&mut self, mut kept: Kept, steady: u64) -> Result<(), String> {
+        if self.forwarder.is_none() {
+            self.unsent = kept;
+            return Ok(());
+        }
+        for (name, summer) in &mut self.sums {
+            let Some(summer) = summer.as_mut().filter(|summer| !summer.is_each()) else { continue };
+            for told in kept.get_mut(name).map(|sums| std::mem::take(&mut sums.open)).unwrap_or_default() {
+                summer.take(told, micros(steady));
+            }
+        }
+        self.secure(&kept)
     }
 
     /// An alert goes on at once.
@@ -173,25 +219,31 @@ impl Forwarding {
         self.forwarder.as_ref().map(|forwarder| forwarder.status().iter().map(shown).collect()).unwrap_or_default()
     }
 
-    /// Outputs with whether their way works, and why not.
+    /// Outputs with whether their way works, and why not; and whether their collectors lately took messages for bad.
     pub(super) fn troubles(&self) -> Vec<(String, Result<(), String>)> {
-        self.outputs()
-            .into_iter()
-            .map(|output| {
-                let silent = output.waiting > 0
-                    && output.failed_at.is_some_and(|failed| {
-                        let good = output.delivered_at.unwrap_or(0);
-                        failed > good && (output.act || failed - good.max(output.waiting_since) >= PATIENCE)
-                    });
-                let why = || format!("{}: {}", output.target, output.failure.clone().unwrap_or_default());
-                (format!("forward {}", output.name), if silent { Err(why()) } else { Ok(()) })
-            })
-            .collect()
+        let status = self.forwarder.as_ref().map(Forwarder::status).unwrap_or_default();
+        let lately = now() - REFUSED;
+        let refused = status.iter().map(|output| {
+            let told = output.last_refused.as_ref().filter(|(at, _)| *at >= lately).map(|(_, path)| {
+                let (count, target, path) = (output.refused, &output.target, path.display());
+                format!("{target}: the collector refused {count} messages; those set aside are in {path}")
+            });
+            (format!("forward {}: messages", output.name), told.map_or(Ok(()), Err))
+        });
+        let ways = status.iter().map(shown).map(|output| {
+            let silent = output.waiting > 0
+                && output.failed_at.is_some_and(|failed| {
+                    let good = output.delivered_at.unwrap_or(0);
+                    failed > good && (output.act || failed - good.max(output.waiting_since) >= PATIENCE)
+                });
+            let why = || format!("{}: {}", output.target, output.failure.clone().unwrap_or_default());
+            (format!("forward {}", output.name), if silent { Err(why()) } else { Ok(()) })
+        });
+        ways.chain(refused).collect()
     }
 
     /// Delivers what can be delivered quickly, and ends.
     pub(super) fn stop(&mut self) {
-        let _ = self.secure();
         if let Some(forwarder) = self.forwarder.take() {
             let _ = forwarder.stop(LAST);
         }
@@ -202,13 +254,12 @@ fn micros(steady: u64) -> i64 {
     i64::try_from(steady).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
 }
 
-fn send(forwarder: &Forwarder, output: usize, sums: &[Sum], host: &str) {
-    for sum in sums {
-        let event = sum.event();
-        let time = event.time.unwrap_or_else(now);
-        let body = Body::Event { event: &event, raw: sum.line() };
-        forwarder.submit_to(output, &Message { id: sum.id().to_owned(), time, host, body });
-    }
+fn send(forwarder: &Forwarder, output: usize, told: Told, host: &str) {
+    let Some(sum) = told.sum(0) else { return };
+    let event = sum.event();
+    let time = event.time.unwrap_or_else(now);
+    let body = Body::Event { event: &event, raw: sum.line() };
+    forwarder.submit_to(output, &Message { id: sum.id().to_owned(), time, host, body });
 }
 
 fn shown(status: &OutputStatus) -> Output {

@@ -39,7 +39,7 @@ use crate::monitor::{Event, Moment, Monitor, Trouble};
 use crate::report::status::Health;
 use crate::tail::Places;
 use child::Helper;
-use forwarding::Forwarding;
+use forwarding::{Forwarding, Kept};
 use hints::Hints;
 use notify::Notify;
 use outlets::Journal;
@@ -110,6 +110,8 @@ struct Daemon {
     /// When a reader that ended is started again.
     reader_at: Option<Instant>,
     places: BTreeMap<PathBuf, Places>,
+    /// Sums of an earlier life, until the outputs take them.
+    sums: Kept,
     cursor: Option<String>,
     follows_journal: bool,
     look: Option<(Helper, bool)>,
@@ -202,6 +204,7 @@ impl Daemon {
             reader_at: None,
             places: saved.places,
             cursor: saved.cursor,
+            sums: saved.sums,
             follows_journal: false,
             look: None,
             look_at: Some((now, true)),
@@ -232,6 +235,9 @@ impl Daemon {
     fn start(&mut self) {
         self.listen();
         self.start_forwarding();
+        let (sums, steady) = (std::mem::take(&mut self.sums), self.now().steady);
+        let resumed = self.forwarding.resume(sums, steady);
+        self.report(Trouble::Outlet, "forward", resumed);
         self.open_notices();
         self.start_reader();
         self.start_look();
@@ -408,6 +414,7 @@ impl Daemon {
                     self.stop_reader();
                 }
                 if outputs {
+                    self.save(true);
                     self.forwarding.stop();
                     self.start_forwarding();
                 }
@@ -429,28 +436,36 @@ impl Daemon {
         self.save_at = None;
         self.saved_at = Some(Instant::now());
         let steady = self.now().steady;
-        self.forwarding.due(steady);
         let wait = self.forwarding.ready(steady);
         if wait > 0 && !last {
             self.save_at = Some(Instant::now() + Duration::from_millis(wait));
             return;
         }
-        // denies before the places that are kept are in the queues first
-        let secured = self.forwarding.secure();
+        let sums = self.forwarding.cut(steady, last);
+        let mut result = self.write(sums.clone());
+        // only now: sums that are sent without a place behind them would be made again from the same lines, as others
+        let secured = self.forwarding.secure(&sums);
+        if last && secured.is_ok() && result.is_ok() {
+            result = self.write(Kept::new());
+        }
         self.report(Trouble::Outlet, "forward", secured);
-        let saved = Saved {
-            schema: String::new(),
-            places: self.places.clone(),
-            cursor: self.cursor.clone(),
-            monitor: self.monitor.written(),
-        };
-        let result = self.store.save(saved).map_err(|error| format!("state cannot be written: {error}"));
         if result.is_err() {
             // a full disk leaves little to try for
             self.save_at = Some(Instant::now() + FULL);
         }
         let folder = self.setup.config.state.directory.display().to_string();
         self.report(Trouble::Outlet, &folder, result);
+    }
+
+    fn write(&mut self, sums: Kept) -> Result<(), String> {
+        let saved = Saved {
+            schema: String::new(),
+            places: self.places.clone(),
+            cursor: self.cursor.clone(),
+            sums,
+            monitor: self.monitor.written(),
+        };
+        self.store.save(saved).map_err(|error| format!("state cannot be written: {error}"))
     }
 
     fn want_save(&mut self) {

@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::forwarding::Kept;
 use crate::tail::Places;
 
 /// Largest state that is read.
@@ -27,6 +28,9 @@ pub(super) struct Saved {
     /// Place in the journal.
     #[serde(default)]
     pub(super) cursor: Option<String>,
+    /// Sums of the denies before these places.
+    #[serde(default)]
+    pub(super) sums: Kept,
     /// What the monitor knows.
     #[serde(default)]
     pub(super) monitor: Value,

@@ -105,3 +105,52 @@ fn a_daemon_killed_at_random_forwards_each_deny() {
     assert_eq!(ids.len(), number, "what came twice has the same id");
     assert_eq!(rig.stop(), Some(0));
 }
+
+#[test]
+fn sums_of_a_daemon_killed_at_random_add_up() {
+    // two outputs that sum for different times: neither closes the other's sums, and none is made twice of the same lines
+    let mut rig = rig("sum-over = \"1s\"\n");
+    let second = rig.path("second.jsonl");
+    let good = fs::read_to_string(rig.path("hepguard.toml")).expect("there");
+    let output = format!(
+        "[[forward]]\nname = \"second\"\ntransport = \"file\"\nformat = \"json\"\npath = \"{}\"\nsum-over = \"3s\"\n",
+        second.display()
+    );
+    fs::write(rig.path("hepguard.toml"), format!("{good}{output}")).expect("written");
+    let mut chance = fastrand::Rng::with_seed(11);
+    let mut number = 0;
+    for _ in 0..12 {
+        rig.start();
+        for _ in 0..chance.usize(1..12) {
+            let some: String = (0..50).map(|more| deny(443 + (more % 3) as u16, number + more)).collect();
+            append(&rig.path("syslog"), &some);
+            number += 50;
+            std::thread::sleep(std::time::Duration::from_millis(chance.u64(0..400)));
+        }
+        rig.kill();
+    }
+    rig.start();
+    // what comes again has the same id and says the same
+    let totals = |text: &str| -> Option<u64> {
+        let mut by_id = std::collections::BTreeMap::new();
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line).expect("JSON");
+            if event["schema"] == "hepguard/event/v1" {
+                let count = event["count"].as_u64().unwrap_or(1);
+                let before = by_id.insert(event["id"].as_str()?.to_owned(), count);
+                assert!(before.is_none_or(|before| before == count), "one id, two sums: {line}");
+            }
+        }
+        Some(by_id.values().sum())
+    };
+    let wanted = u64::try_from(number).expect("few");
+    for path in [rig.path("siem.jsonl"), second] {
+        let read = || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            totals(text.rfind('\n').map_or("", |end| &text[..end]))
+        };
+        rig.until("every sum", |_| read() >= Some(wanted));
+        assert_eq!(read(), Some(wanted), "{}", path.display());
+    }
+    assert_eq!(rig.stop(), Some(0));
+}
