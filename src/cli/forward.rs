@@ -253,7 +253,7 @@ fn document(all: &[Told]) -> Value {
         .iter()
         .map(|one| {
             let failure = one.failure.as_ref().map(|failure| {
-                json!({ "text": failure.to_string(), "act": matches!(failure, Failure::Refused(_)) })
+                json!({ "text": failure.to_string(), "act": matches!(failure, Failure::Refused(_) | Failure::Unwanted(_)) })
             });
             let lanes = one.lanes.as_ref().map(|lanes| {
                 let lane = |status: &Status| json!({ "waiting": status.waiting, "last": status.last, "delivered": status.acked, "bytes": status.bytes });
@@ -273,7 +273,11 @@ fn text(common: &Common, all: &[Told], out: &mut dyn Write) -> Result<(), CliErr
     for one in all {
         let head = match (&one.failure, &one.lanes) {
             (Some(failure), _) => {
-                let act = if matches!(failure, Failure::Refused(_)) { "refused" } else { "not delivered" };
+                let act = if matches!(failure, Failure::Refused(_) | Failure::Unwanted(_)) {
+                    "refused"
+                } else {
+                    "not delivered"
+                };
                 format!("{} ({}): {act}: {failure}", one.name, one.target)
             }
             (None, Some(lanes)) => {

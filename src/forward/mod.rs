@@ -4,6 +4,7 @@
 //! A message is delivered at least once. What had to be dropped, for want of room or because the disk lost it, is told to the
 //! receiver by number.
 
+mod aside;
 #[deny(clippy::disallowed_methods)]
 pub mod encode;
 #[deny(clippy::disallowed_methods)]

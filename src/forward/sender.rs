@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::aside::Aside;
 use super::encode::Encoding;
 use super::encode::message::{Body, Message, Notice, NoticeKind, id_of};
 use super::spool::{Item, Limits, Spool, Status};
@@ -26,6 +27,9 @@ const HEALTHY: Duration = Duration::from_secs(30);
 
 /// The part of an output's room that is kept for findings.
 const VITAL_PART: u64 = 8;
+
+/// Words of the notice about a message that was set aside.
+const SET_ASIDE: &str = "was refused by the collector and set aside";
 
 /// Names of the queues, which are those of their folders.
 pub const LANES: [&str; 2] = ["findings", "denies"];
@@ -64,6 +68,8 @@ pub struct OutputStatus {
     pub delivered: u64,
     /// Messages the collector took for bad.
     pub refused: u64,
+    /// When it last did, and where a message that only it can judge is kept.
+    pub last_refused: Option<(Micros, PathBuf)>,
     /// Messages that were lost before they could be sent, as the collector was told.
     pub lost: u64,
     /// When this process began to deliver.
@@ -79,6 +85,7 @@ struct Health {
     connected: bool,
     delivered: u64,
     refused: u64,
+    last_refused: Option<Micros>,
     lost: u64,
     started: Micros,
     last_success: Option<Micros>,
@@ -94,6 +101,7 @@ struct Shared {
     /// Until when to go on delivering once the end is near.
     end: Mutex<Option<Instant>>,
     health: Mutex<Health>,
+    aside: Mutex<Aside>,
 }
 
 /// A poisoned lock guards plain data that is sound between any two statements.
@@ -120,7 +128,8 @@ impl Forwarder {
     ) -> io::Result<(Self, Vec<String>)> {
         let (mut running, mut remarks) = (Vec::new(), Vec::new());
         for output in outputs {
-            let (lanes, told) = lanes(state, &output)?;
+            let folder = state.join(&output.name);
+            let (lanes, told) = lanes(&folder, &output)?;
             remarks.extend(told);
             let shared = Arc::new(Shared {
                 output,
@@ -130,6 +139,7 @@ impl Forwarder {
                 more: Condvar::new(),
                 end: Mutex::new(None),
                 health: Mutex::new(Health { started: now(), ..Health::default() }),
+                aside: Mutex::new(Aside::new(&folder)),
             });
             let theirs = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || theirs.run())?;
@@ -198,6 +208,7 @@ struct OnItsWay {
     last: u64,
     /// Messages it tells the loss of.
     lost: u64,
+    payload: Vec<u8>,
 }
 
 /// Whether something is not delivered yet.
@@ -206,8 +217,7 @@ fn has_waiting(lanes: &[Spool; 2]) -> bool {
 }
 
 /// The two queues of an output.
-fn lanes(state: &Path, output: &Output) -> io::Result<([Spool; 2], Vec<String>)> {
-    let folder = state.join(&output.name);
+fn lanes(folder: &Path, output: &Output) -> io::Result<([Spool; 2], Vec<String>)> {
     let vital = output.max_bytes / VITAL_PART;
     let open = |lane: usize, bytes| {
         Spool::open(&folder.join(LANES[lane]), Limits::of(bytes))
@@ -251,6 +261,7 @@ impl Shared {
             connected: health.connected,
             delivered: health.delivered,
             refused: health.refused,
+            last_refused: health.last_refused.map(|at| (at, lock(&self.aside).path().to_owned())),
             lost: health.lost,
             started: health.started,
             last_success: health.last_success,
@@ -302,7 +313,10 @@ impl Shared {
                 Err(failure) => failure,
             };
             let refused = matches!(failure, Failure::Refused(_));
-            lock(&self.health).last_failure = Some(((self.now)(), failure.to_string(), refused));
+            // of one message it was told already
+            if !matches!(failure, Failure::Unwanted(_)) {
+                lock(&self.health).last_failure = Some(((self.now)(), failure.to_string(), refused));
+            }
             if started.elapsed() >= HEALTHY {
                 wait = shortest;
             }
@@ -325,7 +339,7 @@ impl Shared {
         loop {
             let room = link.window().saturating_sub(open.len()).min(BATCH);
             let (lane, items) = self.next(room);
-            let delivered = if items.is_empty() {
+            let outcome = if items.is_empty() {
                 if self.is_over(open.is_empty()) {
                     return Ok(());
                 }
@@ -333,18 +347,29 @@ impl Shared {
                 match link.settle(patience) {
                     // nothing was on the way: the collector may go as it likes
                     Err(_) if open.is_empty() => return Ok(()),
-                    other => other?,
+                    other => other,
                 }
             } else {
                 let messages: Vec<Vec<u8>> = items.iter().map(|item| self.payload(lane, item)).collect();
-                open.extend(items.iter().map(|item| OnItsWay { lane, last: item.last(), lost: item.lost() }));
-                link.send(&messages)?
+                let outcome = link.send(&messages);
+                let sent = items.iter().zip(messages);
+                open.extend(sent.map(|(item, payload)| OnItsWay {
+                    lane,
+                    last: item.last(),
+                    lost: item.lost(),
+                    payload,
+                }));
+                outcome
             };
-            self.delivered(delivered, &mut open);
+            if let (Err(Failure::Unwanted(why)), Some(front)) = (&outcome, open.front()) {
+                self.unwanted(front, why);
+            }
+            self.delivered(outcome?, &mut open);
             let refused = link.refused();
             if let Some(last) = refused.last() {
                 let mut health = lock(&self.health);
                 health.refused += refused.len() as u64;
+                health.last_refused = Some((self.now)());
                 health.last_failure = Some(((self.now)(), last.clone(), true));
             }
             if items.is_empty() && open.is_empty() {
@@ -370,27 +395,61 @@ impl Shared {
             Item::Message { payload, .. } => return payload.clone(),
             Item::Gap { from, to } => (*from, *to),
         };
-        let count = item.lost();
+        let why = format!("{} messages of the queue {} were lost before they could be sent", item.lost(), LANES[lane]);
+        self.output.encoding.line(&self.gap(lane, (from, to), &why), (LANES[lane], to)).into_bytes()
+    }
+
+    /// The word about messages that the collector will not get, from the first number to the last.
+    fn gap(&self, lane: usize, (from, to): (u64, u64), why: &str) -> Message<'_> {
         let name = &self.output.name;
-        let message = Message {
+        Message {
             id: id_of(&[b"gap", name.as_bytes(), LANES[lane].as_bytes(), &from.to_le_bytes(), &to.to_le_bytes()]),
             time: (self.now)(),
             host: &self.host,
             body: Body::Notice(Notice {
                 kind: NoticeKind::Gap,
-                text: format!(
-                    "{count} messages of the queue {} were lost before they could be sent: {from} to {to}",
-                    LANES[lane]
-                ),
+                text: format!("{why}: {from} to {to}"),
                 fields: vec![
                     ("from", from.to_string()),
                     ("to", to.to_string()),
-                    ("lost", count.to_string()),
+                    ("lost", (to - from + 1).to_string()),
                     ("queue", LANES[lane].to_owned()),
                 ],
             }),
+        }
+    }
+
+    /// The collector refuses the message in front. After some tries it is set aside and told as a gap, so that what waits
+    /// behind it arrives.
+    fn unwanted(&self, front: &OnItsWay, why: &str) {
+        let mut aside = lock(&self.aside);
+        if !aside.refused(front.lane, front.last) {
+            lock(&self.health).last_failure = Some(((self.now)(), why.to_owned(), false));
+            return;
+        }
+        let kept = aside.keep(&front.payload);
+        let path = aside.path().display().to_string();
+        drop(aside);
+        let text = match kept {
+            Ok(()) => format!("{why}; the message is in {path}"),
+            Err(error) => format!("{why}; the message could not be kept in {path}: {error}"),
         };
-        self.output.encoding.line(&message, (LANES[lane], to)).into_bytes()
+        let now = (self.now)();
+        let mut health = lock(&self.health);
+        health.refused += 1;
+        health.last_refused = Some(now);
+        health.last_failure = Some((now, text, true));
+        drop(health);
+        lock(&self.lanes)[front.lane].ack(front.last);
+        // a word about a gap that is refused itself has no other word about it
+        if front.lost == 0 && !front.payload.windows(SET_ASIDE.len()).any(|words| words == SET_ASIDE.as_bytes()) {
+            let why = format!("1 message of the queue {} {SET_ASIDE}", LANES[front.lane]);
+            self.put(&self.gap(front.lane, (front.last, front.last), &why));
+        }
+        for spool in lock(&self.lanes).iter_mut() {
+            // what the disk does not take is told as a gap of its own
+            let _ = spool.flush();
+        }
     }
 
     fn delivered(&self, count: usize, open: &mut VecDeque<OnItsWay>) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hepguard::config::Alerts;
@@ -13,7 +13,7 @@ use hepguard::monitor::{Moment, Monitor};
 use hepguard::report::status::{Health, Output, metrics};
 use serde_json::Value;
 
-use crate::rig::{Rsyslog, apart, certificates, now, numbered, output, tls};
+use crate::rig::{Rsyslog, apart, certificates, now, numbered, output, skip, tls};
 
 const SIEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/siem");
 
@@ -60,6 +60,112 @@ fn rules_and_dashboard_name_figures_that_exist() {
         let _: Value = serde_json::from_str(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
     let _: toml::Table = toml::from_str(&read("vector/hepguard.toml")).expect("TOML");
+}
+
+/// Whether the index template maps a field, or lets any below it in.
+fn is_mapped(template: &Value, field: &str) -> bool {
+    let mut at = &template["template"]["mappings"];
+    for name in field.split('.') {
+        if at["type"] == "flattened" {
+            return true;
+        }
+        at = &at["properties"][name];
+    }
+    at["type"].is_string()
+}
+
+/// No Kibana is to be had here: every object has the shape that its importer asks for, and names only what is there.
+#[test]
+fn kibana_objects_refer_to_each_other_and_to_mapped_fields() {
+    let text = read("kibana/hepguard.ndjson");
+    let mut objects: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let summary = objects.pop().expect("a summary");
+    assert_eq!((&summary["exportedCount"], &summary["missingRefCount"]), (&objects.len().into(), &0.into()));
+    let template: Value = serde_json::from_str(&read("elastic/index-template.json")).expect("JSON");
+    let inner =
+        |text: &Value| -> Value { serde_json::from_str(text.as_str().expect("text")).expect("JSON within JSON") };
+    let known: Vec<(&Value, &Value)> = objects.iter().map(|object| (&object["type"], &object["id"])).collect();
+    let mut fields = 0;
+    for object in &objects {
+        let (attributes, references) = (&object["attributes"], object["references"].as_array().expect("references"));
+        assert!(attributes["title"].as_str().is_some_and(|title| !title.is_empty()), "{object}");
+        for reference in references {
+            assert!(known.contains(&(&reference["type"], &reference["id"])), "{reference} is not in the file");
+        }
+        let names: Vec<&str> = references.iter().filter_map(|reference| reference["name"].as_str()).collect();
+        match object["type"].as_str() {
+            Some("index-pattern") => assert!(is_mapped(&template, attributes["timeFieldName"].as_str().expect("text"))),
+            Some("search") => {
+                let source = inner(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"]);
+                assert!(names.contains(&source["indexRefName"].as_str().expect("a name")), "{source}");
+                let query = source["query"]["query"].as_str().expect("a query");
+                let asked = query.split_whitespace().filter_map(|word| word.strip_suffix(':'));
+                let shown = attributes["columns"].as_array().expect("columns").iter().filter_map(Value::as_str);
+                for field in asked.chain(shown) {
+                    assert!(is_mapped(&template, field), "{field} is not mapped");
+                    fields += 1;
+                }
+            }
+            Some("dashboard") => {
+                let panels = inner(&attributes["panelsJSON"]);
+                let panels = panels.as_array().expect("panels");
+                assert_eq!(panels.len(), references.len());
+                for panel in panels {
+                    let index = panel["panelIndex"].as_str().expect("an index");
+                    let name = format!("{index}:{}", panel["panelRefName"].as_str().expect("a name"));
+                    assert!(names.contains(&name.as_str()), "{name}");
+                    let grid = |key: &str| panel["gridData"][key].as_u64().expect("a number");
+                    assert!(panel["gridData"]["i"] == index && grid("w") > 0 && grid("x") + grid("w") <= 48, "{panel}");
+                }
+            }
+            other => panic!("{other:?}: nobody here knows it"),
+        }
+    }
+    assert!(fields > 20, "{fields}");
+}
+
+/// CEF has no schema; a reader that others wrote must find what was meant, and nothing forged.
+#[test]
+fn an_independent_reader_takes_cef_apart() {
+    let python = |script: &str, input: &str| {
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        child.stdin.take()?.write_all(input.as_bytes()).ok()?;
+        let output = child.wait_with_output().ok()?;
+        output.status.success().then(|| String::from_utf8(output.stdout).expect("text"))
+    };
+    if python("import pycef", "").is_none() {
+        return skip("an_independent_reader_takes_cef_apart", "needs Python's pycef");
+    }
+    let lab =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/logs/lab-syslog.log")).expect("there");
+    let line = lab.lines().next().expect("a line");
+    let names = [r"x|y=z", r#"a\" src=6.6.6.6 act=allow"#, r"p\\s\nCEF:0|q|r|s|1|t|10|src=6.6.6.6 "];
+    let log: String = names.iter().map(|name| format!("{}\n", line.replace("hep-external", name))).collect();
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("log");
+    fs::write(&path, log).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_hepguard"))
+        .args(["denies", path.to_str().expect("a path"), "--format", "cef"])
+        .env("TZ", "UTC")
+        .output()
+        .expect("runs");
+    let cef = String::from_utf8(output.stdout).expect("text");
+    let script = "import sys, json, pycef\nfor line in sys.stdin: print(json.dumps(pycef.parse(line.rstrip('\\n'))))";
+    let read = python(script, &cef).expect("it reads every line");
+    let events: Vec<Value> = read.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(events.len(), names.len(), "{cef}");
+    for event in &events {
+        let found =
+            ["CEFVersion", "DeviceVendor", "DeviceEventClassID", "src", "dst", "dpt", "act"].map(|key| &event[key]);
+        assert_eq!(found, ["0", "hepguard", "deny", "10.0.1.10", "147.75.40.148", "443", "deny"], "{cef}");
+    }
 }
 
 #[test]

@@ -9,5 +9,7 @@ mod content;
 mod crash;
 mod http;
 mod outage;
+mod refusal;
 mod rig;
 mod syslog;
+mod syslog_ng;

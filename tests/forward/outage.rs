@@ -1,7 +1,8 @@
 //! Collectors that die, hosts that are cut off: what arrives in the end.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use hepguard::forward::sender::Forwarder;
 use hepguard::forward::transport::Target;
@@ -42,6 +43,56 @@ fn a_collector_that_dies_five_times_misses_nothing_over_relp() {
         let ids: BTreeSet<&str> =
             lines.iter().filter_map(|line| line.split("id=\"").nth(1)?.split('"').next()).collect();
         assert_eq!(ids.len() as u64, number);
+    });
+}
+
+/// The collector is down while events go on coming. `HEPGUARD_OUTAGE_SECONDS=60 HEPGUARD_OUTAGE_RATE=5000 cargo test --release
+/// --test forward outage::a_collector_that_is_down -- --nocapture` is the long version.
+#[test]
+fn a_collector_that_is_down_for_a_while_misses_nothing() {
+    let number = |name: &str, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (seconds, rate) = (number("HEPGUARD_OUTAGE_SECONDS", 3), number("HEPGUARD_OUTAGE_RATE", 1000));
+    apart("a_collector_that_is_down_for_a_while_misses_nothing", || {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut collector = Rsyslog::start(dir.path(), &input("imrelp", 2514, ""));
+        let state = tempfile::tempdir().expect("a folder");
+        let mut to = output(Target::Relp { address: "127.0.0.1:2514".to_owned(), tls: None });
+        to.max_bytes = 1 << 30;
+        let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+        let mut made = 0;
+        let mut most = 0;
+        // before, while and after it is down
+        for (phase, seconds) in [(0, 1), (1, seconds), (2, 1)] {
+            match phase {
+                1 => collector.stop(true),
+                2 => collector.start_again(),
+                _ => {}
+            }
+            let (began, first) = (Instant::now(), made);
+            while began.elapsed() < Duration::from_secs(seconds) {
+                let due = first + u64::try_from(began.elapsed().as_millis()).expect("short") * rate / 1000;
+                for number in made..due {
+                    forwarder.submit(&numbered(number, "while the collector is down"));
+                }
+                made = made.max(due);
+                forwarder.flush().expect("written");
+                most = most.max(forwarder.status()[0].lanes[0].waiting);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        assert!(most >= seconds * rate / 2, "the queue held what the collector missed: {most}");
+        let status = forwarder.stop(Duration::from_secs(120)).remove(0);
+        assert_eq!((status.lanes[0].waiting, status.lost), (0, 0), "{status:?}");
+        let all = |lines: &[String]| numbers(lines).into_iter().collect::<BTreeSet<_>>();
+        let lines = collector.wait_for(Duration::from_secs(60), |lines| all(lines).len() as u64 >= made);
+        assert_eq!(all(&lines), (0..made).collect(), "every number arrived");
+        let ids: BTreeSet<&str> =
+            lines.iter().filter_map(|line| line.split("id=\"").nth(1)?.split('"').next()).collect();
+        assert_eq!(ids.len() as u64, made, "what came twice has the same id");
+        let twice = lines.len() as u64 - made;
+        let told = format!("{seconds} s down at {rate}/s: {made} messages, {most} waiting at most, {twice} sent twice");
+        // nobody reads it when standard error is closed
+        let _ = writeln!(std::io::stderr(), "{told}, none lost");
     });
 }
 

@@ -16,10 +16,7 @@ use hepguard::forward::transport::{Target, Tls};
 /// Runs `test` in a thread with a network namespace of its own.
 pub(crate) fn apart(name: &str, test: impl FnOnce() + Send) {
     if let Some(missing) = missing() {
-        assert!(std::env::var_os("CI").is_none(), "{name}: {missing}");
-        // nobody reads it when standard error is closed
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {missing}");
-        return;
+        return skip(name, &missing);
     }
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -31,6 +28,13 @@ pub(crate) fn apart(name: &str, test: impl FnOnce() + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// Says that a test is not run, and why; where nothing may be missing it fails.
+pub(crate) fn skip(name: &str, missing: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{name}: {missing}");
+    // nobody reads it when standard error is closed
+    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {missing}");
 }
 
 fn missing() -> Option<String> {

@@ -95,7 +95,7 @@ fn a_collector_with_the_wrong_certificate_gets_nothing_and_the_reason_is_told() 
         let good = tls(dir.path());
         let refused = |failure: Failure, words: &str| match failure {
             Failure::Refused(text) => assert!(text.contains(words), "{text}"),
-            Failure::Lost(text) => panic!("should be told as a refusal: {text}"),
+            Failure::Lost(text) | Failure::Unwanted(text) => panic!("should be told as a refusal: {text}"),
         };
         {
             let _collector = Rsyslog::start(dir.path(), &input("imtcp", 6514, strict));

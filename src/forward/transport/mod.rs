@@ -87,12 +87,14 @@ pub enum Failure {
     Lost(String),
     /// The other side or our own set-up refuses: trying again soon will not help, someone has to act.
     Refused(String),
+    /// The collector takes messages, but not the first of those that are not delivered.
+    Unwanted(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost(text) | Self::Refused(text) => f.write_str(text),
+            Self::Lost(text) | Self::Refused(text) | Self::Unwanted(text) => f.write_str(text),
         }
     }
 }

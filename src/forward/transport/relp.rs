@@ -24,6 +24,8 @@ pub(super) struct Relp<W: Wire> {
     /// Numbers sent and not answered, in order.
     open: VecDeque<u32>,
     received: Vec<u8>,
+    /// What the receiver said of the first open message, when it refused it.
+    refusal: Option<String>,
 }
 
 /// An answer, or a hint of the server (number 0).
@@ -36,7 +38,7 @@ struct Frame {
 
 impl<W: Wire> Relp<W> {
     pub(super) fn open(wire: W) -> Result<Self, Failure> {
-        let mut link = Self { wire, number: 0, open: VecDeque::new(), received: Vec::new() };
+        let mut link = Self { wire, number: 0, open: VecDeque::new(), received: Vec::new(), refusal: None };
         let version = env!("CARGO_PKG_VERSION");
         let offer = format!("relp_version=0\nrelp_software=hepguard,{version}\ncommands=syslog");
         let number = link.write("open", &[offer.into_bytes()])?;
@@ -111,9 +113,13 @@ impl<W: Wire> Relp<W> {
         }
     }
 
-    /// Takes the answers that are there; returns how many messages they deliver.
+    /// Takes the answers that are there; returns how many messages they deliver. A refusal is told when those before it
+    /// were.
     fn answers(&mut self) -> Result<usize, Failure> {
         let mut delivered = 0;
+        if let Some(text) = self.refusal.take() {
+            return Err(Failure::Unwanted(text));
+        }
         while let Some(frame) = self.next_frame()? {
             if frame.number == 0 {
                 return Err(Failure::Lost("RELP: the receiver is shutting down".to_owned()));
@@ -123,7 +129,12 @@ impl<W: Wire> Relp<W> {
                 return Err(Failure::Lost(format!("RELP: an answer nobody waits for: {}", frame.number)));
             }
             if !text.starts_with("200") {
-                return Err(Failure::Lost(format!("RELP: a message was refused: {}", head(&text))));
+                let text = format!("RELP: a message was refused: {}", head(&text));
+                if delivered == 0 {
+                    return Err(Failure::Unwanted(text));
+                }
+                self.refusal = Some(text);
+                break;
             }
             self.open.pop_front();
             delivered += 1;
@@ -179,19 +190,32 @@ impl<W: Wire> Link for Relp<W> {
     fn send(&mut self, messages: &[Vec<u8>]) -> Result<usize, Failure> {
         let mut delivered = 0;
         for chunk in messages.chunks(32) {
-            while self.open.len() + chunk.len() > WINDOW {
-                delivered += self.settle(PATIENCE)?;
+            while self.open.len() + chunk.len() > WINDOW && self.refusal.is_none() {
+                match self.settle(PATIENCE) {
+                    Err(Failure::Unwanted(text)) if delivered > 0 => self.refusal = Some(text),
+                    more => delivered += more?,
+                }
+            }
+            if self.refusal.is_some() {
+                break;
             }
             let _ = self.write("syslog", chunk)?;
             // answers that are there make room at once
             if self.fill(Duration::ZERO)? {
-                delivered += self.answers()?;
+                match self.answers() {
+                    Err(Failure::Unwanted(text)) if delivered > 0 => self.refusal = Some(text),
+                    more => delivered += more?,
+                }
             }
         }
+        // a refusal that came first is told by the next call
         Ok(delivered)
     }
 
     fn settle(&mut self, patience: Duration) -> Result<usize, Failure> {
+        if self.refusal.is_some() {
+            return self.answers();
+        }
         if self.open.is_empty() {
             // an orderly end is noticed before the next message is written into it
             return if self.fill(Duration::ZERO)? { self.answers() } else { Ok(0) };
