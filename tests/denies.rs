@@ -188,6 +188,100 @@ fn control_characters_never_reach_the_terminal() {
     assert!(csv.contains(",'=cmd|x,"), "{csv}");
 }
 
+/// Rows of a table with quoted cells.
+fn cells(csv: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut rest = csv.chars().peekable();
+    while let Some(one) = rest.next() {
+        match one {
+            '"' if quoted && rest.peek() == Some(&'"') => cell.push(rest.next().expect("seen")),
+            '"' => quoted = !quoted,
+            ',' if !quoted => row.push(std::mem::take(&mut cell)),
+            '\r' if !quoted => {}
+            '\n' if !quoted => {
+                row.push(std::mem::take(&mut cell));
+                rows.push(std::mem::take(&mut row));
+            }
+            other => cell.push(other),
+        }
+    }
+    rows
+}
+
+#[test]
+fn what_a_log_holds_stays_data_in_every_format() {
+    let folder = folder();
+    let lab = String::from_utf8(lab()).expect("text");
+    let report = lab.lines().next().expect("a line");
+    // as Felix would quote them, and as they cannot be: escape sequences, markup, formulas, fields forged inside quotes
+    let names = [
+        "x\u{1b}[31m\u{7}\u{9b}2J\u{202e}",
+        "<script>alert(1)</script><img src=x onerror=y>",
+        "=cmd|' /C calc'!A0",
+        "+1+1",
+        "@SUM(A1)",
+        "-1+1|x",
+        r#"a\" action=\"allow\" srcIP=\"6.6.6.6\" policy=\"b"#,
+        "p|q=r\\\\s\\nCEF:0|x|y|z|1|forged|10|src=6.6.6.6",
+        "a,b;\\\"c\\\",\\\"6.6.6.6",
+        "{\\\"src_ip\\\":\\\"6.6.6.6\\\"}",
+    ];
+    let mut log: String = names.iter().map(|name| format!("{}\n", report.replace("hep-external", name))).collect();
+    log.push_str(
+        "Aug  4 16:14:12 bastion kernel: [1.0] =x\"|<b>\u{1b}[2J drop: IN=e<\"> OUT= SRC=10.0.1.10 DST=147.75.40.148 LEN=60 \
+         PROTO=TCP SPT=1 DPT=443 SYN\n",
+    );
+    let events = names.len() + 1;
+    let path = write(&folder, "hostile.log", log.as_bytes());
+    let ask = |format: &str| {
+        let output = hepguard(&[text(&path), "--format", format]);
+        assert_eq!(output.status.code(), Some(0), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+        let answer = stdout(&output);
+        let raw = |c: char| c.is_control() && !matches!(c, '\n' | '\r') || matches!(c, '\u{202a}'..='\u{202e}');
+        assert_eq!(answer.chars().find(|c| raw(*c)), None, "{format}: {answer}");
+        answer
+    };
+    assert!(ask("text").contains("147.75.40.148"));
+    let document = json(&[text(&path)]);
+    assert_eq!(document["events"], events);
+    for group in document["groups"].as_array().expect("groups") {
+        assert_eq!(group["key"]["src_ip"], "10.0.1.10", "{group}");
+    }
+    let forged: Vec<&Value> = document["groups"].as_array().expect("groups").iter().collect();
+    assert!(
+        forged
+            .iter()
+            .any(|group| group["key"]["policy"].as_str().is_some_and(|name| name.contains("srcIP=\"6.6.6.6\"")))
+    );
+    for (format, source) in [("jsonl", "/src_ip"), ("ecs", "/source/ip"), ("ocsf", "/src_endpoint/ip")] {
+        let answer = ask(format);
+        assert_eq!(answer.lines().count(), events, "{format}");
+        for line in answer.lines() {
+            let event: Value = serde_json::from_str(line).expect("a line is JSON");
+            assert_eq!(event.pointer(source), Some(&"10.0.1.10".into()), "{format}: {line}");
+        }
+    }
+    let cef = ask("cef");
+    assert_eq!(cef.lines().count(), events, "{cef}");
+    for line in cef.lines() {
+        // a pipe in the header and an equals sign in a value are escaped
+        let plain = line.replace("\\\\", "").replace("\\|", "").replace("\\=", "");
+        let fields: Vec<&str> = plain.splitn(8, '|').collect();
+        assert_eq!((fields.len(), fields[0]), (8, "CEF:0"), "{line}");
+        let sources = fields[7].split(' ').filter(|pair| pair.starts_with("src="));
+        assert_eq!(sources.collect::<Vec<_>>(), ["src=10.0.1.10"], "{line}");
+    }
+    let csv = ask("csv");
+    let rows = cells(&csv);
+    let place = rows[0].iter().position(|name| name == "src_ip").expect("a column");
+    assert_eq!(rows.len(), events + 1, "{csv}");
+    for row in &rows[1..] {
+        assert_eq!((row.len(), row[place].as_str()), (rows[0].len(), "10.0.1.10"), "{row:?}");
+        let formula = |cell: &&String| cell.starts_with(['=', '+', '@', '-', '\t']) && cell.parse::<i64>().is_err();
+        assert_eq!(row.iter().find(formula), None, "{csv}");
+    }
+}
+
 #[test]
 fn failsafe_ports_are_pointed_out() {
     let folder = folder();
