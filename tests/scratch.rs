@@ -124,7 +124,9 @@ fn commands_are_judged_by_what_they_do_in_the_copy() {
             plan
         };
         says(&["--", "true"], "safe", "kept");
-        says(&["--", "nft", "flush", "ruleset"], "safe", "kept");
+        let flushed = says(&["--", "nft", "flush", "ruleset"], "safe", "kept");
+        let opened = flushed["newly_allowed"].to_string();
+        assert!(opened.contains(r#""table":"own""#), "what the flushed rules refused passes: {opened}");
         says(&["--", "iptables-legacy", "-P", "INPUT", "DROP"], "safe", "kept");
         says(&["--", "ipset", "flush", "admins"], "safe", "kept");
         let both = "ipset flush admins; iptables-legacy -P INPUT DROP";
@@ -165,11 +167,12 @@ fn ufw_and_plain_iptables_are_judged_like_any_command() {
             denied.contains("INPUT") && denied.contains("policy"),
             "the packets and the policy that drops them: {denied}"
         );
+        sh("iptables-nft -F INPUT");
+        says(&["--", "iptables", "-P", "INPUT", "DROP"], "lockout", "lost");
         if !Path::new("/usr/sbin/ufw").exists() {
             return skipped("needs ufw");
         }
         // ufw puts its chains behind what is there
-        sh("iptables-nft -F INPUT");
         let lost = says(&["--", "ufw", "enable"], "lockout", "lost");
         assert!(lost["findings"][0]["evidence"].to_string().contains("INPUT"), "{:#}", lost["findings"][0]);
         let allowed = answer(folder, &["--", "sh", "-c", "ufw allow 22/tcp && ufw enable"]);

@@ -213,6 +213,8 @@ pub struct Set {
     pub member_sets: Vec<Name>,
     /// Says why the contents are not all here (not listed, too large, unreadable element); `None` when complete.
     pub incomplete: Option<Box<str>>,
+    /// No member is an exception, those that are not here included: a packet that fits one that is here is in the set.
+    pub without_exceptions: bool,
     /// File it was read from.
     pub source: Name,
     /// Line of its declaration, 1-based; 0 when the source has no lines.

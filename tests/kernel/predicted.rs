@@ -6,11 +6,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hepguard::analysis::trace::{Engine, TraceOptions, TraceVerdict};
+use hepguard::calico::failsafe::Weight;
 use hepguard::calico::predict::{Knowledge, Prediction, Situation, predict};
 use hepguard::calico::resources::Resources;
 use hepguard::calico::settings::{Assignment, Place, Settings, Source};
-use hepguard::packet::{Direction, Family, Protocol};
+use hepguard::config::Protect;
+use hepguard::packet::{Direction, Family, PortRange, Prefix, Protocol};
+use hepguard::plan::impact::State;
+use hepguard::plan::{Plan, Rehearsal, plan};
 use hepguard::ruleset::{Backend, ChainKind, Ruleset, Set, Table, print};
+use hepguard::snapshot::Snapshot;
 
 use crate::cases::packet;
 use crate::firewall::{self, Firewall};
@@ -174,6 +179,28 @@ fn flows() -> Vec<(&'static str, Shot)> {
     ]
 }
 
+/// What `plan` says of the flows when these rules take the place of those that are there.
+fn planned(live: &Snapshot, foretold: &Ruleset, shots: &[(&str, Shot)]) -> Plan {
+    let protect = |(name, shot): &(&str, Shot)| {
+        let packet = &shot.packet;
+        let peer = if packet.direction == Direction::In { packet.src } else { packet.dst };
+        Protect {
+            name: (*name).to_owned(),
+            direction: packet.direction,
+            protocol: packet.protocol,
+            ports: packet.dport.map(PortRange::single).into_iter().collect(),
+            peers: vec![Prefix::host(peer)],
+            interface: packet.iif.as_deref().map(str::to_owned),
+            severity: Weight::High,
+            because: None,
+            place: "the test".to_owned(),
+        }
+    };
+    let before = Snapshot { protect: shots.iter().map(protect).collect(), ..live.clone() };
+    let after = Snapshot { ruleset: foretold.clone(), ..before.clone() };
+    plan(&before, &Rehearsal { parts: vec!["the policies change".to_owned()], after, ..Rehearsal::default() })
+}
+
 fn attack(name: &str, mode: &[(&str, &str)]) {
     in_namespace(name, || {
         let mut lab = Lab::build().expect("a lab");
@@ -194,6 +221,7 @@ fn attack(name: &str, mode: &[(&str, &str)]) {
         assert!(fidelity.is_exact() && fidelity.rules > 100, "{fidelity:?}");
         assert_eq!(unknown, Vec::<String>::new());
         let shots: Vec<(&str, Shot)> = flows();
+        let planned = planned(live.snapshot(), &ruleset, &shots);
         let all: Vec<Shot> = shots.iter().map(|(_, shot)| shot.clone()).collect();
         lab.open_eyes().expect("the probe loads");
         lab.reset_connections(&all).expect("entries");
@@ -215,9 +243,24 @@ fn attack(name: &str, mode: &[(&str, &str)]) {
         lab.open_eyes().expect("the probe loads");
         lab.reset_connections(&all).expect("entries");
         let then = outcomes(&mut lab, &Engine::new(&ruleset, host), "after");
+        let both = || now.iter().copied().zip(then.iter().copied());
+        for ((name, _), seen) in shots.iter().zip(both()) {
+            let state = planned
+                .protected
+                .iter()
+                .find(|flow| flow.name.starts_with(&format!("{name} (")))
+                .map(|flow| flow.state);
+            let told = match state {
+                Some(State::Lost) => (true, false),
+                Some(State::Kept | State::Masked | State::Unguarded) => (true, true),
+                Some(State::Gained) => (false, true),
+                Some(State::Refused) => (false, false),
+                Some(State::Unknown) | None => panic!("{name}: the plan says {state:?}"),
+            };
+            assert_eq!(told, seen, "{name}: the plan says {state:?}");
+        }
         let named = |wanted: (bool, bool)| -> Vec<&str> {
-            let both = now.iter().copied().zip(then.iter().copied());
-            both.zip(&shots).filter(|(one, _)| *one == wanted).map(|(_, (name, _))| *name).collect()
+            both().zip(&shots).filter(|(one, _)| *one == wanted).map(|(_, (name, _))| *name).collect()
         };
         println!(
             "{name}: lost {:?}\n  gained {:?}\n  kept {:?}",

@@ -2,6 +2,7 @@
 
 mod break_nine;
 mod commands;
+mod node;
 
 use std::path::Path;
 use std::process::{Command, Output};

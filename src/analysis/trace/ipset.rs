@@ -63,7 +63,9 @@ impl<'e> Eval<'e, '_> {
         let open = |reason| Err((reason, keys.as_slice().to_vec()));
         match index.find_partly(&set.elements, numbers) {
             Found::Open => open(Reason::Key),
-            Found::Element(_) if set.incomplete.is_some() && nested => open(Reason::Incomplete),
+            Found::Element(_) if set.incomplete.is_some() && nested && !set.without_exceptions => {
+                open(Reason::Incomplete)
+            }
             // only the most specific network counts, whichever interfaces its entries name
             Found::Element(at) if parts == "net,iface" && outdone(&set.elements, at, numbers) => Ok(false),
             Found::Element(at) if nested && asks_exceptions(options) => {

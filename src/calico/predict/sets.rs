@@ -136,6 +136,8 @@ fn empty(name: &str, with_ports: bool, place: &Place) -> Set {
         key,
         member_sets: Vec::new(),
         incomplete: None,
+        // Felix never adds one
+        without_exceptions: true,
         source: Arc::from(SOURCE),
         line: 0,
     }

@@ -64,7 +64,8 @@ impl<'r> Eval<'_, 'r> {
         }
         if set.incomplete.is_some() {
             // what is not seen may also be an exception
-            let certain = if parts.contains("net") { Set::NONE } else { inside.certain };
+            let sure = set.without_exceptions || !parts.contains("net");
+            let certain = if sure { inside.certain } else { Set::NONE };
             inside = Truth { certain, possible: Set::ALL };
         }
         inside.and(&mut self.encoder.bdd, Truth::exactly(!missing))

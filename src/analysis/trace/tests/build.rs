@@ -146,6 +146,7 @@ pub(super) fn ipset(name: &str, type_name: &str, key: &[DataType], elements: Ele
         elements,
         member_sets: Vec::new(),
         incomplete: None,
+        without_exceptions: false,
         source: Arc::from("test"),
         line: 0,
     }

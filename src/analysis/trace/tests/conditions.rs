@@ -205,6 +205,17 @@ fn incomplete_sets_are_sure_of_what_they_hold() {
     let rules = with_ipset(set, in_ipset("s", &[Src]));
     expect(&rules, &tcp_in(22), Accept);
     expect(&rules, &Packet { src: ip("9.9.9.9"), ..tcp_in(22) }, Unknown);
+
+    // what is not seen of nets may be an exception inside them, unless there are none
+    let mut elements = Elements::new(1);
+    elements.push(&[Interval { low: number("203.0.113.0"), high: number("203.0.113.255") }], None, None);
+    let mut set = ipset("s", "hash:net", &[DataType::Ipv4Addr], elements);
+    set.incomplete = Some("cut short".into());
+    expect(&with_ipset(set.clone(), in_ipset("s", &[Src])), &tcp_in(22), Unknown);
+    set.without_exceptions = true;
+    let rules = with_ipset(set, in_ipset("s", &[Src]));
+    expect(&rules, &tcp_in(22), Accept);
+    expect(&rules, &Packet { src: ip("9.9.9.9"), ..tcp_in(22) }, Unknown);
 }
 
 #[test]

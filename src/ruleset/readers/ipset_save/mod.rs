@@ -126,6 +126,7 @@ impl<'a> Reader<'a> {
                 key,
                 member_sets: Vec::new(),
                 incomplete: None,
+                without_exceptions: false,
                 source: Arc::clone(&self.source),
                 line: number,
             },

@@ -177,6 +177,7 @@ impl<'a> Reader<'a> {
             elements: Elements::default(),
             member_sets: Vec::new(),
             incomplete: None,
+            without_exceptions: false,
             source: self.source.clone(),
             line: self.place.line,
         };
