@@ -21,12 +21,11 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// The failsafe lists four ways.
     pub failsafe: FailsafeReport,
-    /// Felix's rules against their hashes.
-    pub integrity: Integrity,
     /// The flows that must work, judged.
     pub judged: Vec<Judged>,
     /// What boot loads.
     pub boot: Rehearsal,
+    integrity: OnceCell<Integrity>,
     idle: OnceCell<Idle>,
 }
 
@@ -55,13 +54,19 @@ impl<'a> Context<'a> {
             snapshot.booted.as_ref(),
         );
         let judged = judge(snapshot, &failsafe, restarted.as_ref(), &boot);
-        Self { snapshot, failsafe, integrity: integrity::check(&snapshot.ruleset), judged, boot, idle: OnceCell::new() }
+        Self { snapshot, failsafe, judged, boot, integrity: OnceCell::new(), idle: OnceCell::new() }
     }
 
     /// The firewall.
     #[must_use]
     pub fn ruleset(&self) -> &'a Ruleset {
         &self.snapshot.ruleset
+    }
+
+    /// Felix's rules against their hashes.
+    #[must_use]
+    pub fn integrity(&self) -> &Integrity {
+        self.integrity.get_or_init(|| integrity::check(&self.snapshot.ruleset))
     }
 
     /// Rules that do nothing.

@@ -24,6 +24,7 @@ use crate::calico::integrity::Integrity;
 use crate::files::FileState;
 use crate::snapshot::Snapshot;
 use calendar::{Entry, calendar};
+use check::Check;
 use context::Context;
 use dataplane::Dataplane;
 use finding::{Finding, Severity};
@@ -138,14 +139,21 @@ pub fn audit(snapshot: &Snapshot) -> Audit {
         policies: Vec::new(),
         unreadable,
         summary,
-        integrity: context.integrity,
+        integrity: context.integrity().clone(),
     }
 }
 
 /// Runs every check. Findings come worst first, then by code and subject: the order is the same on every run.
 #[must_use]
 pub fn findings(context: &Context<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = registry::CHECKS.iter().flat_map(|check| (check.run)(context, check)).collect();
+    findings_of(context, |_| true)
+}
+
+/// Runs the checks that are wanted, in the same order.
+#[must_use]
+pub fn findings_of(context: &Context<'_>, wanted: impl Fn(&Check) -> bool) -> Vec<Finding> {
+    let checks = registry::CHECKS.iter().filter(|check| wanted(check));
+    let mut findings: Vec<Finding> = checks.flat_map(|check| (check.run)(context, check)).collect();
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then_with(|| a.code.cmp(b.code)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
     });

@@ -316,7 +316,7 @@ mod tests {
                 });
             }
             let Some(table) = tables.last_mut() else { continue };
-            let chain = |name: &str| Chain { name: name.into(), base: None, rules: Vec::new(), line: 0 };
+            let chain = |name: &str| Chain { name: name.into(), base: None, rules: Vec::new().into(), line: 0 };
             if let Some(name) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
                 table.chains.push(chain(name));
             }

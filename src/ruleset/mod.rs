@@ -21,6 +21,8 @@ pub(crate) mod nft_words;
 pub mod print;
 pub mod readers;
 mod query;
+pub mod rules;
+mod same;
 pub mod second_opinion;
 pub mod set;
 pub mod xtables;
@@ -33,6 +35,7 @@ pub use expr::{
 pub use expr::{asks_counters, asks_exceptions, interface_interval, interface_number};
 pub use nft_words::place::{Part, Place, place_of};
 pub use query::without_comments;
+pub use rules::Rules;
 pub use set::{CreateOptions, Data, ElementExtra, Elements, Interval, Set, SetKind};
 
 use crate::packet::{Family, Hook};
@@ -117,7 +120,7 @@ pub struct Chain {
     /// Where it hangs; `None` for chains that are only jumped to.
     pub base: Option<BaseChain>,
     /// Rules in order.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// Line of its declaration, 1-based; 0 when the source has no lines.
     pub line: u32,
 }

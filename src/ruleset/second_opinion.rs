@@ -11,7 +11,9 @@ use std::sync::Arc;
 use super::joined;
 use super::kernel::{KernelChain, KernelSet, KernelTable, KernelTables};
 use super::merge::UNLISTED;
-use super::{Backend, BaseChain, Chain, Effect, Match, Name, OpaqueKind, Rule, Set, SetKind, Step, Table, Verdict};
+use super::{
+    Backend, BaseChain, Chain, Effect, Match, Name, OpaqueKind, Rule, Rules, Set, SetKind, Step, Table, Verdict,
+};
 use crate::diagnostic::{Diagnostic, Level, Remarks};
 use crate::packet::Family;
 
@@ -155,7 +157,7 @@ fn add_chain(table: &mut Table, told: &KernelChain) {
         _ => format!("not listed, {} in the kernel", rules(told.rules)),
     };
     let base = base.and_then(|(_, base)| base);
-    table.chains.push(Chain { name: told.name.as_str().into(), base, rules: Vec::new(), line: 0 });
+    table.chains.push(Chain { name: told.name.as_str().into(), base, rules: Rules::default(), line: 0 });
     // a chain without rules holds nothing but its policy
     if told.rules > 0 {
         blind(table, place, &why);

@@ -253,7 +253,7 @@ mod tests {
             family: Family::Inet,
             name: "t".into(),
             dormant: false,
-            chains: vec![Chain { name: "i".into(), base: Some(base), rules: vec![rule], line: 0 }],
+            chains: vec![Chain { name: "i".into(), base: Some(base), rules: vec![rule].into(), line: 0 }],
             sets: Vec::new(),
             source: "test".into(),
             flowtables: Vec::new(),

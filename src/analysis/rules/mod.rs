@@ -34,8 +34,10 @@ use crate::space::{Dimension, Interfaces, Order};
 /// How much is spent on an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Nodes for the rules of one table and family.
+    /// Nodes for the rules below one base chain, in one family.
     pub nodes: usize,
+    /// Nodes for all of them, one after the other; base chains beyond are not judged.
+    pub all_nodes: usize,
     /// Dead rules whose causes are looked for.
     pub explained: usize,
     /// Rules looked at in all tables together; tables beyond are not judged.
@@ -44,7 +46,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 4_000_000, explained: 20_000, rules: 1_000_000 }
+        Self { nodes: 4_000_000, all_nodes: usize::MAX, explained: 20_000, rules: 1_000_000 }
     }
 }
 
@@ -138,9 +140,10 @@ pub fn judge(ruleset: &Ruleset, host: &Host, limits: &Limits, wanted: &dyn Fn(Ru
     let asked = Asked { lasting: &lasting, interfaces, limits, wanted };
     let facts = [Family::Ipv4, Family::Ipv6].map(|family| HostFacts::new(host, family));
     let mut report = Report::default();
+    let mut left = limits.all_nodes;
     for (index, table) in lasting.ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
         if judged.contains(&index) {
-            judge_table(&asked, &facts, (index, table), &mut report);
+            judge_table(&asked, &facts, (index, table), &mut left, &mut report);
         } else {
             report.unjudged.extend(too_many(ruleset, index));
         }
@@ -191,7 +194,14 @@ struct Walked<'a> {
     passages: Passages,
 }
 
-fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (usize, &Table), report: &mut Report) {
+/// Judges the rules of one table; what it costs goes from `left`, in nodes.
+fn judge_table(
+    asked: &Asked<'_>,
+    facts: &[HostFacts<'_>; 2],
+    (index, table): (usize, &Table),
+    left: &mut usize,
+    report: &mut Report,
+) {
     let mut walked: Vec<Walked<'_>> = Vec::new();
     let mut hit: HashMap<RuleRef, bool> = HashMap::new();
     let mut spared: BTreeSet<usize> = BTreeSet::new();
@@ -211,12 +221,14 @@ fn judge_table(asked: &Asked<'_>, facts: &[HostFacts<'_>; 2], (index, table): (u
                 report.unjudged.push(Unjudged { place, family: facts.family(), why });
                 continue;
             }
-            match walk_base(asked, facts, place) {
+            match walk_base(asked, facts, place, left) {
                 Ok(mut one) => {
+                    let walked_with = one.engine.encoder().bdd.nodes();
                     if let Err(too_large) = note_again(asked, &mut one, &mut again) {
                         let why = format!("whether later rules do the same: {too_large}");
                         report.unjudged.push(Unjudged { place, family: facts.family(), why });
                     }
+                    *left = left.saturating_sub(one.engine.encoder().bdd.nodes() - walked_with);
                     let mut explains = false;
                     for (chain, passage) in &one.passages.chains {
                         for (rule, matched) in passage.matched.iter().enumerate() {
@@ -325,7 +337,12 @@ fn explained(lasting: &Lasting, walked: &mut [Walked<'_>], place: RuleRef) -> Op
     best
 }
 
-fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) -> Result<Walked<'a>, String> {
+fn walk_base<'a>(
+    asked: &Asked<'a>,
+    facts: &'a HostFacts<'a>,
+    place: RuleRef,
+    left: &mut usize,
+) -> Result<Walked<'a>, String> {
     let lasting = asked.lasting;
     let ruleset = &lasting.ruleset;
     let table = ruleset.tables.get(place.table).ok_or("the table is gone")?;
@@ -333,12 +350,13 @@ fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) ->
     if let Some(why) = unfollowable(lasting, table, place.chain) {
         return Err(why);
     }
-    let settings = Settings {
-        order: Order::Forward,
-        budget: asked.limits.nodes,
-        interfaces: Some(asked.interfaces.clone()),
-        ..Settings::default()
-    };
+    let limits = asked.limits;
+    if *left == 0 {
+        return Err(format!("the sets of packets of all chains together need more than {} nodes", limits.all_nodes));
+    }
+    let budget = limits.nodes.min(*left);
+    let settings =
+        Settings { order: Order::Forward, budget, interfaces: Some(asked.interfaces.clone()), ..Settings::default() };
     let mut engine = Engine::new(ruleset, facts, &settings);
     let early = base.priority < CONNTRACK_PRIORITY && matches!(base.hook, Hook::Prerouting | Hook::Output);
     let device = matches!(base.hook, Hook::Ingress | Hook::Egress);
@@ -364,7 +382,9 @@ fn walk_base<'a>(asked: &Asked<'a>, facts: &'a HostFacts<'a>, place: RuleRef) ->
         starts.extend(own);
     }
     let entry = Entry { table: place.table, chain: place.chain, hook: base.hook };
-    match engine.passages(entry, starts) {
+    let passages = engine.passages(entry, starts);
+    *left = left.saturating_sub(engine.encoder().bdd.nodes());
+    match passages {
         Ok(Some(passages)) => Ok(Walked { engine, passages }),
         Ok(None) => Err("its chains call each other in a circle".to_owned()),
         Err(too_large) => Err(too_large.to_string()),

@@ -52,7 +52,7 @@ fn rule(entry: &Entry, direction: Direction, reply: bool) -> Rule {
 }
 
 fn chain(name: &str, rules: Vec<Rule>) -> Chain {
-    Chain { name: name.into(), base: None, rules, line: 1 }
+    Chain { name: name.into(), base: None, rules: rules.into(), line: 1 }
 }
 
 fn jump(to: &str) -> Rule {

@@ -39,7 +39,12 @@ pub(crate) fn ruleset(text: &str, backend: Backend, family: Family) -> Ruleset {
             let table = tables.last_mut().expect("a table");
             let chain = words.get(1).expect("a chain name");
             if table.chain(chain).is_none() {
-                table.chains.push(Chain { name: Arc::from(chain.as_str()), base: None, rules: Vec::new(), line: 0 });
+                table.chains.push(Chain {
+                    name: Arc::from(chain.as_str()),
+                    base: None,
+                    rules: Vec::new().into(),
+                    line: 0,
+                });
             }
             let (index, _) = table.chain(chain).expect("just made");
             table.chains[index].rules.push(rule);
@@ -260,7 +265,8 @@ fn nft_tables_of_felix_are_checked_and_others_left_alone() {
         comments: vec![comment.into()],
         ..Rule::default()
     };
-    let chain = |name: &str, rules: Vec<Rule>| Chain { name: Arc::from(name), base: None, rules, line: 0 };
+    let chain =
+        |name: &str, rules: Vec<Rule>| Chain { name: Arc::from(name), base: None, rules: rules.into(), line: 0 };
     let mut foreign = rule("tcp dport 8080 counter accept", "mine");
     foreign.comments.clear();
     let chains = vec![

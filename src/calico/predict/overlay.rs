@@ -11,7 +11,7 @@ use crate::calico::order::{Layer, Model, Ordered};
 use crate::calico::render::model::ruleset_tables;
 use crate::calico::render::rule::FelixRule;
 use crate::calico::render::{self, HostEndpoint, Input, RenderedTable, policy_chain, policy_tables};
-use crate::ruleset::{Chain, Match, OpaqueKind, Rule, Ruleset, Step, Table};
+use crate::ruleset::{Chain, Match, OpaqueKind, Rule, Rules, Ruleset, Step, Table};
 
 /// Whether the rendered chains of host endpoints are those that stand: as many, and with the same calls.
 pub(super) fn explains(ruleset: &Ruleset, place: &Place, rendered: &[RenderedTable]) -> bool {
@@ -274,7 +274,7 @@ fn call_anywhere(
 
 fn declare(table: &mut Table, name: &str) {
     if table.chain(name).is_none() {
-        table.chains.push(Chain { name: name.into(), base: None, rules: Vec::new(), line: 0 });
+        table.chains.push(Chain { name: name.into(), base: None, rules: Rules::default(), line: 0 });
     }
 }
 
@@ -331,5 +331,5 @@ fn insert_calls(chain: &mut Chain, target: &str, title: &str, tier: &str, genera
         inside &= !(tiered && is_tier_end(&rule));
         rules.push(rule);
     }
-    chain.rules = rules;
+    chain.rules = rules.into();
 }

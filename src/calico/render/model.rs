@@ -13,7 +13,7 @@ use crate::packet::{Family, InterfacePattern, PortRange, Prefix, Protocol};
 use crate::ruleset::readers::iptables_save;
 use crate::ruleset::{
     Backend, BaseChain, Chain, ChainKind, Effect, Expr, FibField, FibResult, Field, Interval, Match, OpaqueKind,
-    Operator, Policy, Rule, SetRef, Step, Table, Verdict, interface_interval, print,
+    Operator, Policy, Rule, Rules, SetRef, Step, Table, Verdict, interface_interval, print,
 };
 
 /// Felix's table in nft mode.
@@ -52,7 +52,7 @@ pub fn ruleset_tables(tables: &[RenderedTable], backend: Backend, family: Family
 
 fn nft_table(tables: &[RenderedTable], family: Family) -> Table {
     let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
-    let empty = |name: &str, base| Chain { name: Arc::from(name), base, rules: Vec::new(), line: 0 };
+    let empty = |name: &str, base| Chain { name: Arc::from(name), base, rules: Rules::default(), line: 0 };
     for (layer, hook, at, priority) in BASES {
         let kind = match (layer, at) {
             ("nat", _) => ChainKind::Nat,

@@ -36,7 +36,7 @@ pub const CHECK: Check = Check {
 };
 
 fn run(context: &Context<'_>, check: &Check) -> Vec<Finding> {
-    let integrity = &context.integrity;
+    let integrity = context.integrity();
     let unproven: Vec<&Mismatch> =
         integrity.mismatches.iter().filter(|one| one.kind == MismatchKind::Edited && !one.proven).collect();
     // where hardly anything fits, one cause is likelier than many edits

@@ -29,7 +29,7 @@ fn per_chain(
     fix: impl Fn(&Mismatch) -> String,
 ) -> Vec<Finding> {
     let mut chains: BTreeMap<(usize, usize), Vec<&Mismatch>> = BTreeMap::new();
-    for mismatch in &context.integrity.mismatches {
+    for mismatch in &context.integrity().mismatches {
         let RuleRef { table, chain, .. } = mismatch.place;
         chains.entry((table, chain)).or_default().push(mismatch);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{UNREAD, builtin};
 use crate::packet::Family;
 use crate::ruleset::readers::name_text;
-use crate::ruleset::{Backend, Chain, Effect, Name, Policy, Rule, Step, Table};
+use crate::ruleset::{Backend, Chain, Effect, Name, Policy, Rule, Rules, Step, Table};
 
 /// Each `-I` moves all rules behind it; no listing has any, and rule files a handful. This many moves take milliseconds.
 const MAX_MOVED: usize = 10_000_000;
@@ -110,7 +110,7 @@ impl OpenTable {
         self.index.insert(name.into(), index);
         self.finished.push(false);
         let name = name_text(name).into();
-        self.table.chains.push(Chain { name, base: None, rules: Vec::new(), line });
+        self.table.chains.push(Chain { name, base: None, rules: Rules::default(), line });
         (index, true)
     }
 
@@ -204,7 +204,7 @@ pub(crate) fn unread_table(
     for hook in builtin::hooks(name) {
         let name = hook.name().to_ascii_uppercase();
         let base = builtin::base_chain(&table.name, &name, Policy::Accept);
-        table.chains.push(Chain { name: name.into(), base, rules: vec![blind_rule(text, line)], line });
+        table.chains.push(Chain { name: name.into(), base, rules: vec![blind_rule(text, line)].into(), line });
     }
     table.other.push(format!("{UNREAD} {}", text.trim_start_matches(['#', ' '])).into());
     table

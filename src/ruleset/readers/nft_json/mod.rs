@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 use crate::diagnostic::{Level, Parsed};
 use crate::packet::{Family, Hook};
 use crate::ruleset::second_opinion::FLAG_UNKNOWN;
-use crate::ruleset::{Backend, BaseChain, Chain, ChainKind, Flowtable, Name, Policy, Table};
+use crate::ruleset::{Backend, BaseChain, Chain, ChainKind, Flowtable, Name, Policy, Rules, Table};
 use json::{Fields, Json, Key};
 use remarks::{Place, Remarks};
 
@@ -289,7 +289,7 @@ impl<'a> Reader<'a> {
         }
         let chains = &mut self.tables.get_mut(table)?.chains;
         let index = chains.len();
-        chains.push(Chain { name: name.into(), base: None, rules: Vec::new(), line: self.place.line });
+        chains.push(Chain { name: name.into(), base: None, rules: Rules::default(), line: self.place.line });
         self.chain_index.insert((table, name.to_owned()), index);
         Some(index)
     }
