@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub outputs: Vec<Collector>,
     /// What boot loads, where that was tried out; no part of the folder.
     pub booted: Option<Booted>,
+    /// The rules were not listed on the host: they are those that Felix would write.
+    pub rendered: bool,
 }
 
 /// What the loaders of a boot left behind when they ran in a private copy of the host.
@@ -129,7 +131,19 @@ pub fn read(files: SnapshotFiles) -> Snapshot {
     let resources = Arc::new(Resources::of_files(&files));
     let authors = Arc::new(Authors::of(&resources));
     let (protect, outputs) = (Vec::new(), Vec::new());
-    Snapshot { meta, ruleset, host, diagnostics, files, resources, authors, protect, outputs, booted: None }
+    Snapshot {
+        meta,
+        ruleset,
+        host,
+        diagnostics,
+        files,
+        resources,
+        authors,
+        protect,
+        outputs,
+        booted: None,
+        rendered: false,
+    }
 }
 
 fn read_meta(source: &Arc<str>, text: &[u8]) -> Parsed<Meta> {

@@ -487,6 +487,7 @@ const PLAN_EXAMPLES: &str = "\
 Examples:
   hepguard plan -f policy.yaml --policies export/
   hepguard plan --delete gnp/security.hep-external
+  hepguard plan -f staged.yaml --enforce-staged --policies export/
   hepguard plan --felix-env new/calico.env
   hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
   hepguard plan --felix restart --snapshot before/
@@ -515,6 +516,9 @@ pub struct PlanArgs {
     /// A Calico resource to delete
     #[arg(long, value_name = "KIND/NAME", help_heading = "Changes")]
     pub delete: Vec<String>,
+    /// Staged policies, those of the change and those there are, are enforced
+    #[arg(long, help_heading = "Changes")]
+    pub enforce_staged: bool,
     /// What is in force now: an export of Calico's resources; else the snapshot's, else the live chains themselves
     #[arg(long, value_name = "DIR")]
     pub policies: Option<std::path::PathBuf>,

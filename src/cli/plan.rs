@@ -10,10 +10,12 @@ use super::args::{Common, FelixAction, PlanArgs};
 use super::exit::{CliError, Outcome};
 use crate::analysis::reboot::loaders;
 use crate::audit::finding::Severity;
+use crate::calico::names::Authors;
 use crate::calico::predict::{Knowledge, Situation, predict};
 use crate::calico::resources::{Kind, Problem, Resources};
 use crate::files::SnapshotFiles;
 use crate::plan::change::Setting;
+use crate::plan::offline::offline;
 use crate::plan::{Failure, Plan, Rehearsal, Verdict, plan};
 use crate::report;
 use crate::scratch::boot::{boot, restore_tool};
@@ -33,7 +35,7 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
     }
     let settings = settings(args)?;
     let mut steps = steps(args)?;
-    let resources = !args.resources.is_empty() || !args.delete.is_empty();
+    let resources = !args.resources.is_empty() || !args.delete.is_empty() || args.enforce_staged;
     if settings.is_empty() && args.felix.is_none() && steps.is_empty() && !resources && !args.reboot {
         return Err(CliError::Usage(
             "no change was given; expected for example -f policy.yaml, --felix-env FILE, --set NAME=VALUE, --iptables-restore FILE, \
@@ -42,7 +44,21 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
         ));
     }
 
-    let before = super::load::snapshot(common)?;
+    let mut before = super::load::snapshot(common)?;
+    let mut known = Knowledge::running(&before.files);
+    if let Some(folder) = &args.policies {
+        known.resources = read(std::slice::from_ref(folder))?;
+        before.authors = Arc::new(Authors::of(&known.resources));
+    }
+    let mut told = Rehearsal::default();
+    if let Some(offline) = offline(&before, &known) {
+        before = offline.before;
+        told.notes = offline.notes;
+        told.not_copied = offline.unknown.into_iter().map(|what| format!("not known: {what}")).collect();
+        if !steps.is_empty() {
+            told.not_copied.push("rules that are rendered are not in the copy in which commands run".to_owned());
+        }
+    }
     if common.snapshot.is_some() {
         // which variant the host uses, its listings tell
         let restores = steps.iter_mut().filter_map(|step| step.command.first_mut());
@@ -50,7 +66,7 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
             *program = restore_tool(&before.files, &program.to_string_lossy(), false).into();
         }
     }
-    let rehearsal = rehearse(common, &before, &settings, &steps, args)?;
+    let rehearsal = rehearse(common, (&before, &known), &settings, &steps, args, told)?;
     let plan = plan(&before, &rehearsal);
     print(common, &plan, out)?;
     Ok(outcome(common, &plan))
@@ -58,15 +74,16 @@ pub fn run(common: &Common, args: &PlanArgs, out: &mut dyn Write) -> Result<Outc
 
 const FORMATS: [&str; 5] = ["text", "json", "sarif", "markdown", "junit"];
 
-/// Makes the change on a copy.
+/// Makes the change on a copy; `told` is what is said already of how the host before it is known.
 fn rehearse(
     common: &Common,
-    before: &Snapshot,
+    (before, known): (&Snapshot, &Knowledge),
     settings: &[Setting],
     steps: &[Step],
     args: &PlanArgs,
+    told: Rehearsal,
 ) -> Result<Rehearsal, CliError> {
-    let mut rehearsal = Rehearsal { after: before.clone(), ..Rehearsal::default() };
+    let mut rehearsal = Rehearsal { after: before.clone(), ..told };
     let mut files = before.files.clone();
     if !steps.is_empty() {
         files = in_scratch(common, before, steps, args, &mut rehearsal)?;
@@ -95,9 +112,13 @@ fn rehearse(
     if files != before.files {
         rehearsal.after =
             Snapshot { protect: before.protect.clone(), outputs: before.outputs.clone(), ..snapshot::read(files) };
+        if before.rendered {
+            rehearsal.after.ruleset.clone_from(&before.ruleset);
+            rehearsal.after.rendered = true;
+        }
     }
     rehearsal.restarts_felix |= args.reboot;
-    calico(before, args, &mut rehearsal)?;
+    calico(before, known, args, &mut rehearsal)?;
     if args.reboot {
         reboot(common, args, &mut rehearsal);
     }
@@ -133,11 +154,7 @@ fn reboot(common: &Common, args: &PlanArgs, rehearsal: &mut Rehearsal) {
 
 /// Foretells the rules that Felix writes once resources and settings have changed. The failsafe lists are not among them:
 /// what a restart makes of those is a world of its own.
-fn calico(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Result<(), CliError> {
-    let mut known = Knowledge::running(&before.files);
-    if let Some(folder) = &args.policies {
-        known.resources = read(std::slice::from_ref(folder))?;
-    }
+fn calico(before: &Snapshot, known: &Knowledge, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Result<(), CliError> {
     let mut wanted = known.clone();
     let change = read(&args.resources)?;
     let titles: Vec<String> = change.iter().map(|resource| resource.meta.title()).collect();
@@ -168,14 +185,34 @@ fn calico(before: &Snapshot, args: &PlanArgs, rehearsal: &mut Rehearsal) -> Resu
         })?;
         rehearsal.parts.push(format!("{} is deleted", gone.meta.title()));
     }
+    if args.enforce_staged {
+        let enforced = wanted.resources.enforce_staged();
+        if enforced.is_empty() {
+            let why = "--enforce-staged: no staged policy of hosts is in the change, --policies DIR or the snapshot";
+            return Err(CliError::Input(why.to_owned()));
+        }
+        rehearsal.parts.extend(enforced);
+    } else {
+        let staged = change.iter().filter(|resource| resource.meta.kind.enforced().is_some());
+        rehearsal.notes.extend(staged.map(|resource| {
+            let title = resource.meta.title();
+            format!("{title} is staged and decides nothing; --enforce-staged plans it as if it were enforced")
+        }));
+    }
     wanted.keeps_lists = true;
     if rehearsal.restarts_felix {
         wanted.settings = Knowledge::of(&rehearsal.after.files).settings;
     }
-    if args.resources.is_empty() && args.delete.is_empty() && !wanted.shapes_otherwise(&known) {
+    let beyond = wanted.beyond_the_model(known).into_iter();
+    rehearsal.not_copied.extend(beyond.map(|what| format!("what {what} makes of Felix's rules is not modelled")));
+    let resources = !args.resources.is_empty() || !args.delete.is_empty() || args.enforce_staged;
+    if resources || args.policies.is_some() {
+        rehearsal.after.authors = Arc::new(Authors::of(&wanted.resources));
+    }
+    if !resources && !wanted.shapes_otherwise(known) {
         return Ok(());
     }
-    let situation = Situation { ruleset: &rehearsal.after.ruleset, host: &before.host, known: &known };
+    let situation = Situation { ruleset: &rehearsal.after.ruleset, host: &before.host, known };
     let foretold = predict(&situation, &wanted);
     rehearsal.after.ruleset = foretold.ruleset;
     rehearsal.not_copied.extend(foretold.unknown.into_iter().map(|what| format!("not known: {what}")));

@@ -1,7 +1,10 @@
 //! The exact packets that a change refuses or admits, besides the flows that are protected.
 
+use std::sync::Arc;
+
 use crate::analysis::diff::{Changes, Diff, Piece, Wanted, compare};
 use crate::analysis::trace::is_listed;
+use crate::calico::names::Authors;
 use crate::packet::{Direction, Family};
 use crate::ruleset::{Ruleset, Set, Table};
 use crate::snapshot::Snapshot;
@@ -19,6 +22,8 @@ pub struct Difference {
     pub before: Ruleset,
     /// The rules once all of the change is in force.
     pub after: Ruleset,
+    /// Who wrote them, as far as resources tell: before, and after.
+    pub authors: [Arc<Authors>; 2],
     /// What differs.
     pub diff: Diff,
     /// Parts without an answer, and why.
@@ -57,7 +62,8 @@ impl Difference {
                 Ok(_) => {}
             }
         }
-        Self { before: before.ruleset.clone(), after: after.ruleset.clone(), diff, not_compared }
+        let authors = [before, after].map(|side| Arc::clone(&side.authors));
+        Self { before: before.ruleset.clone(), after: after.ruleset.clone(), authors, diff, not_compared }
     }
 
     /// One list of all parts: family, way, piece.
@@ -94,43 +100,9 @@ fn hosts_agree(before: &Snapshot, after: &Snapshot) -> bool {
 
 /// Whether the rules that see packets of a family are the same, whatever their counters, handles and lines.
 fn same_rules(before: &Ruleset, after: &Ruleset, family: Family) -> bool {
-    let own = |set: &&Set| set.family.is_none_or(|of| of == family);
-    let seen = |table: &&Table| table.family.sees(family) || table.family == Family::Netdev;
-    same_all(before.ipsets.iter().filter(own), after.ipsets.iter().filter(own), same_set)
-        && same_all(before.tables.iter().filter(seen), after.tables.iter().filter(seen), same_table)
-}
-
-/// Whether two sequences are equal, item by item.
-fn same_all<T: Copy>(
-    one: impl Iterator<Item = T>,
-    other: impl Iterator<Item = T>,
-    same: impl Fn(T, T) -> bool,
-) -> bool {
-    let (mut one, mut other) = (one, other);
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) => return true,
-            (Some(one), Some(other)) if same(one, other) => {}
-            _ => return false,
-        }
-    }
-}
-
-fn same_set(one: &Set, other: &Set) -> bool {
-    (&one.name, one.family, &one.kind, &one.member_sets, &one.incomplete)
-        == (&other.name, other.family, &other.kind, &other.member_sets, &other.incomplete)
-        && one.elements == other.elements
-}
-
-fn same_table(one: &Table, other: &Table) -> bool {
-    (one.backend, one.family, &one.name, one.dormant) == (other.backend, other.family, &other.name, other.dormant)
-        && one.flowtables == other.flowtables
-        && one.other == other.other
-        && same_all(one.sets.iter(), other.sets.iter(), same_set)
-        && same_all(one.chains.iter(), other.chains.iter(), |one, other| {
-            (&one.name, &one.base) == (&other.name, &other.base)
-                && same_all(one.rules.iter(), other.rules.iter(), |one, other| one.steps == other.steps)
-        })
+    let own = |set: &Set| set.family.is_none_or(|of| of == family);
+    let seen = |table: &Table| table.family.sees(family) || table.family == Family::Netdev;
+    before.acts_as(after, seen, own)
 }
 
 #[cfg(test)]

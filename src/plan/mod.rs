@@ -11,6 +11,7 @@ pub mod codes;
 pub mod difference;
 pub mod findings;
 pub mod impact;
+pub mod offline;
 pub mod worlds;
 
 use std::borrow::Cow;
@@ -22,8 +23,10 @@ use crate::analysis::trace::blind_spots;
 use crate::analysis::worlds::after_felix_restart;
 use crate::audit;
 use crate::audit::calendar::{Entry, calendar};
+use crate::audit::check::Check;
 use crate::audit::context::Context;
 use crate::audit::finding::{Finding, Severity};
+use crate::audit::idle::CODES;
 use crate::calico::failsafe::{self, FailsafeReport};
 use crate::calico::integrity::{self, Integrity};
 use crate::calico::predict::{self, Knowledge, Situation, predict};
@@ -128,6 +131,16 @@ impl Fidelity {
     }
 }
 
+/// Where rules come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rules {
+    /// They were listed on the host.
+    Listed,
+    /// An offline plan: Felix would write them for the policies and settings that are known.
+    Rendered,
+}
+
 /// A plan: what `hepguard plan` prints (schema `hepguard/plan/v1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
@@ -139,6 +152,8 @@ pub struct Plan {
     pub verdict: Verdict,
     /// The change in words.
     pub change: Vec<String>,
+    /// Where the rules before the change come from.
+    pub ruleset: Rules,
     /// How far the model is proven.
     pub fidelity: Fidelity,
     /// The inventory, each flow before and after.
@@ -198,14 +213,19 @@ pub fn plan(before: &Snapshot, rehearsal: &Rehearsal) -> Plan {
         impact.finding = findings.iter().find(own).map(|finding| finding.code);
     }
     let rendered = rehearsal.rendered.clone();
-    let fidelity = rendered
-        .map_or_else(|| Fidelity::of(before), |rendered| Fidelity::from(&integrity::check(&before.ruleset), rendered));
+    let fidelity = match rendered {
+        // rendered rules prove nothing of what is rendered
+        _ if before.rendered => Fidelity::default(),
+        Some(rendered) => Fidelity::from(&integrity::check(&before.ruleset), rendered),
+        None => Fidelity::of(before),
+    };
     let meta = &before.meta;
     Plan {
         schema: "hepguard/plan/v1",
         host: meta.host.clone(),
         verdict: verdict(&findings, &protected, &limits),
         change: rehearsal.parts.clone(),
+        ruleset: if before.rendered { Rules::Rendered } else { Rules::Listed },
         fidelity,
         protected,
         left_out: judged.left_out,
@@ -275,17 +295,18 @@ fn brought_by(before: &Snapshot, after: &Snapshot, rehearsal: &Rehearsal) -> Vec
         let boot = finding.code.starts_with("HG7") && finding.code != "HG705";
         rehearsal.reboots && boot && finding.severity >= Severity::Medium
     };
+    let asked = |code: &str| ["HG1", "HG6", "HG7"].iter().any(|family| code.starts_with(family));
     let told = |finding: &Finding| {
         let drift = rehearsal.restarts_felix && ["HG105", "HG108"].contains(&finding.code);
-        finding.severity >= Severity::Medium
-            && ["HG1", "HG6", "HG7"].iter().any(|family| finding.code.starts_with(family))
-            && finding.code != "HG104"
-            && !drift
+        finding.severity >= Severity::Medium && asked(finding.code) && finding.code != "HG104" && !drift
     };
-    let known = if same { Vec::new() } else { audit::findings(&Context::new(before)) };
+    // rules that do the same are as idle as they were, and to see that again is most of an audit's work
+    let same_rules = before.ruleset.acts_as(&after.ruleset, |_| true, |_| true);
+    let wanted = |check: &Check| asked(check.code) && !(same_rules && CODES.contains(&check.code));
+    let findings = |snapshot| audit::findings_of(&Context::new(snapshot), wanted);
+    let known = if same { Vec::new() } else { findings(before) };
     let new = |finding: &Finding| !same && told(finding) && !known.iter().any(|one| covers(one, finding));
-    let found = audit::findings(&Context::new(after));
-    found.into_iter().filter(|finding| at_boot(finding) || new(finding)).collect()
+    findings(after).into_iter().filter(|finding| at_boot(finding) || new(finding)).collect()
 }
 
 /// Whether what `new` says was so before the change, by what `old` says: the same trouble with the same entries or more,

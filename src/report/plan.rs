@@ -13,7 +13,7 @@ use crate::packet::{Direction, Family};
 use crate::plan::difference::{Difference, hook};
 use crate::plan::findings::is_about;
 use crate::plan::impact::{Impact, State};
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Rules, Verdict};
 
 /// Lines of one set of packets, and sets of one list, in a text; `-v` shows all.
 const SHOWN: usize = 4;
@@ -37,11 +37,17 @@ struct Packets<'t> {
     piece: PieceJson<'t>,
 }
 
+/// What rules mean on both sides, in the words of those who wrote the policies.
+fn sides(difference: &Difference) -> Both<'_> {
+    let [before, after] = &difference.authors;
+    Both::new(Meanings::with(&difference.before, before), Meanings::with(&difference.after, after))
+}
+
 /// The plan as a JSON document (`hepguard/plan/v1`).
 #[must_use]
 pub fn document(plan: &Plan) -> String {
     let difference = &plan.difference;
-    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
+    let both = &sides(difference);
     let list = |of: List| -> Vec<Packets<'_>> {
         let packets = difference.pieces(of).map(|(family, way, piece)| Packets {
             family,
@@ -179,7 +185,7 @@ fn packets(plan: &Plan, style: Style, verbose: bool) -> String {
     let mut out = style.paint(Tone::Strong, "All packets");
     out.push('\n');
     let difference = &plan.difference;
-    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
+    let both = &sides(difference);
     let limit = if verbose { usize::MAX } else { SHOWN };
     for (label, tone, of) in LISTS {
         let all: Vec<(Family, Direction, &Piece)> = difference.pieces(of).collect();
@@ -210,6 +216,9 @@ fn looked_at(plan: &Plan, style: Style) -> String {
     out.push('\n');
     let fidelity = &plan.fidelity;
     let proven = match fidelity.rules {
+        _ if plan.ruleset == Rules::Rendered => {
+            "none: the rules before the change are rendered, too, and no live ones prove the model".to_owned()
+        }
         0 => "no rules of Felix on this host".to_owned(),
         rules if fidelity.verified == rules && fidelity.differing.is_empty() => {
             format!(
@@ -280,7 +289,7 @@ pub fn markdown(plan: &Plan) -> String {
 
 /// The lists of packets as a table.
 fn packets_markdown(difference: &Difference) -> String {
-    let both = &Both::new(Meanings::new(&difference.before), Meanings::new(&difference.after));
+    let both = &sides(difference);
     let mut out = String::new();
     for (label, _, of) in LISTS {
         for (family, way, piece) in difference.pieces(of) {

@@ -153,3 +153,34 @@ fn the_labs_fix_is_safe() {
     let listed = broken.plan(&["--set", WITH_SSH], 0);
     says(&listed, "safe", "gained");
 }
+
+#[test]
+fn a_staged_deny_is_planned_as_if_it_were_enforced() {
+    let lab = Lab::new(false, TRIMMED);
+    let deny = with_the_deny();
+    let policy = deny.split("---").next().expect("the first policy");
+    let staged = policy.replacen("kind: GlobalNetworkPolicy", "kind: StagedGlobalNetworkPolicy", 1);
+    std::fs::write(lab.file("staged.yaml"), staged).expect("written");
+    let file = lab.file("staged.yaml");
+    let only = lab.plan(&["-f", &file], 0);
+    says(&only, "safe", "kept");
+    assert_eq!(only["newly_denied"], Value::Array(Vec::new()));
+    assert!(only["notes"].to_string().contains("--enforce-staged plans it"), "{:#}", only["notes"]);
+    let enforced = lab.plan(&["-f", &file, "--enforce-staged"], 1);
+    is_the_lockout(&enforced, "reconnect");
+    // the exact packets, and who refuses them: policy, tier, file and line
+    let denied = &enforced["newly_denied"][0];
+    assert!(denied["packets"].to_string().contains("10.0.1.30"), "{denied:#}");
+    let author = &denied["after"]["rule"]["calico"];
+    assert_eq!(
+        (&author["policy"], &author["tier"]),
+        (&"security.hep-external".into(), &"security".into()),
+        "{denied:#}"
+    );
+    assert!(author["written"].as_str().is_some_and(|place| place.contains("staged.yaml:")), "{author:#}");
+    assert!(enforced["change"].to_string().contains("StagedGlobalNetworkPolicy security.hep-external is enforced"));
+    // without any, nothing is there to enforce
+    let none = crate::plan(&lab.host, &["--enforce-staged"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no staged policy"), "{none:?}");
+}

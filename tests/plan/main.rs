@@ -3,6 +3,8 @@
 mod break_nine;
 mod commands;
 mod node;
+mod offline;
+mod settings;
 
 use std::path::Path;
 use std::process::{Command, Output};

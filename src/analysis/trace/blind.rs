@@ -15,15 +15,18 @@ fn listings(family: Family) -> [&'static str; 4] {
     }
 }
 
-/// Whether somebody looked for the firewall of `family`, and be it in vain.
+/// Whether somebody looked for the firewall of `family`, and be it in vain, or it is rendered.
 #[must_use]
 pub fn is_listed(snapshot: &Snapshot, family: Family) -> bool {
-    listings(family).iter().any(|name| snapshot.files.files.contains_key(*name))
+    snapshot.rendered || listings(family).iter().any(|name| snapshot.files.files.contains_key(*name))
 }
 
 /// Why the rules for packets of `family` are not all known; empty when they are.
 #[must_use]
 pub fn blind_spots(snapshot: &Snapshot, family: Family) -> Vec<String> {
+    if snapshot.rendered {
+        return Vec::new();
+    }
     let files = &snapshot.files;
     let mut spots = Vec::new();
     let mut looked = false;

@@ -84,6 +84,18 @@ impl Knowledge {
         })
     }
 
+    /// Settings that differ from `other`'s and change Felix's rules in ways that are not modelled: `VXLANEnabled = true`.
+    #[must_use]
+    pub fn beyond_the_model(&self, other: &Self) -> Vec<String> {
+        let of = |known: &Self, name: &str| known.settings.get(name).map(|setting| setting.value);
+        let changed = observe::NOT_MODELLED.into_iter().filter(|name| of(self, name) != of(other, name));
+        let told = |name: &str| {
+            let raw = self.settings.get(name).and_then(|setting| setting.raw);
+            format!("{name} = {}", raw.unwrap_or_else(|| "its default".into()))
+        };
+        changed.map(told).collect()
+    }
+
     /// Whether policies or host endpoints are among the resources.
     #[must_use]
     pub fn has_policy(&self) -> bool {

@@ -169,6 +169,39 @@ pub(super) fn generation(ruleset: &Ruleset, place: &Place) -> Option<Generation>
     })
 }
 
+/// Parameters that change Felix's rules, or where it keeps them, in ways that are not modelled: a changed value is told.
+/// Those that shape the rules of workloads alone are not among them.
+pub(super) const NOT_MODELLED: [&str; 28] = [
+    "AllowIPIPPacketsFromWorkloads",
+    "AllowVXLANPacketsFromWorkloads",
+    "BPFEnabled",
+    "ChainInsertMode",
+    "DataplaneDriver",
+    "ExternalNodesCIDRList",
+    "FloatingIPs",
+    "GenericXDPEnabled",
+    "IPForwarding",
+    "IpInIpEnabled",
+    "Ipv6Support",
+    "IptablesBackend",
+    "IptablesNATOutgoingInterfaceFilter",
+    "IstioAmbientMode",
+    "IstioDSCPMark",
+    "KubeNodePortRanges",
+    "NATOutgoingAddress",
+    "NATOutgoingExclusions",
+    "NATPortRange",
+    "NFTablesFlowTableOffload",
+    "NFTablesMode",
+    "ServiceLoopPrevention",
+    "UseInternalDataplaneDriver",
+    "VXLANEnabled",
+    "VXLANPort",
+    "WireguardEnabled",
+    "WireguardEnabledV6",
+    "XDPEnabled",
+];
+
 /// The settings that shape rules, as configured.
 pub(super) fn configured(known: &settings::Settings, generation: Generation, dataplane: Dataplane) -> Settings {
     let mut settings = Settings::defaults(generation);

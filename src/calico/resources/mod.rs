@@ -156,7 +156,7 @@ impl Resources {
             None => (None, second),
         };
         let key = (kind.clone(), namespace.map(str::to_owned), trimmed(&kind, name).to_owned());
-        let Some(index) = self.places.remove(&key) else {
+        let Some(gone) = self.remove(&key) else {
             let names: Vec<&str> =
                 self.items.iter().filter(|r| r.meta.kind == kind).map(|r| r.meta.name.value.as_str()).collect();
             let hint = match nearest(name, &names) {
@@ -166,8 +166,40 @@ impl Resources {
             };
             return Err(format!("there is no {} {name:?} to delete; {hint}", kind.name()));
         };
+        Ok(gone)
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Resource> {
+        let index = self.places.remove(key)?;
         self.places.values_mut().filter(|place| **place > index).for_each(|place| *place -= 1);
-        Ok(self.items.remove(index))
+        Some(self.items.remove(index))
+    }
+
+    /// Enforces every staged policy: it takes the place of the enforced one of its name, which goes where that is what is
+    /// staged. Those that are staged to be ignored, or that would be refused, stay. Gives what happened, in words.
+    pub fn enforce_staged(&mut self) -> Vec<String> {
+        let is_staged = |resource: &&Resource| resource.meta.kind.is_staged() && !resource.refused;
+        let staged: Vec<Resource> = self.items.iter().filter(is_staged).cloned().collect();
+        let mut done = Vec::new();
+        for mut resource in staged {
+            let Some(kind) = resource.meta.kind.enforced() else { continue };
+            let Spec::Policy(policy) = &mut resource.spec else { continue };
+            let action = policy.staged_action.take().map(|action| action.value);
+            if action.as_deref() == Some("Ignore") {
+                continue;
+            }
+            let title = resource.meta.title();
+            self.remove(&key_of(&resource));
+            resource.meta.kind = kind;
+            if action.as_deref() == Some("Delete") {
+                self.remove(&key_of(&resource));
+                done.push(format!("{title}, which deletes the policy of its name, is enforced"));
+            } else {
+                self.put(resource);
+                done.push(format!("{title} is enforced"));
+            }
+        }
+        done
     }
 }
 

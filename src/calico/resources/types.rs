@@ -187,6 +187,16 @@ impl Kind {
         )
     }
 
+    /// The kind that a staged policy has once it is enforced; `None` for kinds that are not staged, or about pods alone.
+    #[must_use]
+    pub fn enforced(&self) -> Option<Self> {
+        match self {
+            Self::StagedGlobalNetworkPolicy => Some(Self::GlobalNetworkPolicy),
+            Self::StagedNetworkPolicy => Some(Self::NetworkPolicy),
+            _ => None,
+        }
+    }
+
     /// Staged kinds never change a packet.
     #[must_use]
     pub fn is_staged(&self) -> bool {
