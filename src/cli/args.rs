@@ -1,7 +1,9 @@
 //! Types of the command line, nothing else. Their doc comments are the help texts.
 
 mod daemon;
+mod examples;
 mod forward;
+mod shipped;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,12 +14,14 @@ use crate::logs::tally;
 use crate::packet::{PortRange, Prefix, Protocol};
 use daemon::{CONFIG_EXAMPLES, STATUS_EXAMPLES, WATCH_EXAMPLES};
 pub use daemon::{ConfigArgs, ConfigVerb, StatusArgs, WatchArgs, WatchPart};
+use examples::{AUDIT_EXAMPLES, DEMO_EXAMPLES, EXPLAIN_EXAMPLES, FAILSAFE_EXAMPLES, SNAPSHOT_EXAMPLES, START};
 use forward::FORWARD_EXAMPLES;
 pub use forward::{ForwardArgs, ForwardVerb};
+pub use shipped::{GenerateArgs, GenerateWhat};
 
 /// Guards the way in: checks the host firewall that Calico's Felix writes, and warns before a lockout.
 #[derive(Debug, Parser)]
-#[command(name = "hepguard", version, max_term_width = 100)]
+#[command(name = "hepguard", version, max_term_width = 100, after_help = START)]
 pub struct Cli {
     /// Options every command takes.
     #[command(flatten)]
@@ -91,8 +95,10 @@ impl FailOn {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check this host: failsafe lists, chain integrity, lockout risks, blind spots
+    #[command(after_help = AUDIT_EXAMPLES)]
     Audit(AuditArgs),
     /// The failsafe lists four ways: on disk, in the running Felix, in the datastore, in the kernel; what differs
+    #[command(after_help = FAILSAFE_EXAMPLES)]
     Failsafe(FailsafeArgs),
     /// The inventory of flows that must work, each with its evidence and its verdict in every world
     #[command(after_help = FLOWS_EXAMPLES)]
@@ -110,9 +116,14 @@ pub enum Command {
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(DiffArgs),
     /// The lab bastion, embedded: denies and audits, one step before its lockout and after; no root needed
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// A finding's page: what it checks, why it matters, how to fix
+    #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Man pages and completions, for packages
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Who can talk to whom through this host: the fewest classes of addresses the rules treat alike
     #[command(after_help = MATRIX_EXAMPLES)]
     Matrix(MatrixArgs),
@@ -135,6 +146,7 @@ pub enum Command {
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
     /// Save everything an audit needs as plain files, without secrets
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
 }
 

@@ -61,7 +61,7 @@ pub fn run(common: &Common, args: &ExplainArgs, out: &mut dyn Write) -> Result<O
 }
 
 /// Every page, in the order of the codes.
-fn all() -> Vec<Page> {
+pub(super) fn all() -> Vec<Page> {
     let mut pages: Vec<Page> = CHECKS
         .iter()
         .chain(codes::CODES)

@@ -14,6 +14,7 @@ pub mod failsafe;
 mod families;
 pub mod flows;
 pub mod forward;
+pub mod generate;
 pub mod lint;
 pub mod load;
 pub mod matrix;
@@ -79,6 +80,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Diff(args) => diff::run(&cli.common, args, out),
         Command::Demo(args) => demo::run(&cli.common, args, out),
         Command::Explain(args) => explain::run(&cli.common, args, out),
+        Command::Generate(args) => generate::run(args, out),
         Command::Matrix(args) => matrix::run(&cli.common, args, out),
         Command::Lint(args) => lint::run(&cli.common, args, out),
         Command::Plan(args) => plan::run(&cli.common, args, out),

@@ -11,6 +11,7 @@ pub mod events;
 pub mod diff;
 pub mod explain;
 pub mod lint;
+pub mod manual;
 pub mod failsafe;
 pub mod flows;
 pub mod histogram;

@@ -23,21 +23,25 @@ pub struct ForwardArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum ForwardVerb {
     /// Send one message to each output and wait until it is delivered; exits with 1 where it is not
+    #[command(after_help = "Examples:\n  hepguard forward test\n  hepguard forward test siem")]
     Test {
         /// Only this output
         name: Option<String>,
     },
     /// Send a lockout finding, its end, and a deny, all marked as a drill, to see whether the SIEM's rules fire
+    #[command(after_help = "Examples:\n  hepguard forward drill siem")]
     Drill {
         /// Only this output
         name: Option<String>,
     },
     /// What waits in the queues on the disk
+    #[command(after_help = "Examples:\n  hepguard forward status --format json")]
     Status {
         /// Only this output
         name: Option<String>,
     },
     /// Send again what an output's queues still hold, delivered or not; receivers know repeated messages by their id
+    #[command(after_help = "Examples:\n  hepguard forward replay siem --findings-only")]
     Replay {
         /// The output
         name: String,
