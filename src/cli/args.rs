@@ -14,10 +14,12 @@ use crate::logs::tally;
 use crate::packet::{PortRange, Prefix, Protocol};
 use daemon::{CONFIG_EXAMPLES, STATUS_EXAMPLES, WATCH_EXAMPLES};
 pub use daemon::{ConfigArgs, ConfigVerb, StatusArgs, WatchArgs, WatchPart};
-use examples::{AUDIT_EXAMPLES, DEMO_EXAMPLES, EXPLAIN_EXAMPLES, FAILSAFE_EXAMPLES, SNAPSHOT_EXAMPLES, START};
+use examples::{
+    AUDIT_EXAMPLES, DEMO_EXAMPLES, EXPLAIN_EXAMPLES, FAILSAFE_EXAMPLES, REPORT_EXAMPLES, SNAPSHOT_EXAMPLES, START,
+};
 use forward::FORWARD_EXAMPLES;
 pub use forward::{ForwardArgs, ForwardVerb};
-pub use shipped::{GenerateArgs, GenerateWhat};
+pub use shipped::{GenerateArgs, GenerateWhat, ReportArgs};
 
 /// Guards the way in: checks the host firewall that Calico's Felix writes, and warns before a lockout.
 #[derive(Debug, Parser)]
@@ -136,6 +138,9 @@ pub enum Command {
     /// The exact set of peers that can reach a port of this host, or whom this host can reach
     #[command(after_help = REACH_EXAMPLES)]
     Reach(ReachArgs),
+    /// One self-contained page: verdict, calendar, failsafe lists, map of flows, denies, a packet's walk, findings
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// One packet, rule by rule: verdict and reasons
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Box<TraceArgs>),
@@ -225,7 +230,7 @@ Examples:
 ///
 /// Filters take several values, separated by commas; names may hold `*`. Formats: text, json (one document), csv (a line a
 /// group), and a line an event in the order of time: jsonl, ecs, ocsf, cef.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct DeniesArgs {
     /// Log files, plain, gzip, xz, zstd or bzip2; - is standard input [default: /var/log/syslog, else /var/log/messages]
     pub files: Vec<std::path::PathBuf>,

@@ -31,7 +31,7 @@ use crate::report::denies_text::text;
 const FORMATS: [&str; 7] = ["text", "json", "csv", "jsonl", "ecs", "ocsf", "cef"];
 /// Groups shown as text when nothing is said.
 const TOP: usize = 20;
-const DEFAULT_FILES: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
+pub(super) const DEFAULT_FILES: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
 
 /// Runs the command.
 ///
@@ -50,7 +50,6 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         return Err(CliError::Usage(words.to_owned()));
     }
     let query = query(common, args)?;
-    let authors = authors(common, args)?;
     let paths = paths(args, common.snapshot.is_some())?;
     if args.follow {
         return follow::run(common, args, &query, &paths, out);
@@ -69,24 +68,15 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         tell(&unreadable);
         return Ok(Outcome { findings: false, incomplete: !unreadable.is_empty() });
     }
-    let total = logs.iter().flatten().map(Log::size).sum();
     let answer = if let Some(form) = form {
+        let total = logs.iter().flatten().map(Log::size).sum();
         let files = progress::shown(common.quiet, total, |done| {
             merge(&logs, &query, done, |event, line| form.line(event, line), |line| writeln!(out, "{line}"))
         })?;
         note_errors(&paths, &files, &mut unreadable);
         None
     } else {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-        let new = || Gather::new(&query, args.histogram.is_some());
-        let (gathered, files) = progress::shown(common.quiet, total, |done| scan(&logs, &query, threads, done, new));
-        note_errors(&paths, &files, &mut unreadable);
-        let gathered = gathered.into_iter().reduce(|mut sum, one| {
-            sum.merge(one);
-            sum
-        });
-        let logs = Logs { paths: &paths, logs: &logs, files: &files };
-        Some(answer(common, args, &query, &authors, &logs, gathered.unwrap_or_else(new)))
+        Some(counted(common, args, &query, (&paths, &logs), &mut unreadable)?)
     };
     tell(&unreadable);
     let mut incomplete = !unreadable.is_empty();
@@ -102,6 +92,43 @@ pub fn run(common: &Common, args: &DeniesArgs, out: &mut dyn Write) -> Result<Ou
         }
     }
     Ok(Outcome { findings: false, incomplete })
+}
+
+/// What the logs that are named tell, groups and bars, for a page about more than logs.
+///
+/// # Errors
+/// No readable log at all, or policies that cannot be read.
+pub(super) fn summary(common: &Common, args: &DeniesArgs) -> Result<Answer, CliError> {
+    let query = query(common, args)?;
+    let (logs, mut unreadable) = open(&args.files);
+    if logs.iter().all(Option::is_none) {
+        let reasons: Vec<String> = unreadable.iter().map(|file| format!("{}: {}", file.path, file.error)).collect();
+        return Err(CliError::Input(format!("no log could be read: {}", reasons.join("; "))));
+    }
+    let answer = counted(common, args, &query, (&args.files, &logs), &mut unreadable)?;
+    Ok(Answer { unreadable, ..answer })
+}
+
+/// Reads the logs and counts.
+fn counted(
+    common: &Common,
+    args: &DeniesArgs,
+    query: &Query,
+    (paths, logs): (&[PathBuf], &[Option<Log>]),
+    unreadable: &mut Vec<Unreadable>,
+) -> Result<Answer, CliError> {
+    let authors = authors(common, args)?;
+    let total = logs.iter().flatten().map(Log::size).sum();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+    let new = || Gather::new(query, args.histogram.is_some());
+    let (gathered, files) = progress::shown(common.quiet, total, |done| scan(logs, query, threads, done, new));
+    note_errors(paths, &files, unreadable);
+    let gathered = gathered.into_iter().reduce(|mut sum, one| {
+        sum.merge(one);
+        sum
+    });
+    let logs = Logs { paths, logs, files: &files };
+    Ok(answer(common, args, query, &authors, &logs, gathered.unwrap_or_else(new)))
 }
 
 fn tell(unreadable: &[Unreadable]) {

@@ -19,6 +19,7 @@ pub mod lint;
 pub mod load;
 pub mod matrix;
 pub mod plan;
+pub mod report;
 pub mod reach;
 pub mod snapshot;
 pub mod status;
@@ -85,6 +86,7 @@ fn dispatch(cli: &Cli, out: &mut dyn Write) -> Result<Outcome, CliError> {
         Command::Lint(args) => lint::run(&cli.common, args, out),
         Command::Plan(args) => plan::run(&cli.common, args, out),
         Command::Reach(args) => reach::run(&cli.common, args, out),
+        Command::Report(args) => report::run(&cli.common, args, out),
         Command::Trace(args) => trace::run(&cli.common, args, out),
         Command::Status(args) => status::run(&cli.common, args, out),
         Command::Watch(args) => watch::run(&cli.common, args),

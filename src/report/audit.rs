@@ -36,6 +36,13 @@ pub fn brief(audit: &Audit, style: Style) -> String {
 }
 
 fn headline(audit: &Audit, style: Style) -> String {
+    let (tone, word, found) = verdict(audit);
+    let host = audit.host.as_deref().unwrap_or("this host");
+    style.paint(tone, &word) + &style.wrap("  ", &format!("{host}: {found}"))
+}
+
+/// The verdict: its tone, its word, and the findings by severity with the inputs that could not be read.
+pub(super) fn verdict(audit: &Audit) -> (Tone, String, String) {
     let worst = audit.findings.first().map(|finding| finding.severity).filter(|worst| *worst > Severity::Info);
     let (tone, word) = match worst {
         Some(severity) => (Tone::of(severity), severity.name().to_uppercase()),
@@ -50,12 +57,11 @@ fn headline(audit: &Audit, style: Style) -> String {
         }
     }
     let found = if parts.is_empty() { "no findings".to_owned() } else { parts.join(", ") };
-    let host = audit.host.as_deref().unwrap_or("this host");
     let blind = match audit.unreadable.len() {
         0 => String::new(),
         number => format!("; {} unreadable", count(number, "input")),
     };
-    style.paint(tone, &word) + &style.wrap("  ", &format!("{host}: {found}{blind}"))
+    (tone, word, found + &blind)
 }
 
 /// One finding, ready to act on.

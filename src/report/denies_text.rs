@@ -124,7 +124,7 @@ fn in_words(field: Field) -> bool {
 }
 
 /// `egress 10.0.1.10 -> 147.75.40.148 tcp/443`, as far as the key tells, and the fields it used.
-fn flow(key: &Key) -> (String, Vec<Field>) {
+pub(super) fn flow(key: &Key) -> (String, Vec<Field>) {
     let has = |field: Field| *key.get(field) != Value::Null;
     let mut used = Vec::new();
     let mut parts = Vec::new();

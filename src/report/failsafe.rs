@@ -43,7 +43,7 @@ fn painted(style: Style, tone: Tone, text: &str) -> String {
     text.lines().map(|line| style.paint(tone, line) + "\n").collect()
 }
 
-fn verdict(report: &FailsafeReport) -> (Tone, String) {
+pub(super) fn verdict(report: &FailsafeReport) -> (Tone, String) {
     let changes = Direction::ALL.into_iter().flat_map(|direction| &report.direction(direction).next_restart);
     let removed: usize = changes.map(|change| change.removes.len()).sum();
     let removals: Vec<&Problem> =
@@ -124,7 +124,7 @@ fn matrix_row(out: &mut String, row: &Row, lists: &DirectionReport, width: usize
     let _ = writeln!(out, "{}", style.paint(tone, line.trim_end()));
 }
 
-fn source_words(view: &ListView) -> String {
+pub(super) fn source_words(view: &ListView) -> String {
     let from = |view: &ListView| {
         let place = view.place.as_ref().map_or_else(String::new, |place| format!(", {place}"));
         format!("{}{place}", view.source.map_or("nothing", crate::calico::settings::Source::name))
@@ -139,7 +139,7 @@ fn source_words(view: &ListView) -> String {
     }
 }
 
-fn kernel_words(lists: &DirectionReport) -> String {
+pub(super) fn kernel_words(lists: &DirectionReport) -> String {
     let mut parts: Vec<String> = lists
         .kernel
         .iter()

@@ -37,12 +37,12 @@ pub fn text(histogram: &Histogram, style: Style, out: &mut String) {
     }
 }
 
-fn parse(stamp: &str) -> Option<Micros> {
+pub(super) fn parse(stamp: &str) -> Option<Micros> {
     use crate::logs::time::{Clock, Stamper};
     Stamper::new(Clock::utc(0)).iso(stamp.as_bytes())?.0
 }
 
-fn unit(seconds: i64) -> String {
+pub(super) fn unit(seconds: i64) -> String {
     for (length, one) in [(86_400, "day"), (3_600, "hour"), (60, "minute")] {
         if seconds % length == 0 {
             let number = seconds / length;

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod events;
 pub mod diff;
 pub mod explain;
+pub mod html;
 pub mod lint;
 pub mod manual;
 pub mod failsafe;

@@ -35,6 +35,14 @@ Examples:
   hepguard explain HG303
   hepguard explain rules-ahead-of-felix --format markdown";
 
+pub(super) const REPORT_EXAMPLES: &str = "\
+Examples:
+  sudo hepguard report -o report.html                       this host, with the denies of its log
+  hepguard report -o report.html --snapshot before/ syslog
+  hepguard report -o - --snapshot before/ > report.html
+
+The page needs no network and runs no script. It is written for its owner alone: it shows what a firewall lets through.";
+
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   sudo hepguard snapshot before/

@@ -1,9 +1,27 @@
-//! Arguments of what makes pages: manuals and completions.
+//! Arguments of what makes pages: the report, manuals, completions.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+
+use super::KnownPolicies;
+
+/// `hepguard report`
+///
+/// What `audit`, `failsafe`, `flows`, `denies` and `trace` say, on one page. The only format is HTML.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The file to write, replaced when it is there; - is standard output
+    #[arg(short, long, value_name = "FILE.html")]
+    pub output: PathBuf,
+    /// Log files with denies [default: on the live host /var/log/syslog, else /var/log/messages; of a snapshot none]
+    #[arg(value_name = "LOG")]
+    pub files: Vec<PathBuf>,
+    /// Calico's policies.
+    #[command(flatten)]
+    pub known: KnownPolicies,
+}
 
 /// `hepguard generate`
 ///
