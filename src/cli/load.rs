@@ -56,7 +56,12 @@ pub fn from(path: Option<&Path>) -> Result<Snapshot, CliError> {
 fn files(path: Option<&Path>) -> Result<SnapshotFiles, CliError> {
     match path {
         Some(path) => collect::saved(path).map_err(|error| CliError::Input(error.to_string())),
-        None => Ok(collect::live(&Real)),
+        None => {
+            if !nix::unistd::geteuid().is_root() {
+                super::note("not root, so much of this host cannot be read; with sudo all of it can");
+            }
+            Ok(collect::live(&Real))
+        }
     }
 }
 

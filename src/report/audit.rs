@@ -38,7 +38,7 @@ pub fn brief(audit: &Audit, style: Style) -> String {
 fn headline(audit: &Audit, style: Style) -> String {
     let (tone, word, found) = verdict(audit);
     let host = audit.host.as_deref().unwrap_or("this host");
-    style.paint(tone, &word) + &style.wrap("  ", &format!("{host}: {found}"))
+    style.headline(tone, &word, &format!("{host}: {found}"))
 }
 
 /// The verdict: its tone, its word, and the findings by severity with the inputs that could not be read.

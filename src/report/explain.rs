@@ -49,7 +49,8 @@ pub fn page(check: &Page, style: Style) -> String {
     for line in check.lines.iter().map(String::as_str) {
         if let Some(title) = line.strip_prefix("# ") {
             out.push_str(&style.paint(Tone::Strong, title));
-            out.push_str(&format!("  ({}): {}\n", check.severity.name(), check.summary));
+            out.push('\n');
+            out.push_str(&style.wrap("  ", &format!("{}: {}", check.severity.name(), check.summary)));
         } else if let Some(heading) = line.strip_prefix("## ") {
             flush(&mut paragraph, &mut out);
             out.push('\n');

@@ -82,7 +82,7 @@ fn headline(report: &FlowsReport, style: Style) -> String {
         }
     }
     let host = report.host.as_deref().unwrap_or("this host");
-    style.paint(tone, &word) + &style.wrap("  ", &format!("{host}: {}", parts.join(", ")))
+    style.headline(tone, &word, &format!("{host}: {}", parts.join(", ")))
 }
 
 fn mark(verdict: Option<&Verdict>) -> (Tone, &'static str) {

@@ -61,7 +61,7 @@ fn headline(report: &Report, style: Style) -> String {
     if summary.flows > 0 {
         looked.push(count(summary.flows, "flow"));
     }
-    style.paint(tone, &word) + &style.wrap("  ", &format!("{found} in {}", looked.join(", ")))
+    style.headline(tone, &word, &format!("{found} in {}", looked.join(", ")))
 }
 
 /// `policies/ssh.yaml:12:5, GlobalNetworkPolicy security.ssh spec.selector`.

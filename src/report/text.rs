@@ -103,6 +103,15 @@ impl Style {
         out
     }
 
+    /// A verdict's word in its tone, and behind it what there is to say, wrapped below itself.
+    #[must_use]
+    pub fn headline(self, tone: Tone, word: &str, text: &str) -> String {
+        let mut out = self.wrap(&format!("{word}  "), text);
+        // the colour comes after wrapping, which counts characters
+        out.replace_range(..word.len(), &self.paint(tone, word));
+        out
+    }
+
     /// `text`, escaped and cut to `columns` characters; a cut shows as `…`.
     #[must_use]
     pub fn clip(self, text: &str, columns: usize) -> String {
@@ -139,6 +148,13 @@ mod tests {
         let joined: String = text.split_whitespace().collect();
         assert!(joined.contains("a_word_that_is_much_too_long_for_a_line"), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with("       ")), "{text}");
+    }
+
+    #[test]
+    fn a_headline_keeps_the_margin_with_its_word() {
+        let style = Style { color: true, width: 40 };
+        let text = style.headline(Tone::Bad, "CRITICAL", "bastion: 1 critical, 4 medium, 2 low and more");
+        assert_eq!(text, "\x1b[1;31mCRITICAL\x1b[0m  bastion: 1 critical, 4 medium, 2\n          low and more\n");
     }
 
     #[test]
