@@ -40,6 +40,7 @@ pub(super) struct Task {
 /// # Errors
 /// No task, or nobody listens.
 pub fn run() -> io::Result<()> {
+    super::rights::end_with_daemon()?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let task: Task = serde_json::from_str(&line)?;

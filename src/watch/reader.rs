@@ -91,6 +91,7 @@ pub(super) enum Report {
 /// No task, or nobody listens.
 pub fn run() -> io::Result<()> {
     rights::drop_all_but_reading()?;
+    rights::end_with_daemon()?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let task: Task = serde_json::from_str(&line)?;

@@ -8,6 +8,15 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
 };
 
+/// A part ends with the daemon, however that ends: one that is killed cannot tell its parts, and a part deep in a long log looks up
+/// late.
+///
+/// # Errors
+/// As the kernel reports them.
+pub(super) fn end_with_daemon() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
 /// For the part that reads logs. As root it keeps `CAP_DAC_READ_SEARCH`, so that logs of other owners can be read; another user
 /// keeps nothing and reads what its groups may. What is started from here on cannot get more.
 ///
