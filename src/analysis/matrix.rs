@@ -17,12 +17,12 @@ use super::reach::{Engine, HostFacts, Question, Settings, Way, cuts};
 use crate::packet::{CtState, Family, Hook, Prefix, Protocol};
 use crate::ruleset::{Interval, Policy, RuleRef, Ruleset, interface_number};
 use crate::space::bdd::{Built, Set, TooLarge};
-use crate::space::describe::address;
+use crate::space::describe::{address, of_pieces};
 use crate::space::header::{Binding, Header};
 use crate::space::line::{self, Line};
 use crate::space::partition::{Block, Diagrams, Partition};
-use crate::space::ranges::{self, joined};
-use crate::space::{Dimension, Layout, Order};
+use crate::space::ranges;
+use crate::space::{Dimension, Layout, Order, address_width};
 
 /// Prefixes of all classes together.
 pub const MAX_PREFIXES: usize = 500_000;
@@ -32,8 +32,6 @@ pub const MAX_EDGES: usize = 4_000_000;
 const MAX_LOOKS: usize = 64_000_000;
 /// Nodes of the diagrams of classes.
 const MAX_NODES: usize = 2_000_000;
-/// Lines of addresses tried.
-const MAX_LINES: usize = 3;
 /// Conditions named.
 const MAX_REASONS: usize = 24;
 
@@ -113,18 +111,7 @@ impl From<TooLarge> for TooBig {
 /// # Errors
 /// When it is too big in both.
 pub fn answer(ruleset: &Ruleset, facts: &HostFacts<'_>, query: &Query) -> Result<Matrix, TooBig> {
-    let width = if facts.family() == Family::Ipv4 { 32 } else { 128 };
-    let mut cuts = cuts(ruleset, facts.family());
-    for _ in 0..MAX_LINES {
-        let line = Line::new(width, cuts);
-        let answer = answer_on(ruleset, facts, query, Some(&line));
-        match line.verdict() {
-            line::Verdict::Exact => return answer,
-            line::Verdict::Missing(more) => cuts = more,
-            line::Verdict::ByBits => break,
-        }
-    }
-    answer_on(ruleset, facts, query, None)
+    line::exactly(address_width(facts.family()), cuts(ruleset, facts), |line| answer_on(ruleset, facts, query, line))
 }
 
 /// The answer, which counts if the line says so.
@@ -299,20 +286,13 @@ pub fn classes(engine: &Engine<'_>, set: Set) -> Result<Classes, TooBig> {
     let mut classes = Vec::with_capacity(blocks.len());
     for numbers in blocks {
         let blocks = match layout.line() {
-            Some(line) => of_pieces(line, &numbers, left + 1),
+            Some(line) => of_pieces(line, &numbers).into_iter().flat_map(ranges::blocks).take(left + 1).collect(),
             None => numbers,
         };
         left = left.checked_sub(blocks.len()).ok_or(TooBig::Prefixes)?;
         classes.push(blocks.into_iter().filter_map(|block| prefix(layout, block)).collect());
     }
     Ok((classes, edges))
-}
-
-/// The addresses of pieces of a line, as few blocks as there are, at most `most` of them.
-fn of_pieces(line: &Line, pieces: &[Block], most: usize) -> Vec<Block> {
-    let numbers = |(low, free): &Block| Interval { low: *low, high: low | ranges::mask(u32::from(*free)) };
-    let addresses = pieces.iter().filter_map(|block| line.addresses(numbers(block)));
-    joined(addresses.collect()).into_iter().flat_map(ranges::blocks).take(most).collect()
 }
 
 /// Pairs of addresses in `set`, by their places in `addresses`; the first of the pair in the upper dimension.
@@ -345,6 +325,6 @@ fn edges(
 }
 
 fn prefix(layout: &Layout, (low, free): Block) -> Option<Prefix> {
-    let width = if layout.family() == Family::Ipv4 { 32 } else { 128 };
-    Prefix::new(address(low, layout.family()), u8::try_from(width - free).ok()?)
+    let width = address_width(layout.family());
+    Prefix::new(address(low, layout.family()), u8::try_from(width - u32::from(free)).ok()?)
 }

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::{Bdd, Set};
-use super::layout::{Dimension, Layout};
+use super::layout::{Dimension, Layout, address_width};
+use super::line::Line;
 use super::quick::QuickMap;
-use super::ranges::{joined, mask};
+use super::ranges::{Block, joined, mask};
 use crate::packet::{Family, Prefix};
 use crate::ruleset::Interval;
 
@@ -32,7 +33,7 @@ struct Blocks<'b> {
     first: u16,
     width: u16,
     limit: usize,
-    found: Vec<(u128, u16)>,
+    found: Vec<Block>,
 }
 
 impl Blocks<'_> {
@@ -84,7 +85,7 @@ impl Blocks<'_> {
     }
 }
 
-type Found = Listing<(u128, u16)>;
+type Found = Listing<Block>;
 
 fn blocks(bdd: &Bdd, layout: &Layout, (must, may): (Set, Set), dimension: Dimension, limit: usize) -> Found {
     let (first, width) = layout.place(dimension);
@@ -107,22 +108,60 @@ pub fn prefixes(
     dimension: Dimension,
     limit: usize,
 ) -> Listing<Prefix> {
-    let blocks = blocks(bdd, layout, (must, may), dimension, limit);
-    let (_, width) = layout.place(dimension);
-    let prefix = |(low, free): &(u128, u16)| {
+    let width = u16::try_from(address_width(layout.family())).unwrap_or(128);
+    let blocks = match layout.line() {
+        Some(line) => {
+            let addresses = |set| of_pieces(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
+            between((&addresses(must), &addresses(may)), width, limit)
+        }
+        None => blocks(bdd, layout, (must, may), dimension, limit),
+    };
+    let prefix = |(low, free): &Block| {
         let length = u8::try_from(width - free).unwrap_or(0);
         Prefix::new(address(*low, layout.family()), length)
     };
     Listing { items: blocks.items.iter().filter_map(prefix).collect(), total: blocks.total }
 }
 
+/// The addresses that blocks of pieces of a line are, as few intervals in order.
+#[must_use]
+pub fn of_pieces(line: &Line, pieces: &[Block]) -> Vec<Interval> {
+    let numbers = |(low, free): &Block| Interval { low: *low, high: low | mask(u32::from(*free)) };
+    joined(pieces.iter().filter_map(|block| line.addresses(numbers(block))).collect())
+}
+
+/// The fewest aligned blocks of numbers of `width` bits that hold all of `must` and nothing outside `may`, in order, at most
+/// `limit` of them. Both as from [`joined`].
+fn between((must, may): (&[Interval], &[Interval]), width: u16, limit: usize) -> Found {
+    let mut found = Listing { items: Vec::new(), total: 0 };
+    // the next block to look at is on top
+    let mut todo = vec![(0u128, width)];
+    while let Some((low, free)) = todo.pop() {
+        let high = low | mask(u32::from(free));
+        let at = must.partition_point(|interval| interval.high < low);
+        if must.get(at).is_none_or(|interval| interval.low > high) {
+            continue;
+        }
+        let at = may.partition_point(|interval| interval.high < low);
+        if free == 0 || may.get(at).is_some_and(|interval| interval.low <= low && high <= interval.high) {
+            found.total += 1;
+            if found.items.len() < limit {
+                found.items.push((low, free));
+            }
+            continue;
+        }
+        todo.extend([(low | 1 << (free - 1), free - 1), (low, free - 1)]);
+    }
+    found
+}
+
 /// The numbers of `dimension` in `set`, as few intervals in order; cut when they need more than `limit` aligned blocks, which
-/// the flag tells. `set` must depend on that dimension alone.
+/// the flag tells. `set` must depend on that dimension alone, which is no address on a line.
 #[must_use]
 pub fn intervals(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> (Vec<Interval>, bool) {
     let blocks = blocks(bdd, layout, (set, set), dimension, limit);
     let cut = blocks.left_out() > 0;
-    let interval = |(low, free): (u128, u16)| Interval { low, high: low | mask(u32::from(free)) };
+    let interval = |(low, free): Block| Interval { low, high: low | mask(u32::from(free)) };
     (joined(blocks.items.into_iter().map(interval).collect()), cut)
 }
 
@@ -156,4 +195,20 @@ fn fraction(bdd: &Bdd, set: Set, known: &mut QuickMap<Set, f64>) -> f64 {
     let result = f64::midpoint(fraction(bdd, low, known), fraction(bdd, high, known));
     known.insert(set, result);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_between_two_lists_are_as_few_as_there_are() {
+        let interval = |low, high| Interval { low, high };
+        let (must, may) = ([interval(3, 4), interval(9, 9)], [interval(2, 12)]);
+        assert_eq!(between((&must, &may), 4, 10).items, [(2, 1), (4, 2), (8, 2)]);
+        let cut = between((&may, &may), 4, 2);
+        assert_eq!((cut.items, cut.total), (vec![(2, 1), (4, 2)], 4));
+        assert_eq!(between((&[], &may), 128, 10).total, 0);
+        assert_eq!(between((&[interval(0, u128::MAX)], &[interval(0, u128::MAX)]), 128, 10).items, [(0, 128)]);
+    }
 }

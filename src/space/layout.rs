@@ -208,6 +208,12 @@ pub const STATES: [crate::packet::CtState; 5] = {
     [S::NEW, S::ESTABLISHED, S::RELATED, S::UNTRACKED, S::INVALID]
 };
 
+/// Bits of an address of `family` (`Ipv4`, else IPv6).
+#[must_use]
+pub fn address_width(family: Family) -> u32 {
+    if family == Family::Ipv4 { 32 } else { 128 }
+}
+
 /// The variables of one packet space: a family, an order, and the interfaces rules tell apart.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -239,8 +245,7 @@ impl Layout {
                 D::InInterface | D::OutInterface => interfaces.width(),
                 D::Source | D::Destination => match &line {
                     Some(line) => line.bits(),
-                    None if family == Family::Ipv4 => 32,
-                    None => 128,
+                    None => u16::try_from(address_width(family)).unwrap_or(128),
                 },
                 D::SourcePort | D::DestinationPort | D::Length => 16,
                 D::Protocol | D::TcpFlags | D::IcmpType | D::IcmpCode | D::Ttl | D::Tos => 8,

@@ -110,6 +110,14 @@ impl Line {
         Some(Interval { low, high: next.map_or(mask(self.0.width), |next| next - 1) })
     }
 
+    /// The first address of a piece.
+    #[must_use]
+    pub fn first_of(&self, piece: u128) -> u128 {
+        let last = self.0.starts.len().saturating_sub(1);
+        let piece = usize::try_from(piece).unwrap_or(last).min(last);
+        self.0.starts.get(piece).copied().unwrap_or(0)
+    }
+
     /// Somebody needs the bits of the address.
     pub(super) fn note_bits(&self) {
         self.0.by_bits.set(true);
@@ -132,6 +140,24 @@ impl Line {
     }
 }
 
+/// Lines tried before all bits are.
+const MAX_LINES: usize = 3;
+
+/// What `ask` answers exactly: on a line of addresses of `width` bits that starts with `cuts` and gets those it turns out to
+/// miss; where no line will do, with all bits.
+pub fn exactly<T>(width: u32, mut cuts: Vec<u128>, mut ask: impl FnMut(Option<&Line>) -> T) -> T {
+    for _ in 0..MAX_LINES {
+        let line = Line::new(width, cuts);
+        let answer = ask(Some(&line));
+        match line.verdict() {
+            Verdict::Exact => return answer,
+            Verdict::Missing(more) => cuts = more,
+            Verdict::ByBits => break,
+        }
+    }
+    ask(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,8 +177,27 @@ mod tests {
         assert_eq!(line.addresses(interval(1, 1)), Some(interval(10, 19)));
         assert_eq!(line.addresses(interval(1, 3)), Some(interval(10, 0xffff_ffff)));
         assert_eq!(line.addresses(interval(3, 3)), None);
+        assert_eq!([0, 1, 2, 3].map(|piece| line.first_of(piece)), [0, 10, 20, 20]);
         assert_eq!(line.numbers(&[interval(1 << 33, 1 << 34)]), [], "no address of this family");
         assert_eq!(Line::new(128, Vec::new()).bits(), 0);
+    }
+
+    #[test]
+    fn questions_are_asked_again_until_the_line_fits() {
+        let ask = |line: Option<&Line>| line.map(|line| line.numbers(&[interval(7, 9)]));
+        assert_eq!(exactly(32, Vec::new(), ask), Some(vec![interval(1, 1)]));
+        let mut asked = 0;
+        let ask = |line: Option<&Line>| {
+            asked += 1;
+            line.map(Line::note_bits)
+        };
+        assert_eq!((exactly(32, vec![7], ask), asked), (None, 2));
+        let mut end = 0;
+        let ask = |line: Option<&Line>| {
+            end += 1;
+            line.map(|line| line.numbers(&[interval(end, end)]).len())
+        };
+        assert_eq!((exactly(32, Vec::new(), ask), end), (None, 4), "it never stops asking for more");
     }
 
     #[test]

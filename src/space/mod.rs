@@ -27,4 +27,4 @@ pub mod ranges;
 pub mod witness;
 
 pub use bdd::{Bdd, Built, Group, Set, TooLarge};
-pub use layout::{Dimension, Interfaces, Layout, Order};
+pub use layout::{Dimension, Interfaces, Layout, Order, address_width};

@@ -11,14 +11,17 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The number it has in `dimension`; of classes the class.
+    /// The number it has in `dimension`; of classes the class, of pieces of a line their first address.
     #[must_use]
     pub fn number(&self, layout: &Layout, dimension: Dimension) -> u128 {
         let bits = layout.variables(dimension).map(|variable| self.bit(variable));
         let number = bits.fold(0u128, |number, bit| number << 1 | u128::from(bit));
         match layout.classes(dimension) {
             Some(count) => number.min(count.saturating_sub(1) as u128),
-            None => number,
+            None => match layout.line() {
+                Some(line) if matches!(dimension, Dimension::Source | Dimension::Destination) => line.first_of(number),
+                _ => number,
+            },
         }
     }
 

@@ -17,7 +17,7 @@ use hepguard::analysis::diff::{Wanted, compare};
 use hepguard::analysis::matrix::{self, Bound, Query};
 use hepguard::analysis::reach::conversation::Question;
 use hepguard::analysis::reach::peers;
-use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way};
+use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way, cuts};
 use hepguard::analysis::rules::{self, Limits};
 use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::{CtState, Family, Hook, Protocol};
@@ -25,7 +25,7 @@ use hepguard::snapshot::{self, Snapshot};
 use hepguard::space::bdd::Built;
 use hepguard::space::header::Header;
 use hepguard::space::layout::STATES;
-use hepguard::space::{Dimension, Order, Set};
+use hepguard::space::{Dimension, Order, Set, address_width, line};
 
 #[global_allocator]
 static MEMORY: memory::Counting = memory::Counting::new();
@@ -152,13 +152,14 @@ fn services(office: &Office, port: u16) -> String {
 fn accept_set(snapshot: &Snapshot, family: Family, hook: Hook) -> String {
     let facts = HostFacts::new(&snapshot.host, family);
     let order = if hook == Hook::Forward { Order::Forward } else { Order::Host };
-    let settings = Settings { order, ..Settings::default() };
-    let mut engine = Engine::new(&snapshot.ruleset, &facts, &settings);
-    let built = accepted(&mut engine, hook);
-    match built {
-        Ok(set) => format!("{} nodes of {} made", engine.bdd().size(set), engine.bdd().nodes()),
-        Err(too_large) => too_large.to_string(),
-    }
+    line::exactly(address_width(family), cuts(&snapshot.ruleset, &facts), |line| {
+        let settings = Settings { order, line: line.cloned(), ..Settings::default() };
+        let mut engine = Engine::new(&snapshot.ruleset, &facts, &settings);
+        match accepted(&mut engine, hook) {
+            Ok(set) => format!("{} nodes of {} made", engine.bdd().size(set), engine.bdd().nodes()),
+            Err(too_large) => too_large.to_string(),
+        }
+    })
 }
 
 /// Every rule of every chain, with the causes of each dead one.

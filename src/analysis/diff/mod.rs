@@ -22,7 +22,7 @@ mod witness;
 pub use lines::{Field, Line, Values};
 pub use pieces::{Cause, Condition, Piece};
 
-use crate::analysis::reach::{Engine, HostFacts, Settings, Way, interfaces};
+use crate::analysis::reach::{Engine, HostFacts, Settings, Way, cuts, interfaces};
 use crate::analysis::trace::blind_spots;
 use crate::host::Host;
 use crate::packet::{CtState, Direction, Family};
@@ -32,7 +32,8 @@ use crate::space::bdd::{Bdd, Built, Set, TooLarge};
 use crate::space::encode::Encoder;
 use crate::space::header::{Binding, Header};
 use crate::space::layout::STATES;
-use crate::space::{Dimension, Order};
+use crate::space::line;
+use crate::space::{Dimension, Order, address_width};
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -129,8 +130,8 @@ pub fn compare(before: &Snapshot, after: &Snapshot, wanted: &Wanted) -> Diff {
         ];
         for (ways, first, second) in groups {
             let ways: Vec<Direction> = ways.iter().copied().filter(|way| wanted.ways.contains(way)).collect();
-            let with = |order| Comparison::new(before, after, *family, wanted).run(&ways, order);
-            match with(first).or_else(|_| with(second)) {
+            let comparison = Comparison::new(before, after, *family, wanted);
+            match comparison.answer(&ways, first).or_else(|_| comparison.answer(&ways, second)) {
                 Ok(changes) => {
                     diff.parts.extend(
                         ways.iter().zip(changes).map(|(way, changes)| part(before, after, *family, *way, Ok(changes))),
@@ -190,15 +191,23 @@ impl<'s> Comparison<'s> {
         Self { snapshots: [before, after], facts, family, wanted }
     }
 
+    /// The changes of each way, on the line of addresses as both rulesets, both hosts and the examples cut it.
+    fn answer(&self, ways: &[Direction], order: Order) -> Built<Vec<Changes>> {
+        let [before, after] = [0, 1].map(|at| cuts(&self.snapshots[at].ruleset, &self.facts[at]));
+        let wished = witness::addresses(self).into_iter().flat_map(|one| [Some(one.low), one.high.checked_add(1)]);
+        let all = before.into_iter().chain(after).chain(wished.flatten()).collect();
+        line::exactly(address_width(self.family), all, |line| self.run(ways, order, line))
+    }
+
     /// The changes of each way.
-    fn run(&self, ways: &[Direction], order: Order) -> Built<Vec<Changes>> {
+    fn run(&self, ways: &[Direction], order: Order, line: Option<&line::Line>) -> Built<Vec<Changes>> {
         if ways.is_empty() {
             return Ok(Vec::new());
         }
         let [before, after] = self.snapshots;
         let [facts_before, facts_after] = &self.facts;
         let known = interfaces(&[&before.ruleset, &after.ruleset], &both_hosts(&before.host, &after.host));
-        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known), ..Settings::default() };
+        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known), line: line.cloned() };
         let questions: Vec<(Direction, usize, Header)> = ways
             .iter()
             .flat_map(|way| STATES.iter().enumerate().map(|(number, state)| (*way, number, header(*way, *state))))

@@ -84,9 +84,11 @@ fn told(engine: &mut Engine<'_>, found: &Found, first: bool) -> Built<Told> {
     told.gained = causes(gained, !first);
     let lost = of(engine, found.lost)?;
     told.lost = causes(lost, first);
-    let account = of(engine, found.undecided)?;
-    let asked = account.questions.into_iter();
+    let group = engine.bdd().group(hidden.clone());
+    let (way, header) = (way(found.way), found.header.clone());
+    let asked = engine.questions(way, header, found.undecided, group, usize::MAX)?;
     told.undecided = asked
+        .into_iter()
         .map(|question| (Condition { before: first, rule: question.rule, reason: question.reason }, question.set))
         .collect();
     for set in told.gained.iter_mut().chain(&mut told.lost).map(|(_, set)| set) {

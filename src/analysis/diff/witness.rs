@@ -37,11 +37,7 @@ fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direction: Direc
     use Dimension as D;
     let family = comparison.family;
     let hosts = comparison.snapshots.map(|snapshot| &snapshot.host);
-    let own: Vec<Interval> = hosts.iter().flat_map(|host| own_addresses(host, family)).collect();
-    let sessions = hosts.iter().flat_map(|host| host.sessions.iter().flatten()).take(MAX_PEERS);
-    let ends = sessions.flat_map(|session| [session.original.src, session.original.dst]);
-    let peers = ends.filter(|end| end.is_ipv4() == (family == Family::Ipv4)).map(address_bits).map(Interval::single);
-    let peers: Vec<Interval> = joined(peers.filter(|peer| !own.contains(peer)).collect());
+    let (own, peers) = ends(comparison);
     let stranger = Interval::single(address_bits(somebody(family)));
     let links: Vec<Interval> = hosts
         .iter()
@@ -104,6 +100,27 @@ fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direction: Direc
     let flags = engine.bdd().choose(new, syn, ack)?;
     wishes.insert(3, flags);
     Ok(wishes)
+}
+
+/// Addresses of the hosts, and of those who talk to them.
+fn ends(comparison: &Comparison<'_>) -> (Vec<Interval>, Vec<Interval>) {
+    let family = comparison.family;
+    let hosts = comparison.snapshots.map(|snapshot| &snapshot.host);
+    let own: Vec<Interval> = hosts.iter().flat_map(|host| own_addresses(host, family)).collect();
+    let sessions = hosts.iter().flat_map(|host| host.sessions.iter().flatten()).take(MAX_PEERS);
+    let ends = sessions.flat_map(|session| [session.original.src, session.original.dst]);
+    let peers = ends.filter(|end| end.is_ipv4() == (family == Family::Ipv4)).map(address_bits).map(Interval::single);
+    let peers = joined(peers.filter(|peer| !own.contains(peer)).collect());
+    (own, peers)
+}
+
+/// Addresses that examples prefer.
+pub(super) fn addresses(comparison: &Comparison<'_>) -> Vec<Interval> {
+    let (mut all, peers) = ends(comparison);
+    all.extend(peers);
+    all.extend(unicast(comparison.family));
+    all.push(Interval::single(address_bits(somebody(comparison.family))));
+    all
 }
 
 /// Addresses an ordinary packet may have.

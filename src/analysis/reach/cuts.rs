@@ -2,13 +2,15 @@
 //!
 //! More than needed does no harm, and what is overlooked here is told by [`Line::verdict`](crate::space::line::Line::verdict).
 
+use super::HostFacts;
 use crate::packet::Family;
 use crate::ruleset::{Effect, Elements, Expr, Field, Match, Ruleset, SetRef, Step, Table};
 
-/// First addresses of the pieces that the rules for `family` tell apart, and some more, in no order.
+/// First addresses of the pieces that the rules and the host tell apart, and some more, in no order.
 #[must_use]
-pub fn cuts(ruleset: &Ruleset, family: Family) -> Vec<u128> {
-    let mut cuts = Vec::new();
+pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
+    let mut cuts = facts.cuts().to_vec();
+    let family = facts.family();
     for table in ruleset.tables.iter().filter(|table| table.family == family || table.family == Family::Inet) {
         let mut rules = Rules { ruleset, table, cuts: &mut cuts };
         for step in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {

@@ -94,6 +94,12 @@ impl<'a> HostFacts<'a> {
         }
     }
 
+    /// First addresses of the pieces on which every lookup gives one answer.
+    #[must_use]
+    pub fn cuts(&self) -> &[u128] {
+        &self.cuts
+    }
+
     /// The host.
     #[must_use]
     pub fn host(&self) -> &'a Host {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::conversation::{Conversation, Question};
-use super::{Decision, Engine, HostFacts, Settings};
+use super::{Decision, Engine, HostFacts, Settings, cuts};
 use crate::packet::Prefix;
 use crate::ruleset::{Interval, RuleRef, Ruleset, interface_number};
 use crate::space::bdd::{Built, Set, TooLarge};
 use crate::space::describe::{self, Listing};
 use crate::space::header::Binding;
-use crate::space::{Dimension, Order};
+use crate::space::{Dimension, Order, address_width, line};
 
 /// Prefixes listed of one set of peers.
 pub const MAX_PREFIXES: usize = 10_000;
@@ -90,12 +90,19 @@ pub fn answer(
     question: &Question,
     wanted: Wanted,
 ) -> Result<Answer, TooLarge> {
-    let with = |order| {
-        let mut engine = Engine::new(ruleset, facts, &Settings { order, ..Settings::default() });
-        let talk = engine.conversation(question)?;
-        engine.told(&talk, wanted)
-    };
-    with(Order::Host).or_else(|_| with(Order::Forward))
+    let mut cuts = cuts(ruleset, facts);
+    if let Some((low, high)) = wanted.from.map(Prefix::range) {
+        cuts.extend([Some(low), high.checked_add(1)].into_iter().flatten());
+    }
+    line::exactly(address_width(facts.family()), cuts, |line| {
+        let with = |order| {
+            let settings = Settings { order, line: line.cloned(), ..Settings::default() };
+            let mut engine = Engine::new(ruleset, facts, &settings);
+            let talk = engine.conversation(question)?;
+            engine.told(&talk, wanted)
+        };
+        with(Order::Host).or_else(|_| with(Order::Forward))
+    })
 }
 
 /// One kind of behaviour: may get a conversation, may not.

@@ -22,13 +22,14 @@ pub use self::causes::{is_about_known_connections, outcome};
 use self::lasting::{Lasting, holds_mark, lasting};
 use super::path::CONNTRACK_PRIORITY;
 use super::reach::passages::{Entry, Passage, Passages};
-use super::reach::{Engine, HostFacts, Settings, interfaces};
+use super::reach::{Engine, HostFacts, Settings, cuts, interfaces};
 use crate::host::Host;
 use crate::packet::{CtState, Family, Hook};
 use crate::ruleset::{ChainKind, Expr, Field, Match, Operator, Rule, RuleRef, Ruleset, SetRef, Step, Table};
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Ends, Header, Tracking};
 use crate::space::layout::STATES;
+use crate::space::line::{self, Line};
 use crate::space::{Dimension, Interfaces, Order};
 
 /// How much is spent on an answer.
@@ -143,7 +144,7 @@ pub fn judge(ruleset: &Ruleset, host: &Host, limits: &Limits, wanted: &dyn Fn(Ru
     let mut left = limits.all_nodes;
     for (index, table) in lasting.ruleset.tables.iter().enumerate().filter(|(_, table)| !table.dormant) {
         if judged.contains(&index) {
-            judge_table(&asked, &facts, (index, table), &mut left, &mut report);
+            judge_exactly(&asked, &facts, (index, table), &mut left, &mut report);
         } else {
             report.unjudged.extend(too_many(ruleset, index));
         }
@@ -194,11 +195,38 @@ struct Walked<'a> {
     passages: Passages,
 }
 
-/// Judges the rules of one table; what it costs goes from `left`, in nodes.
+/// Judges the rules of one table on the lines of addresses as the rules cut them; what it costs goes from `left`, in nodes.
+fn judge_exactly(
+    asked: &Asked<'_>,
+    facts: &[HostFacts<'_>; 2],
+    table: (usize, &Table),
+    left: &mut usize,
+    report: &mut Report,
+) {
+    let [four, six] = facts;
+    let cuts_of = |facts| cuts(&asked.lasting.ruleset, facts);
+    let known = report.dead.len();
+    let (part, rest) = line::exactly(32, cuts_of(four), |four| {
+        line::exactly(128, cuts_of(six), |six| {
+            let (mut part, mut rest) = (Report::default(), *left);
+            judge_table(asked, facts, table, [four, six], known, &mut rest, &mut part);
+            (part, rest)
+        })
+    });
+    *left = rest;
+    report.dead.extend(part.dead);
+    report.redundant.extend(part.redundant);
+    report.unjudged.extend(part.unjudged);
+    report.judged += part.judged;
+}
+
+/// The same on given lines, which say whether it counts; `known` dead rules were found in other tables.
 fn judge_table(
     asked: &Asked<'_>,
     facts: &[HostFacts<'_>; 2],
     (index, table): (usize, &Table),
+    lines: [Option<&Line>; 2],
+    known: usize,
     left: &mut usize,
     report: &mut Report,
 ) {
@@ -206,7 +234,7 @@ fn judge_table(
     let mut hit: HashMap<RuleRef, bool> = HashMap::new();
     let mut spared: BTreeSet<usize> = BTreeSet::new();
     let mut again: BTreeMap<RuleRef, Option<Vec<RuleRef>>> = BTreeMap::new();
-    for facts in facts.iter().filter(|facts| sees(table.family, facts.family())) {
+    for (facts, line) in facts.iter().zip(lines).filter(|(facts, _)| sees(table.family, facts.family())) {
         let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
         for (chain, _) in bases {
             let place = RuleRef { table: index, chain, rule: RuleRef::POLICY };
@@ -221,7 +249,7 @@ fn judge_table(
                 report.unjudged.push(Unjudged { place, family: facts.family(), why });
                 continue;
             }
-            match walk_base(asked, facts, place, left) {
+            match walk_base(asked, (facts, line), place, left) {
                 Ok(mut one) => {
                     let walked_with = one.engine.encoder().bdd.nodes();
                     if let Err(too_large) = note_again(asked, &mut one, &mut again) {
@@ -257,7 +285,7 @@ fn judge_table(
     for place in dead.into_keys() {
         let chains = walked.iter().filter_map(|one| one.passages.chains.get(&place.chain));
         let behind_dead = chains.into_iter().all(Passage::is_empty);
-        let explain = report.dead.len() < asked.limits.explained;
+        let explain = known + report.dead.len() < asked.limits.explained;
         let found =
             if explain { explained(asked.lasting, &mut walked, place) } else { Some((Why::Covered, Vec::new())) };
         report.dead.extend(found.map(|(why, causes)| Dead { place, why, causes, behind_dead }));
@@ -339,7 +367,7 @@ fn explained(lasting: &Lasting, walked: &mut [Walked<'_>], place: RuleRef) -> Op
 
 fn walk_base<'a>(
     asked: &Asked<'a>,
-    facts: &'a HostFacts<'a>,
+    (facts, line): (&'a HostFacts<'a>, Option<&Line>),
     place: RuleRef,
     left: &mut usize,
 ) -> Result<Walked<'a>, String> {
@@ -356,7 +384,7 @@ fn walk_base<'a>(
     }
     let budget = limits.nodes.min(*left);
     let settings =
-        Settings { order: Order::Forward, budget, interfaces: Some(asked.interfaces.clone()), ..Settings::default() };
+        Settings { order: Order::Forward, budget, interfaces: Some(asked.interfaces.clone()), line: line.cloned() };
     let mut engine = Engine::new(ruleset, facts, &settings);
     let early = base.priority < CONNTRACK_PRIORITY && matches!(base.hook, Hook::Prerouting | Hook::Output);
     let device = matches!(base.hook, Hook::Ingress | Hook::Egress);
