@@ -154,7 +154,7 @@ mod tests {
     fn a_headline_keeps_the_margin_with_its_word() {
         let style = Style { color: true, width: 40 };
         let text = style.headline(Tone::Bad, "CRITICAL", "bastion: 1 critical, 4 medium, 2 low and more");
-        assert_eq!(text, "\x1b[1;31mCRITICAL\x1b[0m  bastion: 1 critical, 4 medium, 2\n          low and more\n");
+        assert_eq!(text, "\x1b[1;31mCRITICAL\x1b[0m  bastion: 1 critical, 4 medium,\n          2 low and more\n");
     }
 
     #[test]
