@@ -14,9 +14,7 @@ use crate::logs::tally;
 use crate::packet::{PortRange, Prefix, Protocol};
 use daemon::{CONFIG_EXAMPLES, STATUS_EXAMPLES, WATCH_EXAMPLES};
 pub use daemon::{ConfigArgs, ConfigVerb, StatusArgs, WatchArgs, WatchPart};
-use examples::{
-    AUDIT_EXAMPLES, DEMO_EXAMPLES, EXPLAIN_EXAMPLES, FAILSAFE_EXAMPLES, REPORT_EXAMPLES, SNAPSHOT_EXAMPLES, START,
-};
+use examples::*;
 use forward::FORWARD_EXAMPLES;
 pub use forward::{ForwardArgs, ForwardVerb};
 pub use shipped::{GenerateArgs, GenerateWhat, ReportArgs};
@@ -195,12 +193,6 @@ pub struct SnapshotArgs {
 #[derive(Debug, Clone, Args)]
 pub struct FailsafeArgs {}
 
-const FLOWS_EXAMPLES: &str = "\
-Examples:
-  hepguard flows
-  hepguard flows --snapshot before/ --format json
-  hepguard flows --export must-work.toml    # then: hepguard flows --import must-work.toml";
-
 /// `hepguard flows`
 ///
 /// Sessions, sshd's ports, resolvers, leases, time sources, the datastore, routing peers, mounts, log collectors, failsafe
@@ -215,16 +207,6 @@ pub struct FlowsArgs {
     #[arg(long, value_name = "FILE")]
     pub import: Vec<std::path::PathBuf>,
 }
-
-const DENIES_EXAMPLES: &str = "\
-Examples:
-  hepguard denies /var/log/syslog --src-ip 10.0.1.10 --dst-port 443
-  hepguard denies --rotated --new-since yesterday --histogram
-  hepguard denies --follow --direction ingress
-  hepguard denies syslog --snapshot before/ --suggest
-  hepguard denies flows.log --snapshot before/ --recommend > staged.yaml
-  hepguard denies /var/log/calico/flowlogs/flows.log --format ecs
-  journalctl -o json | hepguard denies -";
 
 /// `hepguard denies`
 ///
@@ -344,13 +326,6 @@ fn ports(text: &str) -> Result<PortRange, String> {
     Ok(PortRange { low, high })
 }
 
-const LINT_EXAMPLES: &str = "\
-Examples:
-  hepguard lint policies/
-  kubectl get tiers,gnp,hep,gns,felixconfigurations -o yaml | hepguard lint -
-  hepguard lint policies/ --flow-logs flows.log
-  hepguard lint policies/ --format sarif --fail-on medium > lint.sarif";
-
 /// `hepguard lint`
 ///
 /// Reads YAML, JSON, lists and exports, also from here-documents and fences of run-books. The more of the policy set is
@@ -365,12 +340,6 @@ pub struct LintArgs {
     #[arg(long, value_name = "FILE")]
     pub flow_logs: Vec<std::path::PathBuf>,
 }
-
-const REACH_EXAMPLES: &str = "\
-Examples:
-  hepguard reach in tcp/22
-  hepguard reach in tcp/22 --from 10.0.0.0/8 --explain --snapshot before/
-  hepguard reach out udp/53 --format json";
 
 /// `hepguard reach`
 ///
@@ -400,12 +369,6 @@ pub struct ReachArgs {
     #[command(flatten)]
     pub known: KnownPolicies,
 }
-
-const MATRIX_EXAMPLES: &str = "\
-Examples:
-  hepguard matrix tcp/22
-  hepguard matrix tcp/443 -i eth0 --family ipv4 --snapshot before/
-  hepguard matrix tcp/22 --chain cali-FORWARD --table filter --bound must --format json";
 
 /// `hepguard matrix`
 ///
@@ -470,16 +433,6 @@ impl std::str::FromStr for Service {
     }
 }
 
-const DIFF_EXAMPLES: &str = "\
-Examples:
-  hepguard diff before/ after/
-  hepguard diff rules.v4.old rules.v4 --direction in
-  hepguard diff before/                 # with the live host
-  hepguard diff before/ after/ --format json
-
-Exit codes: 0 every packet is treated as before, 1 some are not, 2 could not compare, 3 undecided or not all rules read.
-A difference counts as high: with --fail-on critical it is told, and does not make the exit code 1.";
-
 /// `hepguard diff`
 ///
 /// Compares what two firewalls do with every packet, not how they are written: the same rules in another order, backend or
@@ -499,26 +452,6 @@ pub struct DiffArgs {
     #[arg(long, value_name = "WAY", value_parser = ["in", "out", "forward"])]
     pub direction: Option<String>,
 }
-
-const PLAN_EXAMPLES: &str = "\
-Examples:
-  hepguard plan -f policy.yaml --policies export/
-  hepguard plan --delete gnp/security.hep-external
-  hepguard plan -f staged.yaml --enforce-staged --policies export/
-  hepguard plan --felix-env new/calico.env
-  hepguard plan --set FailsafeOutboundHostPorts=udp:53,udp:67,tcp:6443
-  hepguard plan --felix restart --snapshot before/
-  hepguard plan --reboot
-  hepguard plan --iptables-restore new.v4 --ip6tables-restore new.v6
-  hepguard plan -- ufw enable
-  hepguard plan --timeout 20 -- sh ./firewall.sh
-
-A command runs for real, but in a private network namespace with a copy of this host's interfaces, addresses, routes, sets
-and rules, and on private file systems: what it writes is thrown away. It needs root. What talks to a daemon of the host
-(firewalld, Docker, systemd) is beyond the copy. --reboot runs the loaders of a boot there (nft, ufw) where only they
-can tell what comes of their files.
-
-Exit codes: 0 safe, 1 do not apply it, 2 could not do the job, 3 undecided.";
 
 /// `hepguard plan`
 ///
@@ -582,15 +515,6 @@ pub enum FelixAction {
     /// It starts again with what is on disk.
     Restart,
 }
-
-const TRACE_EXAMPLES: &str = "\
-Examples:
-  hepguard trace in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
-  hepguard trace out udp 10.0.1.10 10.0.0.2:53 --snapshot before/
-  hepguard trace in tcp [2001:db8::7]:51522 [2001:db8::10]:22 -i ens5 --format json
-  hepguard trace --conversation in tcp 203.0.113.7:51522 10.0.1.10:22 -i ens5
-  hepguard trace --batch packets.jsonl
-  hepguard trace out tcp 10.0.1.10 10.0.1.30:22 --policies export/    # rules by file and line";
 
 /// `hepguard trace`
 #[derive(Debug, Clone, Args)]
