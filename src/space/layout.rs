@@ -55,7 +55,7 @@ pub enum Dimension {
 use Dimension as D;
 
 /// Undecidable conditions that get a variable of their own and so stay correlated.
-pub const MAX_QUESTIONS: u16 = 64;
+pub const MAX_QUESTIONS: u16 = 128;
 
 /// The order of the variables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -325,7 +325,8 @@ fn another_limit_is_undecided_and_too_small_a_budget_no_answer() {
     }
     assert!(changes.undecided.iter().any(|piece| piece.because.len() == 2), "the limit alone: {input:#?}");
     let snapshot = read("", &[("iptables-save.txt", OLD)]);
-    let diff = compare(&snapshot, &snapshot.clone(), &Wanted { budget: 50, ..Wanted::default() });
+    let other = read("", &[("iptables-save.txt", &OLD.replace("--dport 443", "--dport 8443"))]);
+    let diff = compare(&snapshot, &other, &Wanted { budget: 50, ..Wanted::default() });
     assert!(diff.parts.iter().any(|part| part.changes.is_err() && !part.is_certain()));
 }
 
@@ -485,6 +486,8 @@ COMMIT
 -A PREROUTING -p tcp -m tcp --dport 3128 -j REDIRECT --to-ports 8080
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 -A POSTROUTING -s 10.8.0.0/24 -j SNAT --to-source 10.0.1.10-10.0.1.12
+-A OUTPUT -d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8080
+-A POSTROUTING -d 172.17.0.2/32 -p tcp -m tcp --dport 8080 -j MASQUERADE
 COMMIT
 *filter
 :INPUT DROP [0:0]
@@ -506,17 +509,38 @@ COMMIT
 
 #[test]
 fn nothing_differs_from_itself_whatever_cannot_be_decided() {
-    let mut files = hepguard::files::SnapshotFiles::default();
-    let state = hepguard::files::FileState::Present(DOUBTFUL.as_bytes().to_vec());
-    files.files.insert("iptables-save.txt".to_owned(), state);
-    let alone = hepguard::snapshot::read(files);
+    let alone = |text: &str| {
+        let mut files = hepguard::files::SnapshotFiles::default();
+        let state = hepguard::files::FileState::Present(text.as_bytes().to_vec());
+        files.files.insert("iptables-save.txt".to_owned(), state);
+        hepguard::snapshot::read(files)
+    };
     let hosted = read("", &[("iptables-save.txt", DOUBTFUL)]);
-    for snapshot in [&alone, &hosted] {
-        let diff = compare(snapshot, &snapshot.clone(), &Wanted { families: vec![Family::Ipv4], ..whole() });
+    // a rule that only counts makes the two be walked; what is the same is seen without
+    let first = "-A INPUT -m conntrack --ctstate INVALID";
+    let counting = DOUBTFUL.replace(first, &format!("-A INPUT -s 10.0.0.0/8\n{first}"));
+    let hosted_counting = read("", &[("iptables-save.txt", &counting)]);
+    let pairs = [
+        (alone(DOUBTFUL), alone(DOUBTFUL)),
+        (alone(DOUBTFUL), alone(&counting)),
+        (hosted.clone(), hosted.clone()),
+        (hosted.clone(), hosted_counting),
+    ];
+    for (before, after) in &pairs {
+        let diff = compare(before, after, &Wanted { families: vec![Family::Ipv4], ..whole() });
         for part in &diff.parts {
             assert!(part.changes.as_ref().expect("room").is_empty(), "{part:#?}");
         }
     }
+    // twenty translated addresses ask more than there are variables for: the same rules are equal all the same
+    let first = "-A OUTPUT -d 10.96.0.10/32";
+    let rule = |n: u8| {
+        format!("-A OUTPUT -d 10.96.1.{n}/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.{n}:80\n")
+    };
+    let many: String = (10..30).map(rule).collect();
+    let many = DOUBTFUL.replace(first, &format!("{many}{first}"));
+    let diff = compare(&alone(&many), &alone(&many), &Wanted { families: vec![Family::Ipv4], ..whole() });
+    assert!(diff.parts.iter().all(|part| part.changes.as_ref().expect("no walk").is_empty()), "{diff:#?}");
     // a rule that matters is still seen through all the doubt
     let without = DOUBTFUL.replace("-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n", "");
     let diff = compare(&hosted, &read("", &[("iptables-save.txt", &without)]), &Wanted::default());

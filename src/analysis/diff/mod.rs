@@ -17,6 +17,7 @@
 
 mod lines;
 mod pieces;
+mod same;
 mod witness;
 
 pub use lines::{Field, Line, Values};
@@ -122,7 +123,13 @@ impl Part {
 #[must_use]
 pub fn compare(before: &Snapshot, after: &Snapshot, wanted: &Wanted) -> Diff {
     let mut diff = Diff::default();
+    let same = same::same(before, after);
     for family in &wanted.families {
+        if same {
+            let ways = wanted.ways.iter();
+            diff.parts.extend(ways.map(|way| part(before, after, *family, *way, Ok(Changes::default()))));
+            continue;
+        }
         // host chains pair ports with large sets, forwarding pairs addresses: each in the order that suits it
         let groups: [(&[Direction], Order, Order); 2] = [
             (&[Direction::In, Direction::Out], Order::Host, Order::Forward),
