@@ -11,37 +11,41 @@ use super::header::{Envelope, Wrap};
 use super::line::{Read, Scratch, What, classify};
 use super::time::{Micros, Stamper};
 
-/// Keys that are read, in order; a flow log has three times as many.
-const KEYS: [&str; 28] = [
-    "MESSAGE",
-    "SYSLOG_IDENTIFIER",
-    "SYSLOG_PID",
-    "_COMM",
-    "_HOSTNAME",
-    "_PID",
-    "_SOURCE_REALTIME_TIMESTAMP",
-    "_TRANSPORT",
-    "__REALTIME_TIMESTAMP",
-    "action",
-    "bytes_in",
-    "bytes_out",
-    "dest_ip",
-    "dest_port",
-    "dest_type",
-    "end_time",
-    "host",
-    "log",
-    "packets_in",
-    "packets_out",
-    "policies",
-    "proto",
-    "protocol",
-    "reporter",
-    "source_ip",
-    "source_port",
-    "source_type",
-    "time",
-];
+/// Whether a key is read; a flow log has three times as many that are not. Lengths and words are compared in place, which takes
+/// half as long as a search in a table.
+fn is_read(key: &str) -> bool {
+    matches!(
+        key,
+        "MESSAGE"
+            | "SYSLOG_IDENTIFIER"
+            | "SYSLOG_PID"
+            | "_COMM"
+            | "_HOSTNAME"
+            | "_PID"
+            | "_SOURCE_REALTIME_TIMESTAMP"
+            | "_TRANSPORT"
+            | "__REALTIME_TIMESTAMP"
+            | "action"
+            | "bytes_in"
+            | "bytes_out"
+            | "dest_ip"
+            | "dest_port"
+            | "dest_type"
+            | "end_time"
+            | "host"
+            | "log"
+            | "packets_in"
+            | "packets_out"
+            | "policies"
+            | "proto"
+            | "protocol"
+            | "reporter"
+            | "source_ip"
+            | "source_port"
+            | "source_type"
+            | "time"
+    )
+}
 
 /// An object without the keys that nobody reads: they are passed over, not stored.
 struct Wanted(Map<String, Value>);
@@ -59,7 +63,7 @@ impl<'de> Deserialize<'de> for Wanted {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wanted, A::Error> {
                 let mut wanted = Map::new();
                 while let Some(Key(key)) = map.next_key()? {
-                    if KEYS.binary_search(&key.as_ref()).is_ok() {
+                    if is_read(&key) {
                         wanted.insert(key.into_owned(), map.next_value()?);
                     } else {
                         map.next_value::<IgnoredAny>()?;
@@ -159,8 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_in_order_and_the_last_of_two_counts() {
-        assert!(KEYS.is_sorted());
+    fn keys_that_nobody_reads_are_passed_over_and_the_last_of_two_counts() {
         let line = br#"{"x":{"log":"no"},"lo\u0067":"first","log":"second","y":[1,{"z":null}]}"#;
         let Wanted(object) = serde_json::from_slice(line).expect("an object");
         assert_eq!(Value::from(object), serde_json::json!({ "log": "second" }));
