@@ -2,6 +2,8 @@
 //!
 //! More than needed does no harm, and what is overlooked here is told by [`Line::verdict`](crate::space::line::Line::verdict).
 
+use std::collections::HashSet;
+
 use super::HostFacts;
 use crate::packet::Family;
 use crate::ruleset::{Effect, Elements, Expr, Field, Match, Ruleset, SetRef, Step, Table};
@@ -11,8 +13,9 @@ use crate::ruleset::{Effect, Elements, Expr, Field, Match, Ruleset, SetRef, Step
 pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
     let mut cuts = facts.cuts().to_vec();
     let family = facts.family();
+    let mut seen = HashSet::new();
     for table in ruleset.tables.iter().filter(|table| table.family == family || table.family == Family::Inet) {
-        let mut rules = Rules { ruleset, table, cuts: &mut cuts };
+        let mut rules = Rules { ruleset, table, cuts: &mut cuts, seen: &mut seen };
         for step in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps) {
             match step {
                 Step::Match(condition) => rules.condition(condition),
@@ -29,6 +32,8 @@ struct Rules<'r, 'c> {
     ruleset: &'r Ruleset,
     table: &'r Table,
     cuts: &'c mut Vec<u128>,
+    /// Elements looked at, by their place in memory, and in which dimensions: many rules share a large set.
+    seen: &'c mut HashSet<(usize, Vec<bool>)>,
 }
 
 impl<'r> Rules<'r, '_> {
@@ -84,8 +89,12 @@ impl<'r> Rules<'r, '_> {
 
     /// Ends of the intervals in the dimensions that `wanted` picks.
     fn elements(&mut self, elements: &'r Elements, wanted: impl Fn(usize) -> bool) {
+        let wanted: Vec<bool> = (0..elements.dimensions()).map(wanted).collect();
+        if !self.seen.insert((std::ptr::from_ref(elements) as usize, wanted.clone())) {
+            return;
+        }
         for key in elements.keys() {
-            for (_, interval) in key.iter().enumerate().filter(|(at, _)| wanted(*at)) {
+            for (interval, _) in key.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
                 self.cuts.push(interval.low);
                 self.cuts.extend(interval.high.checked_add(1));
             }
