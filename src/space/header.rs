@@ -50,6 +50,9 @@ pub enum Tracking {
     Seen,
     /// Taken out.
     Untracked,
+    /// An answer of the kernel's own (a reset, an ICMP error) to a packet that was taken out: it got that one's place in
+    /// tracking without a connection, which rules see as invalid and `notrack` leaves alone (`nf_conntrack_attach`).
+    Answer,
 }
 
 /// Addresses and ports of one direction of a connection.
@@ -209,7 +212,7 @@ impl Header {
     #[must_use]
     pub fn seen_state(&self) -> CtState {
         match self.tracking {
-            Tracking::Before => CtState::INVALID,
+            Tracking::Before | Tracking::Answer => CtState::INVALID,
             Tracking::Untracked => CtState::UNTRACKED,
             Tracking::Seen => self.state,
         }

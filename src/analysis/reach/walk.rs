@@ -354,7 +354,7 @@ impl<'a> Walk<'a> {
             }
             Effect::NoTrack => {
                 // a packet that belongs to a connection keeps it; one that tracking called invalid has none
-                if !header.is_tracked() {
+                if !header.is_tracked() && header.tracking != Tracking::Answer {
                     header.tracking = Tracking::Untracked;
                 }
             }

@@ -395,6 +395,9 @@ fn walk_base<'a>(
     for mark in &marks {
         if early || device {
             let header = start(base.hook, CtState::NEW, *mark);
+            if base.hook == Hook::Output {
+                starts.push((Header { tracking: Tracking::Answer, ..header.clone() }, Set::ALL));
+            }
             starts.push((Header { tracking: Tracking::Before, ..header }, Set::ALL));
         }
         // before tracking, too: what this host sends to itself was seen on its way out
@@ -430,6 +433,8 @@ fn of_state(engine: &mut Engine<'_>, state: CtState) -> Built {
 fn start(hook: Hook, state: CtState, mark: Binding) -> Header {
     let mut header = Header::open().in_state(state);
     header.tracking = Tracking::Seen;
+    // an extension header may come first
+    header.assigned.push((Field::Ip6Nexthdr, Binding::Unknown));
     header.mark = mark;
     header.ct_mark = Binding::Unknown;
     header.status = None;

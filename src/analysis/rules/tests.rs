@@ -123,6 +123,38 @@ COMMIT\n",
 }
 
 #[test]
+fn the_first_header_of_an_ipv6_packet_need_not_be_its_protocol() {
+    let rules = r#"{"nftables":[
+{"table":{"family":"ip6","name":"t"}},
+{"chain":{"family":"ip6","table":"t","name":"in","type":"filter","hook":"input","prio":0,"policy":"accept"}},
+{"rule":{"family":"ip6","table":"t","chain":"in","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"ip6","field":"nexthdr"}},"right":{"set":["ip","tcp"]}}},{"accept":null}]}},
+{"rule":{"family":"ip6","table":"t","chain":"in","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}},{"drop":null}]}},
+{"rule":{"family":"ip6","table":"t","chain":"in","expr":[{"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":"tcp"}},{"accept":null}]}},
+{"rule":{"family":"ip6","table":"t","chain":"in","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":23}},{"drop":null}]}}
+]}"#;
+    let found = dead(&read("nft-ruleset.json", rules));
+    // found by the differential fuzzer: destination options, then TCP
+    assert_eq!(found, ["in 4 Covered: in 3"]);
+}
+
+#[test]
+fn an_answer_to_an_untracked_packet_stays_invalid_whatever_notrack_says() {
+    let found = dead(&read(
+        "iptables-save.txt",
+        "*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -j CT --notrack
+-A OUTPUT -j CT --notrack
+-A OUTPUT -m conntrack --ctstate INVALID -j DROP
+COMMIT
+",
+    ));
+    // found by the differential fuzzer: resets of REJECT
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
 fn what_no_packet_can_be_is_named() {
     let found = dead(&read(
         "nft-ruleset.json",

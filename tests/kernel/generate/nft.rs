@@ -238,7 +238,12 @@ impl Table<'_> {
             "srh sid[1] fd00:51::9",
             "ip6 nexthdr { 0, 6 }",
         ];
-        self.words.pick(&headers).to_owned()
+        let header = self.words.pick(&headers);
+        // nft 1.0.6 takes the last of these numbers for the rule's protocol and refuses another one beside it
+        if header.starts_with("ip6 nexthdr") && *self.transport.get_or_insert("tcp") != "tcp" {
+            return headers[0].to_owned();
+        }
+        header.to_owned()
     }
 
     /// TCP options and what else stands in its header; bytes behind it.
