@@ -1,4 +1,4 @@
-//! `hepguard report`: one page that stands alone. No script, nothing from elsewhere; [`markup`] escapes every text by type.
+//! `hepguard report`: one page that stands alone. No script, nothing from elsewhere; `markup` escapes every text by type.
 //!
 //! ```text
 //! verdict and calendar · failsafe lists · map of flows · denies · a packet's walk · findings · what could not be read
