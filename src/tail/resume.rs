@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
@@ -90,7 +90,7 @@ impl Follower {
         let copies = copies(path);
         let mut old: Vec<Source> = Vec::new();
         for place in &places.old {
-            old.extend(copies.iter().find_map(|(_, path)| Source::at(path, place, now)));
+            old.extend(find(&copies, place, now).map(|(_, _, source)| source));
         }
         if let Some(current) = Source::at(path, &places.current, now).filter(|source| source.identity == live.identity)
         {
@@ -102,7 +102,7 @@ impl Follower {
         let place = &places.current;
         let taken: Vec<(u64, u64)> = old.iter().map(|source| source.identity).collect();
         follower.old = old;
-        let plain = copies.iter().find_map(|(written, path)| Some((*written, path, Source::at(path, place, now)?)));
+        let plain = find(&copies, place, now);
         let (since, found) = if let Some((written, path, source)) = plain {
             follower.old.push(source);
             (written, Some(path))
@@ -131,6 +131,17 @@ impl Follower {
         follower.pending.push(Notice::Rotated);
         Ok(follower)
     }
+}
+
+/// The file with this place in it among `copies`: the one with the same number if that is one, for logs may repeat themselves.
+fn find<'c>(copies: &'c [(i128, PathBuf)], place: &Place, now: Instant) -> Option<(i128, &'c PathBuf, Source)> {
+    let with = |same: bool| {
+        copies.iter().find_map(|(written, path)| {
+            let source = Source::at(path, place, now)?;
+            (!same || source.identity == place.identity).then_some((*written, path, source))
+        })
+    };
+    with(true).or_else(|| with(false))
 }
 
 fn is_packed(path: &Path) -> bool {
