@@ -16,7 +16,7 @@ use crate::files::{FileState, SnapshotFiles};
 use crate::packet::Family;
 use crate::ruleset::readers::{ipset_save, iptables_save};
 use crate::ruleset::{Backend, Chain, Policy, Rule, Ruleset, Set, Table};
-use crate::snapshot::Booted;
+use crate::snapshot::{Booted, Snapshot};
 
 /// What is wrong with a persisted file, or with there being none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize)]
@@ -178,10 +178,12 @@ pub fn starts_at_boot(files: &SnapshotFiles, unit: &str) -> Option<bool> {
     Some(false)
 }
 
-/// Rehearses a boot. `live` is the firewall as Felix would have it with the settings on disk: its chains come back as they
-/// are there. `booted` is what the loaders left behind where they were tried out.
+/// Rehearses a boot of the host. `restarted` is the firewall as Felix would have it with the settings on disk, where that is
+/// another than the present one: its chains come back as they are there.
 #[must_use]
-pub fn rehearse(files: &SnapshotFiles, live: &Ruleset, booted: Option<&Booted>) -> Rehearsal {
+pub fn rehearse(snapshot: &Snapshot, restarted: Option<&Ruleset>) -> Rehearsal {
+    let (files, booted) = (&snapshot.files, snapshot.booted.as_ref());
+    let live = restarted.unwrap_or(&snapshot.ruleset);
     let mut boot = Boot { files, booted, out: Rehearsal::default(), loaded: Ruleset::default(), known: true };
     if !files.files.keys().any(|name| name.starts_with("persisted/")) {
         boot.out.unknown.push("nobody looked for files that boot loads (persisted/)".to_owned());

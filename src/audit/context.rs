@@ -48,11 +48,7 @@ impl<'a> Context<'a> {
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let failsafe = failsafe::compare(&snapshot.files, &snapshot.ruleset, &snapshot.host);
         let restarted = worlds::after_felix_restart(&snapshot.ruleset, &failsafe);
-        let boot = reboot::rehearse(
-            &snapshot.files,
-            restarted.as_ref().unwrap_or(&snapshot.ruleset),
-            snapshot.booted.as_ref(),
-        );
+        let boot = reboot::rehearse(snapshot, restarted.as_ref());
         let judged = judge(snapshot, &failsafe, restarted.as_ref(), &boot);
         Self { snapshot, failsafe, judged, boot, integrity: OnceCell::new(), idle: OnceCell::new() }
     }

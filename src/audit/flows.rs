@@ -153,12 +153,7 @@ pub fn report(snapshot: &Snapshot) -> FlowsReport {
         let concerned = flows.iter().any(|flow| flow.family == family.name());
         assumptions.extend(spots.iter().filter(|_| concerned).cloned());
     }
-    assumptions.extend(
-        reboot::rehearse(&snapshot.files, &snapshot.ruleset, snapshot.booted.as_ref())
-            .unknown
-            .iter()
-            .map(|why| format!("reboot: {why}")),
-    );
+    assumptions.extend(reboot::rehearse(snapshot, None).unknown.iter().map(|why| format!("reboot: {why}")));
     FlowsReport {
         schema: "hepguard/flows/v1",
         host: snapshot.meta.host.clone().or(failsafe.host),

@@ -159,8 +159,7 @@ pub fn judge(
 #[must_use]
 pub fn judge_flows(snapshot: &Snapshot, failsafe: &FailsafeReport, flows: Vec<Flow>) -> Vec<Judged> {
     let restarted = worlds::after_felix_restart(&snapshot.ruleset, failsafe);
-    let boot =
-        reboot::rehearse(&snapshot.files, restarted.as_ref().unwrap_or(&snapshot.ruleset), snapshot.booted.as_ref());
+    let boot = reboot::rehearse(snapshot, restarted.as_ref());
     judge_all(snapshot, failsafe, restarted.as_ref(), &boot, flows.into_iter().map(question).collect())
 }
 

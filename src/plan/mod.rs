@@ -262,7 +262,7 @@ fn in_force<'a>(
 /// The boot of the host after the change.
 fn booted(after: &Snapshot, lists: &FailsafeReport) -> reboot::Rehearsal {
     let restarted = after_felix_restart(&after.ruleset, lists);
-    reboot::rehearse(&after.files, restarted.as_ref().unwrap_or(&after.ruleset), after.booted.as_ref())
+    reboot::rehearse(after, restarted.as_ref())
 }
 
 /// What keeps the answer from being whole: rules that were not read, worlds that cannot be told.

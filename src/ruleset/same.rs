@@ -28,8 +28,16 @@ impl Set {
     /// Whether both hold the same under the same name.
     #[must_use]
     pub fn acts_as(&self, other: &Self) -> bool {
-        (&self.name, self.family, &self.kind, &self.member_sets, &self.incomplete, self.without_exceptions)
-            == (&other.name, other.family, &other.kind, &other.member_sets, &other.incomplete, other.without_exceptions)
+        (&self.name, self.family, &self.kind, &self.key, &self.member_sets, &self.incomplete, self.without_exceptions)
+            == (
+                &other.name,
+                other.family,
+                &other.kind,
+                &other.key,
+                &other.member_sets,
+                &other.incomplete,
+                other.without_exceptions,
+            )
             && self.elements == other.elements
     }
 }

@@ -10,7 +10,7 @@ fn boot(files: &[(&str, &str)]) -> Rehearsal {
         all.files.insert((*name).to_owned(), FileState::Present(text.as_bytes().to_vec()));
     }
     let snapshot = snapshot::read(all);
-    rehearse(&snapshot.files, &snapshot.ruleset, None)
+    rehearse(&snapshot, None)
 }
 
 fn kinds(boot: &Rehearsal) -> Vec<(ProblemKind, u32)> {
@@ -28,7 +28,7 @@ fn a_host_that_persists_nothing_is_open_until_felix_is_in_sync() {
 
 #[test]
 fn nobody_looked_is_not_nothing_there() {
-    let boot = rehearse(&SnapshotFiles::default(), &Ruleset::default(), None);
+    let boot = rehearse(&Snapshot::default(), None);
     assert!(boot.before_felix.is_none() && !boot.unknown.is_empty());
 }
 
