@@ -10,6 +10,7 @@
 //! (routing, loopback, NAT), `walk` through chains and rules, `eval` decides conditions.
 
 mod arrival;
+mod assign;
 mod below;
 mod blind;
 mod bytes;

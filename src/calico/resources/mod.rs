@@ -10,6 +10,7 @@
 
 mod cursor;
 mod documents;
+mod kind;
 mod kinds;
 mod problem;
 mod rules;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use cursor::nearest;
+pub use kind::Kind;
 pub use problem::{Problem, ProblemKind};
 pub use types::*;
 

@@ -1,9 +1,10 @@
 //! What the API server refuses although each field by itself is well formed.
 
 use super::cursor::{Cursor, join};
+use super::kind::Kind;
 use super::problem::ProblemKind;
 use super::rules::Setting;
-use super::types::{Entity, Field, HostEndpoint, Kind, Meta, Policy, Port, Protocol, Rule, Tier};
+use super::types::{Entity, Field, HostEndpoint, Meta, Policy, Port, Protocol, Rule, Tier};
 use crate::calico::names::{Action, Direction};
 use crate::calico::settings::ports::shortened;
 
