@@ -153,12 +153,16 @@ impl Drop for Rig {
 }
 
 /// A line of Felix, as rsyslog writes it.
+///
+/// Lines differ in port and time only, so that denies of one port are one kind.
 pub(crate) fn deny(port: u16, number: usize) -> String {
+    let (caller, second) = (1024 + number % 60_000, number / 60_000 % 3600);
     format!(
-        "Aug  4 16:14:12 bastion calico-felix[312412]: INFO <nil> <nil>:  action=\"deny\" dstIP=\"147.75.40.148\" dstPort=\"{port}\" \
-         inBytes=0 inPackets=0 outBytes={number} outPackets=2 policy=\"hep-external\" proto=\"6\" rule=\"-1\" ruleDir=\"egress\" \
-         srcIP=\"10.0.1.10\" srcPort=\"{}\" tier=\"security\" trafficDir=\"outbound\" updateType=report\n",
-        1024 + number % 60_000
+        "Aug  4 16:{:02}:{:02} bastion calico-felix[312412]: INFO <nil> <nil>:  action=\"deny\" dstIP=\"147.75.40.148\" dstPort=\"{port}\" \
+         inBytes=0 inPackets=0 outBytes=120 outPackets=2 policy=\"hep-external\" proto=\"6\" rule=\"-1\" ruleDir=\"egress\" \
+         srcIP=\"10.0.1.10\" srcPort=\"{caller}\" tier=\"security\" trafficDir=\"outbound\" updateType=report\n",
+        second / 60,
+        second % 60
     )
 }
 
