@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 pub const RIGHTS_HINT: &str =
     "; run as root, or with the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE";
 
+/// Ends the reason of an input whose tool is missing, behind the tool's name in single quotes.
+pub const NOT_INSTALLED: &str = "is not installed";
+
 /// One file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {

@@ -28,11 +28,15 @@ fn script(name: &str, arguments: &[&str]) -> Output {
     Command::new(Path::new(ROOT).join("packaging").join(name)).args(arguments).output().expect("a script")
 }
 
-/// Builds the package of the program under test into `folder`.
+/// Builds the .deb of the program under test into `folder`.
 fn deb(folder: &Path, version: &str) -> PathBuf {
+    build("build-deb", folder, version)
+}
+
+fn build(name: &str, folder: &Path, version: &str) -> PathBuf {
     let output = folder.to_str().expect("text");
     let arguments = ["--binary", env!("CARGO_BIN_EXE_hepguard"), "--output", output, "--version", version, "--fast"];
-    let built = script("build-deb", &arguments);
+    let built = script(name, &arguments);
     assert!(built.status.success(), "{}", text(&built.stderr));
     PathBuf::from(text(&built.stdout).trim())
 }
@@ -85,22 +89,32 @@ fn the_package_holds_what_it_should_is_the_same_each_time_and_has_no_flaw() {
     }
 }
 
-#[test]
-fn installing_upgrading_removing_and_purging_leave_nothing_that_should_not_be() {
+/// Installs, upgrades and removes the packages that the script of this name builds, in a throw-away root.
+fn lives_through(builder: &str, tools: &[&str]) {
     let root = nix::unistd::geteuid().is_root();
-    if !root || !have(&["dpkg", "dpkg-deb", "strip", "objdump", "unshare", "pgrep"]) {
+    if !root || !have(tools) || !have(&["strip", "objdump", "unshare", "pgrep"]) {
         if !root {
             eprintln!("SKIPPED: needs root");
         }
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let old = deb(&folder.path().join("old"), "0.1.0");
-    let new = deb(&folder.path().join("new"), "0.1.0+next");
+    let old = build(builder, &folder.path().join("old"), "0.1.0");
+    let new = build(builder, &folder.path().join("new"), "0.1.0+next");
     let output = script("test-install", &[old.to_str().expect("text"), new.to_str().expect("text")]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
     assert!(said.contains("HG104 critical") && said.ends_with("== all went well\n"), "{said}");
+}
+
+#[test]
+fn installing_upgrading_removing_and_purging_leave_nothing_that_should_not_be() {
+    lives_through("build-deb", &["dpkg", "dpkg-deb"]);
+}
+
+#[test]
+fn the_rpm_installs_upgrades_and_goes() {
+    lives_through("build-rpm", &["rpm", "rpmbuild"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub use ipsets::{Sets, ipsets};
 pub use real::Real;
 pub use zone::local_to_utc;
 
+use crate::files::NOT_INSTALLED;
 use crate::ruleset::kernel::KernelTables;
 
 /// Most bytes taken from one command or file: 512 MiB, as for files of a snapshot.
@@ -51,7 +52,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotInstalled => f.write_str("is not installed"),
+            Self::NotInstalled => f.write_str(NOT_INSTALLED),
             Self::Timeout(limit) => write!(f, "is not done within {} s", limit.as_secs()),
             Self::TooMuch => write!(f, "gives more than {} MiB of output", MAX_BYTES / (1024 * 1024)),
             Self::Io(error) => write!(f, "cannot be started: {error}"),
