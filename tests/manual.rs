@@ -3,10 +3,15 @@
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+#[path = "common/tools.rs"]
+mod tools;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use tools::have;
 
 fn hepguard(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hepguard"));
@@ -15,17 +20,6 @@ fn hepguard(arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Whether a tool is there; without it a part of a test says so, and fails where everything must be there.
-fn have(tool: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
-    let found = found.is_ok_and(|status| status.success());
-    if !found {
-        assert!(std::env::var_os("CI").is_none(), "{tool} is not installed: tests/run installs it");
-        eprintln!("SKIPPED: {tool} is not installed");
-    }
-    found
 }
 
 /// Commands that `hepguard WORDS --help` lists.
@@ -125,14 +119,14 @@ fn every_command_has_a_man_page_and_they_are_the_same_each_time() {
 
 /// mandoc and groff have nothing to say against a page, and show its end.
 fn shown_without_complaint(page: &Path) {
-    if have("mandoc") {
+    if have(&["mandoc"]) {
         let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page).output().expect("mandoc");
         let said = text(&output.stdout);
         // the layout is the library's: its space before a list may be one too many
         let said: Vec<&str> = said.lines().filter(|line| !line.contains("skipping paragraph macro")).collect();
         assert!(said.is_empty(), "{said:?}");
     }
-    if have("groff") {
+    if have(&["groff"]) {
         let call = ["-Kutf8", "-man", "-Tutf8", "-P-cbou", "-ww", "-rLL=80n"];
         let output = Command::new("groff").args(call).arg(page).output().expect("groff");
         let said = text(&output.stderr);
@@ -155,7 +149,7 @@ fn completions_load_and_know_every_command() {
         }
         let file = folder.path().join(shell);
         fs::write(&file, &script).expect("written");
-        if have(shell) {
+        if have(&[shell]) {
             let checked = Command::new(shell).arg(check).arg(&file).output().expect("a shell");
             assert!(checked.status.success() && checked.stderr.is_empty(), "{shell}: {}", text(&checked.stderr));
         }

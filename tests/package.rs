@@ -2,26 +2,18 @@
 
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
+#[path = "common/tools.rs"]
+mod tools;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use tools::have;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Whether the tools are there; without them a test says so, and fails where everything must be there.
-fn have(tools: &[&str]) -> bool {
-    let missing = tools.iter().find(|tool| {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
-        !found.is_ok_and(|status| status.success())
-    });
-    if let Some(tool) = missing {
-        assert!(std::env::var_os("CI").is_none(), "{tool} is not installed: tests/run installs it");
-        eprintln!("SKIPPED: {tool} is not installed");
-    }
-    missing.is_none()
 }
 
 fn script(name: &str, arguments: &[&str]) -> Output {
