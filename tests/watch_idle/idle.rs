@@ -1,4 +1,4 @@
-//! What the daemon costs when nothing happens.
+//! What the daemon costs when nothing happens: for 15 seconds, or for `HEPGUARD_IDLE_SECONDS`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use crate::rig::{Rig, in_namespace};
 
 struct Cost {
     switches: u64,
+    /// Of cpu time, its ended children's too: a hundredth of a second each.
     ticks: u64,
     resident_kb: u64,
     /// Of that, what is its own: pages of the program's file are shared, and a debug build has many.
@@ -24,7 +25,7 @@ fn cost(pid: i32) -> Cost {
     let tick = |at: usize| fields[at].parse::<u64>().expect("a number");
     Cost {
         switches: field("voluntary_ctxt_switches:"),
-        ticks: tick(11) + tick(12),
+        ticks: (11..15).map(tick).sum(),
         resident_kb: field("VmRSS:"),
         own_kb: field("RssAnon:"),
     }
@@ -59,15 +60,17 @@ fn idle_it_sleeps_and_is_small() {
             std::thread::sleep(Duration::from_millis(200));
         }
         let reader = *children(pid).first().expect("a reader");
+        let window: u64 =
+            std::env::var("HEPGUARD_IDLE_SECONDS").map_or(15, |text| text.parse().expect("a number of seconds"));
         // tools that others run on this machine are hints, too: some window is without them
         let mut windows = Vec::new();
         for _ in 0..6 {
             let before = [cost(pid), cost(reader)];
-            std::thread::sleep(Duration::from_secs(15));
+            std::thread::sleep(Duration::from_secs(window));
             let after = [cost(pid), cost(reader)];
             let most = (0..2).map(|at| after[at].switches - before[at].switches).max().unwrap_or(0);
             windows.push((most, before, after));
-            if most <= 6 {
+            if most <= 6 || window > 15 {
                 break;
             }
         }
@@ -75,12 +78,14 @@ fn idle_it_sleeps_and_is_small() {
         for (name, before, after) in [("daemon", &before[0], &after[0]), ("reader", &before[1], &after[1])] {
             let switches = after.switches - before.switches;
             println!(
-                "{name}: {switches} context switches, {} ticks in 15 s, {} kB resident, {} kB of them its own",
+                "{name}: {switches} context switches, {} hundredths of a second of cpu in {window} s, {} kB resident, {} kB of them \
+                 its own",
                 after.ticks - before.ticks,
                 after.resident_kb,
                 after.own_kb
             );
-            assert!(switches <= 6, "{name}: {switches} switches in 15 s");
+            // six in 15 s; what comes once a minute is allowed for beyond that
+            assert!(switches <= 6 * window.div_ceil(15), "{name}: {switches} switches in {window} s");
             let kb = if cfg!(debug_assertions) { after.own_kb } else { after.resident_kb };
             assert!(kb < 25_000, "{name}: {kb} kB");
         }
