@@ -106,7 +106,7 @@ impl<'q> Followed<'_, 'q> {
             };
             note(&format!("{}: {words}", path.display()));
         };
-        let grew = follower.poll(time, &mut |text| lines.take(text, time, sink), &mut notice)?;
+        let grew = follower.poll(time, &mut |_, text| lines.take(text, time, sink), &mut notice)?;
         lines.settle(query, time, sink);
         Ok(grew)
     }

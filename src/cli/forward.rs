@@ -195,7 +195,7 @@ fn over(output: &Output, lines: &[Vec<u8>]) -> Result<(), Failure> {
         delivered += link.settle(Duration::from_millis(500))?;
     }
     match link.refused().pop() {
-        Some(text) => Err(Failure::Refused(text)),
+        Some(refusal) => Err(Failure::Refused(refusal.why)),
         None => Ok(()),
     }
 }

@@ -37,18 +37,19 @@ impl Aside {
         tries >= TRIES
     }
 
-    /// Keeps a message that was given up, a line each.
+    /// Keeps messages that were given up, a line each.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn keep(&mut self, message: &[u8]) -> io::Result<()> {
+    pub(super) fn keep(&mut self, messages: &[&[u8]]) -> io::Result<()> {
         self.front = None;
         if fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= MAX_BYTES) {
             fs::rename(&self.path, self.path.with_extension("log.1"))?;
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         // encoders leave no line feed inside a message
-        file.write_all(&[message, b"\n"].concat())?;
+        let lines: Vec<&[u8]> = messages.iter().flat_map(|message| [*message, b"\n"]).collect();
+        file.write_all(&lines.concat())?;
         file.sync_data()
     }
 }
@@ -67,7 +68,7 @@ mod tests {
         let given_up: Vec<bool> = (0..TRIES).map(|_| aside.refused(0, 10)).collect();
         assert_eq!(given_up, [false, false, true]);
         for _ in 0..5 {
-            aside.keep(&[b'x'; 400 << 10]).expect("written");
+            aside.keep(&[&[b'x'; 400 << 10]]).expect("written");
         }
         let size = |path: &Path| fs::metadata(path).expect("there").len();
         assert!(size(aside.path()) < 2 * MAX_BYTES && size(&aside.path().with_extension("log.1")) < 2 * MAX_BYTES);

@@ -12,7 +12,7 @@ use super::aside::Aside;
 use super::encode::Encoding;
 use super::encode::message::{Body, Message, Notice, NoticeKind, id_of};
 use super::spool::{Item, Limits, Spool, Status};
-use super::transport::{self, Failure, Link, Target};
+use super::transport::{self, Failure, Link, Refusal, Target};
 use crate::audit::finding::Severity;
 use crate::logs::time::Micros;
 
@@ -29,7 +29,7 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const VITAL_PART: u64 = 8;
 
 /// Words of the notice about a message that was set aside.
-const SET_ASIDE: &str = "was refused by the collector and set aside";
+const SET_ASIDE: &str = "refused by the collector and set aside";
 
 /// Names of the queues, which are those of their folders.
 pub const LANES: [&str; 2] = ["findings", "denies"];
@@ -70,14 +70,16 @@ pub struct OutputStatus {
     pub refused: u64,
     /// When it last did, and where a message that only it can judge is kept.
     pub last_refused: Option<(Micros, PathBuf)>,
+    /// How long ago that was, by a clock that never jumps.
+    pub refused_ago: Option<Duration>,
     /// Messages that were lost before they could be sent, as the collector was told.
     pub lost: u64,
-    /// When this process began to deliver.
-    pub started: Micros,
     /// When something was last delivered.
     pub last_success: Option<Micros>,
     /// The last failure: when, what, and whether someone has to act.
     pub last_failure: Option<(Micros, String, bool)>,
+    /// For how long nothing was delivered since a first failure, by a clock that never jumps; `None` when it works.
+    pub failing: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -85,11 +87,11 @@ struct Health {
     connected: bool,
     delivered: u64,
     refused: u64,
-    last_refused: Option<Micros>,
+    last_refused: Option<(Micros, Instant)>,
     lost: u64,
-    started: Micros,
     last_success: Option<Micros>,
     last_failure: Option<(Micros, String, bool)>,
+    failing_since: Option<Instant>,
 }
 
 struct Shared {
@@ -138,7 +140,7 @@ impl Forwarder {
                 lanes: Mutex::new(lanes),
                 more: Condvar::new(),
                 end: Mutex::new(None),
-                health: Mutex::new(Health { started: now(), ..Health::default() }),
+                health: Mutex::new(Health::default()),
                 aside: Mutex::new(Aside::new(&folder)),
             });
             let theirs = Arc::clone(&shared);
@@ -261,11 +263,12 @@ impl Shared {
             connected: health.connected,
             delivered: health.delivered,
             refused: health.refused,
-            last_refused: health.last_refused.map(|at| (at, lock(&self.aside).path().to_owned())),
+            last_refused: health.last_refused.map(|(at, _)| (at, lock(&self.aside).path().to_owned())),
+            refused_ago: health.last_refused.map(|(_, at)| at.elapsed()),
             lost: health.lost,
-            started: health.started,
             last_success: health.last_success,
             last_failure: health.last_failure.clone(),
+            failing: health.failing_since.map(|since| since.elapsed()),
         }
     }
 
@@ -313,10 +316,13 @@ impl Shared {
                 Err(failure) => failure,
             };
             let refused = matches!(failure, Failure::Refused(_));
+            let mut health = lock(&self.health);
+            health.failing_since.get_or_insert_with(Instant::now);
             // of one message it was told already
             if !matches!(failure, Failure::Unwanted(_)) {
-                lock(&self.health).last_failure = Some(((self.now)(), failure.to_string(), refused));
+                health.last_failure = Some(((self.now)(), failure.to_string(), refused));
             }
+            drop(health);
             if started.elapsed() >= HEALTHY {
                 wait = shortest;
             }
@@ -364,13 +370,9 @@ impl Shared {
             if let (Err(Failure::Unwanted(why)), Some(front)) = (&outcome, open.front()) {
                 self.unwanted(front, why);
             }
-            self.delivered(outcome?, &mut open);
-            let refused = link.refused();
-            if let Some(last) = refused.last() {
-                let mut health = lock(&self.health);
-                health.refused += refused.len() as u64;
-                health.last_refused = Some((self.now)());
-                health.last_failure = Some(((self.now)(), last.clone(), true));
+            let delivered = self.delivered(outcome?, &mut open);
+            for refusal in link.refused() {
+                self.refused(&refusal, &delivered);
             }
             if items.is_empty() && open.is_empty() {
                 self.pause(Duration::from_secs(5), true);
@@ -396,11 +398,11 @@ impl Shared {
             Item::Gap { from, to } => (*from, *to),
         };
         let why = format!("{} messages of the queue {} were lost before they could be sent", item.lost(), LANES[lane]);
-        self.output.encoding.line(&self.gap(lane, (from, to), &why), (LANES[lane], to)).into_bytes()
+        self.output.encoding.line(&self.gap(lane, (from, to), to - from + 1, &why), (LANES[lane], to)).into_bytes()
     }
 
-    /// The word about messages that the collector will not get, from the first number to the last.
-    fn gap(&self, lane: usize, (from, to): (u64, u64), why: &str) -> Message<'_> {
+    /// The word about messages that the collector will not get: so many of those from the first number to the last.
+    fn gap(&self, lane: usize, (from, to): (u64, u64), lost: u64, why: &str) -> Message<'_> {
         let name = &self.output.name;
         Message {
             id: id_of(&[b"gap", name.as_bytes(), LANES[lane].as_bytes(), &from.to_le_bytes(), &to.to_le_bytes()]),
@@ -412,7 +414,7 @@ impl Shared {
                 fields: vec![
                     ("from", from.to_string()),
                     ("to", to.to_string()),
-                    ("lost", (to - from + 1).to_string()),
+                    ("lost", lost.to_string()),
                     ("queue", LANES[lane].to_owned()),
                 ],
             }),
@@ -427,24 +429,46 @@ impl Shared {
             lock(&self.health).last_failure = Some(((self.now)(), why.to_owned(), false));
             return;
         }
-        let kept = aside.keep(&front.payload);
+        drop(aside);
+        lock(&self.lanes)[front.lane].ack(front.last);
+        self.set_aside(std::slice::from_ref(front), 1, why);
+    }
+
+    /// The collector took others of the same request, and not these, or some of these.
+    fn refused(&self, refusal: &Refusal, delivered: &[OnItsWay]) {
+        if let Some(messages) = delivered.get(refusal.among.clone()).filter(|messages| !messages.is_empty()) {
+            self.set_aside(messages, refusal.count, &refusal.why);
+        }
+    }
+
+    /// Keeps messages of one queue of which the collector will not take `count`, and tells it which numbers it will not see.
+    fn set_aside(&self, messages: &[OnItsWay], count: usize, why: &str) {
+        let mut aside = lock(&self.aside);
+        let kept = aside.keep(&messages.iter().map(|message| message.payload.as_slice()).collect::<Vec<_>>());
         let path = aside.path().display().to_string();
         drop(aside);
+        let what = if messages.len() == 1 { "the message is" } else { "they are among the messages" };
         let text = match kept {
-            Ok(()) => format!("{why}; the message is in {path}"),
-            Err(error) => format!("{why}; the message could not be kept in {path}: {error}"),
+            Ok(()) => format!("{why}; {what} in {path}"),
+            Err(error) => format!("{why}; what was refused could not be kept in {path}: {error}"),
         };
         let now = (self.now)();
         let mut health = lock(&self.health);
-        health.refused += 1;
-        health.last_refused = Some(now);
+        health.refused += count as u64;
+        health.last_refused = Some((now, Instant::now()));
         health.last_failure = Some((now, text, true));
         drop(health);
-        lock(&self.lanes)[front.lane].ack(front.last);
         // a word about a gap that is refused itself has no other word about it
-        if front.lost == 0 && !front.payload.windows(SET_ASIDE.len()).any(|words| words == SET_ASIDE.as_bytes()) {
-            let why = format!("1 message of the queue {} {SET_ASIDE}", LANES[front.lane]);
-            self.put(&self.gap(front.lane, (front.last, front.last), &why));
+        let is_word =
+            |one: &OnItsWay| one.lost > 0 || memchr::memmem::find(&one.payload, SET_ASIDE.as_bytes()).is_some();
+        if let (Some(first), Some(last)) = (messages.first(), messages.last())
+            && !messages.iter().all(is_word)
+        {
+            let some = if count < messages.len() { format!(" among {}", messages.len()) } else { String::new() };
+            let plural = if count == 1 { "" } else { "s" };
+            let why = format!("{count} message{plural}{some} of the queue {} {SET_ASIDE}", LANES[first.lane]);
+            let told = self.gap(first.lane, (first.last, last.last), count as u64, &why);
+            self.put(&told);
         }
         for spool in lock(&self.lanes).iter_mut() {
             // what the disk does not take is told as a gap of its own
@@ -452,13 +476,15 @@ impl Shared {
         }
     }
 
-    fn delivered(&self, count: usize, open: &mut VecDeque<OnItsWay>) {
+    /// Takes messages that are delivered off the queues, and gives them.
+    fn delivered(&self, count: usize, open: &mut VecDeque<OnItsWay>) -> Vec<OnItsWay> {
         if count == 0 {
-            return;
+            return Vec::new();
         }
         let mut lanes = lock(&self.lanes);
         let mut lost = 0;
-        for one in open.drain(..count.min(open.len())) {
+        let delivered: Vec<OnItsWay> = open.drain(..count.min(open.len())).collect();
+        for one in &delivered {
             lanes[one.lane].ack(one.last);
             lost += one.lost;
         }
@@ -471,5 +497,7 @@ impl Shared {
         health.delivered += count as u64;
         health.lost += lost;
         health.last_success = Some((self.now)());
+        health.failing_since = None;
+        delivered
     }
 }

@@ -1,6 +1,7 @@
 //! Denies by kind: what the reader of logs tells the daemon, and what is remembered of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,25 +36,19 @@ pub struct Kind {
 }
 
 /// How often, and an example.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Denies.
     pub count: u64,
-    /// Packets of them.
-    pub packets: u64,
     /// A line, cut.
-    pub example: String,
-    /// Source of the example.
-    pub src: Option<String>,
-    /// Destination of the example.
-    pub dst: Option<String>,
+    pub example: Arc<str>,
 }
 
 /// What a reader found since it told last.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Kinds of denies.
-    pub kinds: Vec<(Kind, Seen)>,
+    /// Kinds of denies, each once.
+    pub kinds: Vec<(Arc<Kind>, Seen)>,
     /// Lines read.
     pub lines: u64,
     /// Bytes of them.
@@ -67,14 +62,6 @@ impl Batch {
     #[must_use]
     pub fn denies(&self) -> u64 {
         self.kinds.iter().fold(0, |sum, (_, seen)| sum.saturating_add(seen.count))
-    }
-}
-
-impl Seen {
-    /// Counts an event, `count` times.
-    pub fn add(&mut self, event: &Event<'_>, count: u64) {
-        self.count = self.count.saturating_add(count);
-        self.packets = self.packets.saturating_add(event.packets.saturating_mul(count));
     }
 }
 
@@ -152,16 +139,32 @@ pub struct Known {
 /// The kinds that were seen.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
-    known: HashMap<Kind, Known>,
+    known: HashMap<Arc<Kind>, Known>,
     /// How many ports are told apart, by kind without port.
     ports: HashMap<Kind, usize>,
     /// Kinds that were forgotten to stay within memory.
     pub given_up: u64,
 }
 
+impl Known {
+    /// Counts, and says how many there were in the minute that runs.
+    fn add(&mut self, count: u64, now: i64) -> u64 {
+        self.count = self.count.saturating_add(count);
+        self.last = now;
+        if now.saturating_sub(self.minute.0) >= 60_000 || now < self.minute.0 {
+            self.minute = (now, 0);
+        }
+        self.minute.1 = self.minute.1.saturating_add(count);
+        self.minute.1
+    }
+}
+
 impl Kinds {
-    /// Counts, and says under which kind, and whether that is new. `minute` is the denies of it in the minute that runs.
-    pub fn add(&mut self, kind: Kind, seen: &Seen, now: i64) -> (Kind, bool, u64) {
+    /// Counts, and says under which kind, and whether that is new; and the denies of it in the minute that runs.
+    pub fn add(&mut self, kind: &Arc<Kind>, count: u64, now: i64) -> (Arc<Kind>, bool, u64) {
+        if let Some(known) = self.known.get_mut(kind) {
+            return (Arc::clone(kind), false, known.add(count, now));
+        }
         let kind = self.told_apart(kind);
         let new = !self.known.contains_key(&kind);
         if new {
@@ -170,24 +173,19 @@ impl Kinds {
                 *self.ports.entry(kind.any_port()).or_default() += 1;
             }
         }
-        let known = self.known.entry(kind.clone()).or_insert_with(|| Known { first: now, ..Known::default() });
-        known.count = known.count.saturating_add(seen.count);
-        known.last = now;
-        if now.saturating_sub(known.minute.0) >= 60_000 || now < known.minute.0 {
-            known.minute = (now, 0);
-        }
-        known.minute.1 = known.minute.1.saturating_add(seen.count);
-        let minute = known.minute.1;
+        let known = self.known.entry(Arc::clone(&kind)).or_insert_with(|| Known { first: now, ..Known::default() });
+        let minute = known.add(count, now);
         (kind, new, minute)
     }
 
     /// With too many ports the port is left out.
-    fn told_apart(&self, kind: Kind) -> Kind {
-        if kind.port.is_none() || self.known.contains_key(&kind) {
-            return kind;
+    fn told_apart(&self, kind: &Arc<Kind>) -> Arc<Kind> {
+        if kind.port.is_none() {
+            return Arc::clone(kind);
         }
         let any = kind.any_port();
-        if self.ports.get(&any).copied().unwrap_or(0) >= MAX_PORTS { any } else { kind }
+        let many = self.ports.get(&any).copied().unwrap_or(0) >= MAX_PORTS;
+        if many { Arc::new(any) } else { Arc::clone(kind) }
     }
 
     fn make_room(&mut self) {
@@ -210,9 +208,25 @@ impl Kinds {
     /// All, the most frequent first.
     #[must_use]
     pub fn sorted(&self) -> Vec<(&Kind, &Known)> {
-        let mut all: Vec<_> = self.known.iter().collect();
-        all.sort_by(|a, b| b.1.count.cmp(&a.1.count).then_with(|| a.0.cmp(b.0)));
+        self.top(usize::MAX)
+    }
+
+    /// So many, the most frequent first.
+    #[must_use]
+    pub fn top(&self, most: usize) -> Vec<(&Kind, &Known)> {
+        let mut all: Vec<_> = self.all().collect();
+        let order = |a: &(&Kind, &Known), b: &(&Kind, &Known)| b.1.count.cmp(&a.1.count).then_with(|| a.0.cmp(b.0));
+        if most < all.len() {
+            all.select_nth_unstable_by(most, order);
+            all.truncate(most);
+        }
+        all.sort_by(order);
         all
+    }
+
+    /// All, in no order.
+    pub fn all(&self) -> impl Iterator<Item = (&Kind, &Known)> {
+        self.known.iter().map(|(kind, known)| (kind.as_ref(), known))
     }
 
     /// How many there are.
@@ -240,7 +254,7 @@ impl Kinds {
             if kind.port.is_some() {
                 *self.ports.entry(kind.any_port()).or_default() += 1;
             }
-            self.known.insert(kind, known);
+            self.known.insert(Arc::new(kind), known);
         }
     }
 }

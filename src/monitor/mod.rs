@@ -191,7 +191,7 @@ impl Monitor {
         let mut actions = Vec::new();
         self.clock(now, &mut actions);
         match event {
-            Event::Logs(batch) => self.logs(batch, now, &mut actions),
+            Event::Logs(batch) => self.logs(&batch, now, &mut actions),
             Event::Changed(change) => self.changed(&change, now, &mut actions),
             Event::Looked(look) => self.looked(*look, now, &mut actions),
             Event::NotLooked(why) => {
@@ -223,7 +223,7 @@ impl Monitor {
         }
     }
 
-    fn logs(&mut self, batch: Batch, now: Moment, actions: &mut Vec<Action>) {
+    fn logs(&mut self, batch: &Batch, now: Moment, actions: &mut Vec<Action>) {
         let denies = batch.denies();
         self.totals.lines = self.totals.lines.saturating_add(batch.lines);
         self.totals.bytes = self.totals.bytes.saturating_add(batch.bytes);
@@ -233,42 +233,41 @@ impl Monitor {
             self.heard(now, actions);
         }
         let learning = now.wall.saturating_sub(self.first_start) < milliseconds(self.settings.learn);
-        for (kind, seen) in batch.kinds {
-            let on_list = self.failsafe_entry(&kind);
-            let (kind, new, minute) = self.kinds.add(kind, &seen, now.wall);
-            if let Some(entry) = on_list {
-                self.bring(said::failsafe_denied(&kind, &seen, &entry), seen.count, now, actions);
+        let listed = self.failsafe_ports();
+        for (kind, seen) in &batch.kinds {
+            let own = |(direction, proto, port, _): &&(&str, u8, u16, String)| {
+                *direction == kind.direction && Some(*proto) == kind.proto && Some(*port) == kind.port
+            };
+            let on_list = listed.iter().find(own);
+            let (kind, new, minute) = self.kinds.add(kind, seen.count, now.wall);
+            if let Some((.., entry)) = on_list {
+                self.bring(said::failsafe_denied(&kind, seen, entry), seen.count, now, actions);
             } else if new && !learning {
-                self.bring(said::new_kind(&kind, &seen), seen.count, now, actions);
+                self.bring(said::new_kind(&kind, seen), seen.count, now, actions);
             }
             if self.settings.burst > 0 && minute >= self.settings.burst {
-                self.bring(said::burst(&kind, &seen, minute), seen.count, now, actions);
+                self.bring(said::burst(&kind, seen, minute), seen.count, now, actions);
             }
         }
     }
 
-    /// The failsafe entry that should have let a deny of this kind through.
-    fn failsafe_entry(&self, kind: &Kind) -> Option<String> {
-        let last = self.last.as_ref()?;
-        let list = match kind.direction.as_str() {
-            "ingress" => &last.failsafe_in,
-            "egress" => &last.failsafe_out,
-            _ => return None,
-        };
-        let proto = match kind.proto? {
-            6 => "tcp",
-            17 => "udp",
-            132 => "sctp",
-            _ => return None,
-        };
-        let port = kind.port?;
-        let is = |entry: &&String| {
-            let mut parts = entry.split(':');
+    /// Entries of the failsafe lists that should have let a deny through: direction, protocol, port, text.
+    fn failsafe_ports(&self) -> Vec<(&'static str, u8, u16, String)> {
+        let Some(last) = &self.last else { return Vec::new() };
+        let lists = [("ingress", &last.failsafe_in), ("egress", &last.failsafe_out)];
+        let entries = lists.into_iter().flat_map(|(direction, list)| list.iter().map(move |entry| (direction, entry)));
+        let read = |(direction, entry): (&'static str, &String)| {
             // an entry with a net holds for some peers only
-            let (Some(first), Some(last)) = (parts.next(), entry.rsplit(':').next()) else { return false };
-            first == proto && parts.count() == 1 && last.parse() == Ok(port)
+            let (proto, port) = entry.split_once(':')?;
+            let proto = match proto {
+                "tcp" => 6,
+                "udp" => 17,
+                "sctp" => 132,
+                _ => return None,
+            };
+            Some((direction, proto, port.parse().ok()?, entry.clone()))
         };
-        list.iter().find(is).cloned()
+        entries.filter_map(read).collect()
     }
 
     /// Brings a finding to the book; what is new or worse is raised.
@@ -340,7 +339,7 @@ impl Monitor {
         json!({
             "first_start": self.first_start,
             "totals": self.totals,
-            "kinds": self.kinds.sorted(),
+            "kinds": self.kinds.all().collect::<Vec<_>>(),
             "changes": self.changes,
             "alerts": alert::written(&self.book),
         })

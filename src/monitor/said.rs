@@ -15,7 +15,7 @@ fn about(kind: &Kind) -> serde_json::Value {
 }
 
 fn example(finding: Finding, seen: &Seen) -> Finding {
-    if seen.example.is_empty() { finding } else { finding.evidence("log", seen.example.as_str()) }
+    if seen.example.is_empty() { finding } else { finding.evidence("log", &*seen.example) }
 }
 
 /// `denies` for one kind.

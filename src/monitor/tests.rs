@@ -32,7 +32,8 @@ fn kind(direction: &str, port: u16) -> Kind {
 }
 
 fn denies(kind: Kind, count: u64) -> Event {
-    Event::Logs(Batch { kinds: vec![(kind, Seen { count, ..Seen::default() })], lines: count, ..Batch::default() })
+    let kinds = vec![(kind.into(), Seen { count, example: "".into() })];
+    Event::Logs(Batch { kinds, lines: count, ..Batch::default() })
 }
 
 fn looked(felix_rules: u64, change: impl FnOnce(&mut Judged)) -> Event {

@@ -53,8 +53,6 @@ pub struct Output {
     pub connected: bool,
     /// Messages not delivered yet.
     pub waiting: u64,
-    /// Since when this process tries.
-    pub waiting_since: i64,
     /// Bytes of its queues.
     pub bytes: u64,
     /// Messages delivered by this process.
@@ -69,8 +67,6 @@ pub struct Output {
     pub failed_at: Option<i64>,
     /// Why.
     pub failure: Option<String>,
-    /// Whether someone has to act.
-    pub act: bool,
 }
 
 fn output(output: &Output) -> Value {
@@ -122,7 +118,7 @@ fn alert(alert: &Alert) -> Value {
 #[must_use]
 pub fn document(monitor: &Monitor, health: &Health) -> Value {
     let last = monitor.last.as_ref();
-    let kinds = monitor.kinds.sorted().into_iter().take(KINDS).map(|(kind, known)| {
+    let kinds = monitor.kinds.top(KINDS).into_iter().map(|(kind, known)| {
         json!({
             "kind": kind, "words": kind.words(), "count": known.count, "first": time(known.first), "last": time(known.last),
         })
@@ -434,7 +430,7 @@ mod tests {
             proto: Some(6),
             port: Some(443),
         };
-        let kinds = vec![(kind, Seen { count: 3, ..Seen::default() })];
+        let kinds = vec![(kind.into(), Seen { count: 3, example: "".into() })];
         monitor.step(Event::Logs(Batch { kinds, lines: 9, ..Batch::default() }), now);
         monitor.step(Event::NotLooked("timeout".to_owned()), now);
         monitor

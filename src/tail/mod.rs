@@ -71,8 +71,9 @@ struct Source {
     head: Vec<u8>,
     /// The last bytes read.
     mark: Vec<u8>,
-    /// A line without its end.
+    /// A line without its end, and its offset.
     held: Vec<u8>,
+    held_at: u64,
     /// Where the last line that was given ends, and the bytes in front of that.
     whole: (u64, Vec<u8>),
     /// The rest of a line too long to hold is skipped.
@@ -98,6 +99,11 @@ pub struct Follower {
     buffer: Vec<u8>,
 }
 
+/// A length as an offset.
+fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
 fn identity(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
@@ -116,6 +122,7 @@ impl Source {
             head: Vec::new(),
             mark: Vec::new(),
             held: Vec::new(),
+            held_at: 0,
             whole: (0, Vec::new()),
             skipping: false,
             grew: now,
@@ -159,13 +166,13 @@ impl Source {
         is(&self.head, 0) && is(&self.mark, from)
     }
 
-    /// Reads what there is, as far as there is room, and gives whole lines.
+    /// Reads what there is, as far as there is room, and gives whole lines with the offset of the first.
     fn drain(
         &mut self,
         buffer: &mut [u8],
         now: Instant,
         room: &mut u64,
-        give: &mut dyn FnMut(&[u8]),
+        give: &mut dyn FnMut(u64, &[u8]),
     ) -> io::Result<bool> {
         let mut grew = false;
         while *room > 0 {
@@ -188,7 +195,7 @@ impl Source {
     }
 
     /// `before`: the offset of `text`, and the bytes in front of it.
-    fn lines(&mut self, text: &[u8], before: &(u64, Vec<u8>), give: &mut dyn FnMut(&[u8])) {
+    fn lines(&mut self, text: &[u8], before: &(u64, Vec<u8>), give: &mut dyn FnMut(u64, &[u8])) {
         let all = text;
         let mut text = text;
         if self.skipping {
@@ -200,14 +207,18 @@ impl Source {
             self.whole_up_to(all.get(..=end).unwrap_or(all), before);
         }
         let whole = memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+        let at = before.0 + bytes(all.len() - text.len());
         let (lines, rest) = text.split_at(whole);
         if !lines.is_empty() {
             if self.held.is_empty() {
-                give(lines);
+                give(at, lines);
             } else {
                 self.held.extend_from_slice(lines);
-                give(&std::mem::take(&mut self.held));
+                give(self.held_at, &std::mem::take(&mut self.held));
             }
+        }
+        if self.held.is_empty() {
+            self.held_at = at + bytes(whole);
         }
         self.held.extend_from_slice(rest);
         // the hole that a writer leaves who goes on at its old place after a truncation
@@ -232,10 +243,10 @@ impl Source {
     }
 
     /// Gives what is held as a line: its end will not come.
-    fn finish(&mut self, give: &mut dyn FnMut(&[u8])) {
+    fn finish(&mut self, give: &mut dyn FnMut(u64, &[u8])) {
         if !self.held.is_empty() {
             self.held.push(b'\n');
-            give(&std::mem::take(&mut self.held));
+            give(self.held_at, &std::mem::take(&mut self.held));
         }
     }
 }
@@ -264,7 +275,8 @@ impl Follower {
         }
     }
 
-    /// Reads what was written since the last call and gives it in blocks of whole lines; true when there was something. Of very
+    /// Reads what was written since the last call and gives it in blocks of whole lines, each with its offset in the file; true
+    /// when there was something. The offset of a line is the same in a copy, under another name, and after a restart. Of very
     /// much it gives a part ([`Self::is_behind`]). `notice` is told what happened to the file.
     ///
     /// # Errors
@@ -272,7 +284,7 @@ impl Follower {
     pub fn poll(
         &mut self,
         now: Instant,
-        give: &mut dyn FnMut(&[u8]),
+        give: &mut dyn FnMut(u64, &[u8]),
         notice: &mut dyn FnMut(Notice),
     ) -> io::Result<bool> {
         self.pending.drain(..).for_each(&mut *notice);
@@ -347,7 +359,7 @@ impl Follower {
 
     /// After a truncation: gives what the copy holds beyond the place reached, and begins the file anew. False when no copy
     /// is found.
-    fn rest_of_copy(&mut self, now: Instant, give: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    fn rest_of_copy(&mut self, now: Instant, give: &mut dyn FnMut(u64, &[u8])) -> io::Result<bool> {
         let copy = self.copies().into_iter().find_map(|path| {
             let file = File::open(path).ok()?;
             // without a byte read there is nothing to know the copy by, and nothing was passed over

@@ -178,34 +178,41 @@ fn is_packed_copy(path: &Path, place: &Place) -> bool {
     place.offset > 0 && is_packed(path) && holds().unwrap_or(false)
 }
 
-/// Gives the lines of a compressed file from an offset on, in blocks.
-pub(super) fn unpack(path: &Path, given: u64, give: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+/// Gives the lines of a compressed file from an offset on, in blocks with their offsets.
+pub(super) fn unpack(path: &Path, given: u64, give: &mut dyn FnMut(u64, &[u8])) -> io::Result<()> {
     let mut text = BufReader::with_capacity(64 * 1024, MultiGzDecoder::new(BufReader::new(File::open(path)?)));
     io::copy(&mut (&mut text).take(given), &mut io::sink())?;
-    let mut block = Vec::new();
+    let limit = super::bytes(LINE_LIMIT);
+    let (mut at, mut block) = (given, Vec::new());
     loop {
         let before = block.len();
-        let limit = u64::try_from(LINE_LIMIT).unwrap_or(u64::MAX);
-        let read = (&mut text).take(limit).read_until(b'\n', &mut block)?;
-        if read == 0 || block.len() >= 256 * 1024 {
+        let mut read = (&mut text).take(limit).read_until(b'\n', &mut block)?;
+        let end = read == 0;
+        // the rest of a giant is passed over
+        let giant = read >= LINE_LIMIT && block.last() != Some(&b'\n');
+        if giant {
+            let mut rest = Vec::new();
+            loop {
+                let more = (&mut text).take(limit).read_until(b'\n', &mut rest)?;
+                read += more;
+                if more == 0 || rest.last() == Some(&b'\n') {
+                    break;
+                }
+                rest.clear();
+            }
+        }
+        if end || giant || block.len() >= 256 * 1024 {
             if block.last().is_some_and(|last| *last != b'\n') {
                 block.push(b'\n');
             }
             if !block.is_empty() {
-                give(&block);
+                give(at, &block);
                 block.clear();
             }
+            at += super::bytes(before + read);
         }
-        if read == 0 {
+        if end {
             return Ok(());
-        }
-        // the rest of a giant is passed over
-        if block.len() - before.min(block.len()) >= LINE_LIMIT && block.last() != Some(&b'\n') {
-            let mut rest = Vec::new();
-            while (&mut text).take(limit).read_until(b'\n', &mut rest)? > 0 && rest.last() != Some(&b'\n') {
-                rest.clear();
-            }
-            block.push(b'\n');
         }
     }
 }

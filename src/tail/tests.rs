@@ -7,6 +7,8 @@ struct Rig {
     follower: Follower,
     clock: Instant,
     got: Vec<u8>,
+    /// Offsets of the lines given, in order.
+    offsets: Vec<u64>,
     notices: Vec<Notice>,
 }
 
@@ -17,7 +19,7 @@ impl Rig {
         fs::write(&path, before).expect("written");
         let clock = Instant::now();
         let follower = Follower::open(&path, start, clock).expect("opened");
-        Self { folder, follower, clock, got: Vec::new(), notices: Vec::new() }
+        Self { folder, follower, clock, got: Vec::new(), offsets: Vec::new(), notices: Vec::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -32,9 +34,12 @@ impl Rig {
     fn poll(&mut self, seconds: u64) -> String {
         self.clock += Duration::from_secs(seconds);
         let mut got = Vec::new();
-        let (notices, clock) = (&mut self.notices, self.clock);
-        let mut give = |lines: &[u8]| {
+        let (notices, offsets, clock) = (&mut self.notices, &mut self.offsets, self.clock);
+        let mut give = |at: u64, lines: &[u8]| {
             assert_eq!(lines.last(), Some(&b'\n'), "whole lines only");
+            let starts = std::iter::once(0)
+                .chain(lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end + 1));
+            offsets.extend(starts.filter(|start| *start < lines.len()).map(|start| at + bytes(start)));
             got.extend_from_slice(lines);
         };
         self.follower.poll(clock, &mut give, &mut |notice| notices.push(notice)).expect("polled");
@@ -207,7 +212,7 @@ fn nothing_is_lost_while_a_writer_rotates_by_rename() {
         let mut quiet = 0;
         while quiet < 50 {
             let ended = writer.is_finished();
-            let mut give = |lines: &[u8]| got.extend_from_slice(lines);
+            let mut give = |_, lines: &[u8]| got.extend_from_slice(lines);
             let grew = follower.poll(Instant::now(), &mut give, &mut |_| {}).expect("polled");
             looks.fetch_add(1, Ordering::AcqRel);
             quiet = if grew || !ended { 0 } else { quiet + 1 };
@@ -304,7 +309,7 @@ fn a_new_file_with_an_old_number_is_new_and_what_is_gone_is_said() {
         Places { current: Place { offset: u64::MAX, head: "zz".to_owned(), ..Place::default() }, old: Vec::new() };
     let mut follower = Follower::resume(&rig.path("syslog"), &nonsense, rig.clock).expect("resumed");
     let mut got = Vec::new();
-    follower.poll(rig.clock, &mut |text| got.extend_from_slice(text), &mut |_| {}).expect("polled");
+    follower.poll(rig.clock, &mut |_, text| got.extend_from_slice(text), &mut |_| {}).expect("polled");
     assert_eq!(got, b"other\nthree\nfour\n");
 }
 
@@ -324,5 +329,36 @@ fn a_restart_at_any_byte_gives_each_line_once() {
         }
         rig.again();
         assert_eq!(before + &rig.poll(0), format!("{text}end\n"), "cut at {cut}");
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1));
+        let mut wanted: Vec<u64> = starts.map(bytes).collect();
+        if cut % 3 == 0 {
+            *wanted.last_mut().expect("the end") = 0;
+        }
+        assert_eq!(rig.offsets, wanted, "cut at {cut}");
+    }
+}
+
+#[test]
+fn offsets_are_those_of_the_file_whatever_became_of_it() {
+    let giant = "x".repeat(3 * LINE_LIMIT);
+    let text = format!("one\n{giant}\ntwo\n{}three\n", "some line\n".repeat(40_000));
+    let wanted: Vec<u64> = text
+        .match_indices('\n')
+        .map(|(end, _)| bytes(text[..end].rfind('\n').map_or(0, |before| before + 1)))
+        .collect();
+    for packed in [false, true] {
+        let mut rig = Rig::new("", Start::Beginning);
+        rig.append("syslog", "one\n");
+        rig.poll(0);
+        rig.append("syslog", &text[4..]);
+        fs::rename(rig.path("syslog"), rig.path("syslog.2")).expect("renamed");
+        if packed {
+            rig.pack("syslog.2", "syslog.2.gz");
+        }
+        rig.append("syslog", "");
+        rig.again();
+        rig.poll(0);
+        assert_eq!(rig.offsets.len(), wanted.len(), "packed: {packed}");
+        assert!(rig.offsets == wanted, "packed: {packed}");
     }
 }

@@ -10,7 +10,7 @@ use super::outlets::{self, What};
 use super::reader::{Report, Task as ReaderTask};
 use super::serve::{Ask, Server};
 use super::state::replace;
-use super::{AGAIN, Daemon, MINUTE};
+use super::{AGAIN, Daemon, MINUTE, SAVE, SAVE_SOON};
 use crate::audit::finding::Severity;
 use crate::config::{self, From, Journal};
 use crate::monitor::alert::Alert;
@@ -143,7 +143,7 @@ impl Daemon {
         }
         self.step(Event::Looked(Box::new(look)));
         if judged {
-            self.want_save();
+            self.want_save(SAVE_SOON);
         }
     }
 
@@ -164,6 +164,7 @@ impl Daemon {
             denies: self.forwarding.takes_denies(),
         };
         let started = serde_json::to_vec(&task).map_err(Into::into).and_then(|task| Helper::start("read", &task));
+        self.names.clear();
         match started {
             Ok(helper) => self.reader = Some(helper),
             Err(error) => self.reader_failed(&format!("cannot be started: {error}")),
@@ -198,14 +199,12 @@ impl Daemon {
             }
         };
         for line in said.lines {
-            match serde_json::from_slice::<Report>(&line) {
-                Ok(report) => self.hear(report),
-                Err(error) => {
-                    if let Some(reader) = self.reader.take() {
-                        reader.end();
-                    }
-                    return self.reader_failed(&format!("says what cannot be read: {error}"));
+            let report = serde_json::from_slice::<Report>(&line).map_err(|error| error.to_string());
+            if let Err(error) = report.and_then(|report| self.hear(report)) {
+                if let Some(reader) = self.reader.take() {
+                    reader.end();
                 }
+                return self.reader_failed(&format!("says what cannot be read: {error}"));
             }
         }
         if said.ended
@@ -216,14 +215,16 @@ impl Daemon {
         }
     }
 
-    fn hear(&mut self, report: Report) {
+    fn hear(&mut self, report: Report) -> Result<(), String> {
         match report {
-            Report::Read { batch, file, cursor, denies } => {
+            Report::Read { found, file, cursor, denies } => {
+                let batch = found.batch(&mut self.names).ok_or("a kind of denies without a name")?;
                 self.reader_failures = 0;
                 let steady = self.now().steady;
                 self.forwarding.denies(denies, steady);
                 self.mended(Trouble::Log, "reader");
-                if let Some((path, places)) = file {
+                if let Some(file) = file {
+                    let (path, places) = *file;
                     self.places.insert(path, places);
                 }
                 self.cursor = cursor.or_else(|| self.cursor.take());
@@ -231,7 +232,7 @@ impl Daemon {
                 if self.forwarding.is_full() {
                     self.save(false);
                 } else {
-                    self.want_save();
+                    self.want_save(if self.forwarding.takes_denies().is_some() { SAVE_SOON } else { SAVE });
                 }
             }
             Report::Trouble { subject, why, lost: false } => self.trouble(Trouble::Log, &subject, &why),
@@ -241,6 +242,7 @@ impl Daemon {
             }
             Report::Mended { subject } => self.mended(Trouble::Log, &subject),
         }
+        Ok(())
     }
 
     pub(super) fn act(&mut self, actions: Vec<Action>) {
@@ -269,7 +271,7 @@ impl Daemon {
             }
         }
         if alerts {
-            self.want_save();
+            self.want_save(SAVE_SOON);
             self.motd();
             self.textfile();
             let open: usize = self.monitor.open_by_severity().iter().map(|(_, count)| count).sum();

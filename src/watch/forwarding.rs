@@ -25,14 +25,17 @@ const HEARTBEAT: u64 = 60;
 /// Longest time a place in a log waits for sums to close: after a crash so much is read again.
 const LONGEST: i64 = 60_000_000;
 
+/// Denies sent each by itself that wait in memory for the disk, at most.
+const MOST_UNFLUSHED: usize = 16_384;
+
 /// Time to deliver what is left when the daemon ends.
 const LAST: Duration = Duration::from_secs(3);
 
-/// A way that fails for so long is told, in milliseconds: collectors restart.
-const PATIENCE: i64 = 60_000;
+/// A way that fails for so long is told: collectors restart.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// For so long a refused message is told, in microseconds.
-const REFUSED: i64 = 3_600_000_000;
+/// For so long a refused message is told.
+const REFUSED: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
 pub(super) struct Forwarding {
@@ -41,6 +44,8 @@ pub(super) struct Forwarding {
     sums: Vec<(String, Option<Summer>)>,
     /// When something was first read behind the place that is kept, in microseconds of the steady clock.
     since: Option<i64>,
+    /// Messages of denies that were put into a queue since the disk had it.
+    unflushed: usize,
     /// Sums of an earlier life that no queue could be had for.
     unsent: Kept,
     host: String,
@@ -79,9 +84,7 @@ impl Forwarding {
         };
         let sums = config.forward.iter().map(|entry| (entry.name.clone(), over(entry).map(Summer::new))).collect();
         match Forwarder::start(&folder, outputs, &host, now) {
-            Ok((forwarder, remarks)) => {
-                (Self { forwarder: Some(forwarder), sums, since: None, unsent: Kept::new(), host, minutes: 0 }, remarks)
-            }
+            Ok((forwarder, remarks)) => (Self { forwarder: Some(forwarder), sums, host, ..Self::default() }, remarks),
             Err(error) => (Self::default(), vec![format!("nothing is forwarded: {error}")]),
         }
     }
@@ -101,7 +104,10 @@ impl Forwarding {
             for (index, (_, summer)) in self.sums.iter_mut().enumerate() {
                 match summer {
                     // each goes on as it is, whatever is read again
-                    Some(summer) if summer.is_each() => send(forwarder, index, one.clone(), &self.host),
+                    Some(summer) if summer.is_each() => {
+                        self.unflushed += 1;
+                        send(forwarder, index, one.clone(), &self.host);
+                    }
                     Some(summer) => summer.take(one.clone(), time),
                     None => {}
                 }
@@ -112,7 +118,8 @@ impl Forwarding {
 
     /// Whether so much is open that a place should be kept now.
     pub(super) fn is_full(&self) -> bool {
-        self.sums.iter().filter_map(|(_, summer)| summer.as_ref()).any(Summer::is_full)
+        self.unflushed >= MOST_UNFLUSHED
+            || self.sums.iter().filter_map(|(_, summer)| summer.as_ref()).any(Summer::is_full)
     }
 
     /// How many milliseconds to wait until a place in a log is to be kept: until the first sums close.
@@ -156,6 +163,19 @@ impl Forwarding {
             }
         }
         forwarder.flush().map_err(|failed| failed.join("; "))
+    }
+
+    /// Waits until the disk has the denies that are sent each by itself.
+    ///
+    /// # Errors
+    /// An output's queue cannot be written.
+    pub(super) fn flush(&mut self) -> Result<(), String> {
+        match &self.forwarder {
+            Some(forwarder) if std::mem::take(&mut self.unflushed) > 0 => {
+                forwarder.flush().map_err(|failed| failed.join("; "))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Goes on with the sums of the place that was kept last.
@@ -222,22 +242,19 @@ impl Forwarding {
     /// Outputs with whether their way works, and why not; and whether their collectors lately took messages for bad.
     pub(super) fn troubles(&self) -> Vec<(String, Result<(), String>)> {
         let status = self.forwarder.as_ref().map(Forwarder::status).unwrap_or_default();
-        let lately = now() - REFUSED;
         let refused = status.iter().map(|output| {
-            let told = output.last_refused.as_ref().filter(|(at, _)| *at >= lately).map(|(_, path)| {
+            let lately = output.refused_ago.is_some_and(|ago| ago < REFUSED);
+            let told = output.last_refused.as_ref().filter(|_| lately).map(|(_, path)| {
                 let (count, target, path) = (output.refused, &output.target, path.display());
                 format!("{target}: the collector refused {count} messages; those set aside are in {path}")
             });
             (format!("forward {}: messages", output.name), told.map_or(Ok(()), Err))
         });
-        let ways = status.iter().map(shown).map(|output| {
-            let silent = output.waiting > 0
-                && output.failed_at.is_some_and(|failed| {
-                    let good = output.delivered_at.unwrap_or(0);
-                    failed > good && (output.act || failed - good.max(output.waiting_since) >= PATIENCE)
-                });
-            let why = || format!("{}: {}", output.target, output.failure.clone().unwrap_or_default());
-            (format!("forward {}", output.name), if silent { Err(why()) } else { Ok(()) })
+        let ways = status.iter().map(|output| {
+            let waits = output.lanes.iter().any(|lane| lane.waiting > 0);
+            let (why, act) = output.last_failure.as_ref().map_or(("", false), |(_, why, act)| (why.as_str(), *act));
+            let silent = waits && output.failing.is_some_and(|time| act || time >= PATIENCE);
+            (format!("forward {}", output.name), if silent { Err(format!("{}: {why}", output.target)) } else { Ok(()) })
         });
         ways.chain(refused).collect()
     }
@@ -269,7 +286,6 @@ fn shown(status: &OutputStatus) -> Output {
         target: status.target.clone(),
         connected: status.connected,
         waiting: status.lanes.iter().map(|lane| lane.waiting).sum(),
-        waiting_since: status.started / 1000,
         bytes: status.lanes.iter().map(|lane| lane.bytes).sum(),
         delivered: status.delivered,
         refused: status.refused,
@@ -277,6 +293,5 @@ fn shown(status: &OutputStatus) -> Output {
         delivered_at: status.last_success.map(milliseconds),
         failed_at: status.last_failure.as_ref().map(|(at, _, _)| milliseconds(*at)),
         failure: status.last_failure.as_ref().map(|(_, why, _)| why.clone()),
-        act: status.last_failure.as_ref().is_some_and(|(_, _, act)| *act),
     }
 }

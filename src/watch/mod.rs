@@ -11,6 +11,7 @@
 
 mod act;
 mod child;
+mod counter;
 mod forwarding;
 mod hints;
 mod journal;
@@ -39,6 +40,7 @@ use crate::monitor::{Event, Moment, Monitor, Trouble};
 use crate::report::status::Health;
 use crate::tail::Places;
 use child::Helper;
+use counter::Names;
 use forwarding::{Forwarding, Kept};
 use hints::Hints;
 use notify::Notify;
@@ -50,8 +52,11 @@ use state::{Refused, Saved, Store};
 /// How often time passes for the monitor, and the watchdog is told that the loop goes round.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// State is written at most so often while denies come.
-const SAVE: Duration = Duration::from_secs(1);
+/// State is written at most so often while denies come: after a crash so much is read again.
+const SAVE: Duration = Duration::from_secs(5);
+
+/// And so often for alerts, and where denies are forwarded, which only a place that is kept sets free.
+const SAVE_SOON: Duration = Duration::from_secs(1);
 
 /// State that could not be written is tried again after that.
 const FULL: Duration = Duration::from_secs(15);
@@ -106,6 +111,8 @@ struct Daemon {
     hints: Hints,
     felix: Felix,
     reader: Option<Helper>,
+    /// The kinds of denies it told.
+    names: Names,
     reader_failures: u32,
     /// When a reader that ended is started again.
     reader_at: Option<Instant>,
@@ -200,6 +207,7 @@ impl Daemon {
             ),
             felix: Felix::default(),
             reader: None,
+            names: Names::new(),
             reader_failures: 0,
             reader_at: None,
             places: saved.places,
@@ -438,23 +446,30 @@ impl Daemon {
         let steady = self.now().steady;
         let wait = self.forwarding.ready(steady);
         if wait > 0 && !last {
-            self.save_at = Some(Instant::now() + Duration::from_millis(wait));
-            return;
+            return self.save_later(Duration::from_millis(wait));
         }
+        // denies that are sent each by itself stand in no sum: they are safe before the place behind them is
+        let each = self.forwarding.flush();
         let sums = self.forwarding.cut(steady, last);
         let mut result = self.write(sums.clone());
         // only now: sums that are sent without a place behind them would be made again from the same lines, as others
-        let secured = self.forwarding.secure(&sums);
+        let secured = self.forwarding.secure(&sums).and(each);
         if last && secured.is_ok() && result.is_ok() {
             result = self.write(Kept::new());
         }
         self.report(Trouble::Outlet, "forward", secured);
         if result.is_err() {
             // a full disk leaves little to try for
-            self.save_at = Some(Instant::now() + FULL);
+            self.save_later(FULL);
         }
         let folder = self.setup.config.state.directory.display().to_string();
         self.report(Trouble::Outlet, &folder, result);
+    }
+
+    /// Not before that, whatever wants it.
+    fn save_later(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        (self.save_at, self.saved_at) = (Some(at), Some(at));
     }
 
     fn write(&mut self, sums: Kept) -> Result<(), String> {
@@ -468,11 +483,11 @@ impl Daemon {
         self.store.save(saved).map_err(|error| format!("state cannot be written: {error}"))
     }
 
-    fn want_save(&mut self) {
-        if self.save_at.is_none() {
-            let now = Instant::now();
-            self.save_at = Some(self.saved_at.map_or(now, |at| now.max(at + SAVE)));
-        }
+    /// Wants state to be written, this long after it was written last.
+    fn want_save(&mut self, after: Duration) {
+        let now = Instant::now();
+        let at = self.saved_at.map_or(now, |at| now.max(at + after));
+        self.save_at = Some(self.save_at.map_or(at, |before| before.min(at)));
     }
 
     fn end(&mut self) {

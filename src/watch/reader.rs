@@ -2,10 +2,10 @@
 //! and tells the daemon kinds of denies with counts, never a line to act on. Where denies are forwarded it reads them, too: what goes
 //! on to the collector are fields, and the line only as text.
 //!
-//! While lines come it reads five times a second: a notice of the kernel for each written line would cost more than reading.
+//! While lines come it reads four times a second: a notice of the kernel for each written line would cost more than reading.
 //! When nothing came for a while it waits for such a notice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 
+use super::counter::{Counter, Found};
 use super::journal::Journal;
 use super::rights;
-use crate::forward::sum::{Sum, Summer, Told};
-use crate::logs::event::Event;
+use crate::forward::sum::Told;
 use crate::logs::scan::Scan;
-use crate::logs::tally::{Origin, Query, Sink};
+use crate::logs::tally::Query;
 use crate::logs::time::Clock;
-use crate::monitor::deny::{Batch, EXAMPLE, Kind, MAX_KINDS, Seen};
 use crate::system::local_to_utc;
 use crate::tail::{Follower, Notice, Places, Start};
 
 /// Rest while lines come.
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_millis(250);
 /// After so long without a line the kernel is asked to wake us.
 const IDLE: Duration = Duration::from_secs(1);
 /// Longest wait: files that are missing are looked for so often, and renamed ones let go.
@@ -60,9 +59,9 @@ pub(super) enum Report {
     /// Denies, and the place behind them.
     Read {
         /// What was found.
-        batch: Batch,
+        found: Found,
         /// A file's place.
-        file: Option<(PathBuf, Places)>,
+        file: Option<Box<(PathBuf, Places)>>,
         /// The journal's.
         cursor: Option<String>,
         /// The denies themselves, those of one kind together, when they are forwarded.
@@ -117,7 +116,7 @@ struct Reader {
     journal: Option<Journal>,
     /// Files that appear later begin with their first line.
     start: Start,
-    denies: Option<bool>,
+    counter: Counter,
     query: Query,
     inotify: Inotify,
 }
@@ -135,7 +134,7 @@ impl Reader {
         let files = task.files.into_iter().map(one).collect();
         let journal = task.journal.then(|| Journal::new(task.cursor, task.from_beginning));
         let start = if task.from_beginning { Start::Beginning } else { Start::End };
-        Ok(Self { files, journal, start, denies: task.denies, query: Query::new(), inotify })
+        Ok(Self { files, journal, start, counter: Counter::new(task.denies), query: Query::new(), inotify })
     }
 
     fn follow(mut self) -> io::Result<()> {
@@ -211,10 +210,10 @@ impl Reader {
         for file in &mut self.files {
             // a file that appears later was never followed, and all of it is new
             let start = if first { self.start } else { Start::Beginning };
-            grew |= file.read(&self.query, self.denies, start, now)?;
+            grew |= file.read(&self.query, &mut self.counter, start, now)?;
         }
         if let Some(journal) = &mut self.journal {
-            grew |= journal_read(journal, &self.query, self.denies)?;
+            grew |= journal_read(journal, &self.query, &mut self.counter)?;
         }
         Ok(grew)
     }
@@ -231,7 +230,7 @@ impl Followed {
         self.expected && self.missing_since.is_some()
     }
 
-    fn read(&mut self, query: &Query, denies: Option<bool>, start: Start, now: Instant) -> io::Result<bool> {
+    fn read(&mut self, query: &Query, counter: &mut Counter, start: Start, now: Instant) -> io::Result<bool> {
         let fresh = self.follower.is_none();
         if fresh {
             let opened = match self.places.take() {
@@ -255,17 +254,17 @@ impl Followed {
             }
         }
         let Some(follower) = &mut self.follower else { return Ok(false) };
-        let mut counts = Counter::new(denies);
         let mut lost = Vec::new();
         let last = &mut self.last;
         let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
         let mut scan = Scan::new(query, clock, 0, true);
         let polled = follower.poll(
             now,
-            &mut |text| {
-                counts.late_notice(query, last, text);
-                scan.block(text, text.len(), 0, &mut counts);
-                counts.remember(text, last);
+            &mut |at, text| {
+                counter.is_at(self.path.as_os_str().as_encoded_bytes(), at);
+                counter.late_notice(query, last, text);
+                scan.block(text, text.len(), 0, counter);
+                remember(text, last);
             },
             &mut |notice| {
                 lost.extend(match notice {
@@ -275,10 +274,19 @@ impl Followed {
                 });
             },
         );
-        let malformed = scan.counts.malformed;
         let places = follower.places();
         for why in lost {
             send(&Report::Trouble { subject: self.path.display().to_string(), why: why.to_owned(), lost: true })?;
+        }
+        // what was read before an error counts
+        if fresh || !matches!(polled, Ok(false)) {
+            let (found, denies) = (counter.found(&scan.counts), counter.denies());
+            send(&Report::Read {
+                found,
+                file: Some(Box::new((self.path.clone(), places.clone()))),
+                cursor: None,
+                denies,
+            })?;
         }
         let grew = match polled {
             Ok(grew) => grew,
@@ -289,11 +297,6 @@ impl Followed {
                 return Ok(false);
             }
         };
-        if grew || fresh {
-            let denies = counts.denies();
-            let batch = counts.batch(malformed);
-            send(&Report::Read { batch, file: Some((self.path.clone(), places)), cursor: None, denies })?;
-        }
         self.check(now)?;
         Ok(grew)
     }
@@ -326,26 +329,30 @@ impl Followed {
     }
 }
 
-fn journal_read(journal: &mut Journal, query: &Query, denies: Option<bool>) -> io::Result<bool> {
-    let mut counts = Counter::new(denies);
+fn journal_read(journal: &mut Journal, query: &Query, counter: &mut Counter) -> io::Result<bool> {
     let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
     let mut scan = Scan::new(query, clock, 0, true);
-    let (grew, trouble) = journal.read(&mut |line| {
-        scan.block(line, line.len(), 0, &mut counts);
-        counts.lines += 1;
-        counts.bytes += u64::try_from(line.len()).unwrap_or(0);
-    });
-    let malformed = scan.counts.malformed;
+    // each entry names its own place
+    counter.is_at(b"journal", 0);
+    let (grew, trouble) = journal.read(&mut |line| scan.block(line, line.len(), 0, counter));
     match trouble {
         Some(why) => send(&Report::Trouble { subject: "journal".to_owned(), why, lost: false })?,
         None if grew && journal.mended() => send(&Report::Mended { subject: "journal".to_owned() })?,
         None => {}
     }
     if grew {
-        let denies = counts.denies();
-        send(&Report::Read { batch: counts.batch(malformed), file: None, cursor: journal.cursor(), denies })?;
+        let (found, denies) = (counter.found(&scan.counts), counter.denies());
+        send(&Report::Read { found, file: None, cursor: journal.cursor(), denies })?;
     }
     Ok(grew)
+}
+
+/// Keeps the last line.
+fn remember(text: &[u8], last: &mut Vec<u8>) {
+    let end = text.len().saturating_sub(1);
+    let start = text.get(..end).and_then(|text| memchr::memrchr(b'\n', text)).map_or(0, |at| at + 1);
+    last.clear();
+    last.extend_from_slice(text.get(start..).unwrap_or_default());
 }
 
 fn send(report: &Report) -> io::Result<()> {
@@ -357,93 +364,8 @@ fn send(report: &Report) -> io::Result<()> {
     out.flush()
 }
 
-/// Counts by kind since the last report.
-#[derive(Default)]
-struct Counter {
-    kinds: HashMap<Kind, Seen>,
-    lines: u64,
-    bytes: u64,
-    only_repeats: bool,
-    /// The kind of the event at hand: most are known, and need no memory of their own.
-    kind: Kind,
-    /// Denies to forward, and how many there were.
-    sums: Option<Summer>,
-    closed: Vec<Sum>,
-}
-
-impl Counter {
-    fn new(denies: Option<bool>) -> Self {
-        // this process closes sums when it tells them; for how long they go on is the daemon's business
-        let over = |each| if each { Duration::ZERO } else { Duration::MAX };
-        Self { sums: denies.map(|each| Summer::new(over(each))), ..Self::default() }
-    }
-
-    fn denies(&mut self) -> Vec<Told> {
-        if let Some(sums) = &mut self.sums {
-            self.closed.extend(sums.close());
-        }
-        self.closed.drain(..).map(|sum| Told::from(&sum)).collect()
-    }
-
-    /// A notice at the start of a block that the line before it was repeated: only the repeats are new.
-    fn late_notice(&mut self, query: &Query, last: &mut Vec<u8>, text: &[u8]) {
-        let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
-        let first = text.get(..end).unwrap_or(text);
-        if last.is_empty() || first.len() > 256 || memchr::memmem::find(first, b"last message repeated ").is_none() {
-            return;
-        }
-        let own = last.len();
-        last.extend_from_slice(first);
-        self.only_repeats = true;
-        let clock = Clock { reference: seconds(), to_utc: &local_to_utc };
-        Scan::new(query, clock, 0, true).block(last, own, 0, self);
-        self.only_repeats = false;
-    }
-
-    /// Counts lines, and keeps the last one.
-    fn remember(&mut self, text: &[u8], last: &mut Vec<u8>) {
-        self.lines += u64::try_from(memchr::memchr_iter(b'\n', text).count()).unwrap_or(0);
-        self.bytes += u64::try_from(text.len()).unwrap_or(0);
-        let end = text.len().saturating_sub(1);
-        let start = text.get(..end).and_then(|text| memchr::memrchr(b'\n', text)).map_or(0, |at| at + 1);
-        last.clear();
-        last.extend_from_slice(text.get(start..).unwrap_or_default());
-    }
-
-    fn batch(self, malformed: u64) -> Batch {
-        Batch { kinds: self.kinds.into_iter().collect(), lines: self.lines, bytes: self.bytes, malformed }
-    }
-}
-
-impl Sink for Counter {
-    fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
-        let count = if self.only_repeats { event.repeats } else { event.count };
-        if count == 0 || (self.only_repeats && event.repeats >= event.count) {
-            return;
-        }
-        if let Some(sums) = &mut self.sums {
-            let told = Event { count, ..event.clone() };
-            // a line names itself: it has the time, the addresses and, of the same flow, another second
-            self.closed.extend(sums.add(&told, origin.line, b"log", 0));
-        }
-        self.kind.become_that_of(event);
-        if let Some(seen) = self.kinds.get_mut(&self.kind) {
-            seen.add(event, count);
-            return;
-        }
-        let kind = if self.kinds.len() < MAX_KINDS { self.kind.clone() } else { self.kind.any_port() };
-        let first = || Seen {
-            example: String::from_utf8_lossy(origin.line.get(..EXAMPLE).unwrap_or(origin.line)).into_owned(),
-            src: event.src_ip.map(|ip| ip.to_string()),
-            dst: event.dst_ip.map(|ip| ip.to_string()),
-            ..Seen::default()
-        };
-        self.kinds.entry(kind).or_insert_with(first).add(event, count);
-    }
-}
-
 /// Seconds since 1970.
-fn seconds() -> i64 {
+pub(super) fn seconds() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

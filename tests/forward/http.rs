@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use hepguard::forward::encode::{Encoding, Shape};
-use hepguard::forward::sender::Forwarder;
+use hepguard::forward::sender::{Forwarder, OutputStatus};
 use hepguard::forward::transport::{Api, Http, Target};
 use serde_json::{Value, json};
 
@@ -58,9 +59,14 @@ fn request(socket: &mut std::net::TcpStream) -> Option<Request> {
     Some((first.to_owned(), headers.to_ascii_lowercase(), String::from_utf8(body).ok()?))
 }
 
-fn sends(api: Api, count: u64, port: u16) -> hepguard::forward::sender::OutputStatus {
+fn sends(api: Api, count: u64, port: u16) -> OutputStatus {
     let state = tempfile::tempdir().expect("a folder");
-    let token = state.path().join("token");
+    let forwarder = start(state.path(), api, count, port);
+    forwarder.stop(Duration::from_secs(10)).remove(0)
+}
+
+fn start(state: &Path, api: Api, count: u64, port: u16) -> Forwarder {
+    let token = state.join("token");
     std::fs::write(&token, "Splunk 123\n").expect("written");
     let http = Http {
         api,
@@ -72,12 +78,12 @@ fn sends(api: Api, count: u64, port: u16) -> hepguard::forward::sender::OutputSt
     };
     let mut to = output(Target::Http(http));
     to.encoding = Encoding { shape: Shape::Ecs, syslog: None };
-    let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+    let (forwarder, _) = Forwarder::start(state, vec![to], "bastion", now).expect("started");
     for number in 0..count {
         forwarder.submit(&numbered(number, "<b>\u{1b}"));
     }
     forwarder.flush().expect("written");
-    forwarder.stop(Duration::from_secs(10)).remove(0)
+    forwarder
 }
 
 /// An answer for each item of a bulk request.
@@ -100,7 +106,8 @@ fn elasticsearch_takes_each_document_once_and_a_bad_one_blocks_nobody() {
             vec![(503, Box::new(|_| "busy".to_owned())), (200, items(&[201, 409, 400, 429])), (200, items(&[201]))],
         );
         let status = sends(Api::Elastic, 6, 9200);
-        assert_eq!((status.lanes[0].waiting, status.delivered, status.refused), (0, 6, 1), "{status:?}");
+        // and the word about the refused one
+        assert_eq!((status.lanes[0].waiting, status.delivered, status.refused), (0, 7, 1), "{status:?}");
         assert!(!status.last_failure.expect("told").1.contains('\u{1b}'));
         let all: Vec<Request> = requests.try_iter().collect();
         let ids = |request: &Request| -> Vec<String> {
@@ -109,7 +116,70 @@ fn elasticsearch_takes_each_document_once_and_a_bad_one_blocks_nobody() {
         };
         assert!(all[0].0.starts_with("POST /_bulk ") && all[0].1.contains("authorization: splunk 123"), "{:?}", all[0]);
         assert_eq!(ids(&all[0]), ids(&all[1]), "the same ids when sent again");
-        assert_eq!(ids(&all[2]), ids(&all[1])[3..], "only what was not taken");
+        assert_eq!(ids(&all[2])[..3], ids(&all[1])[3..], "only what was not taken");
+    });
+}
+
+#[test]
+fn what_a_busy_collector_left_is_sent_again_before_what_stands_behind_it() {
+    apart("what_a_busy_collector_left_is_sent_again_before_what_stands_behind_it", || {
+        let mut statuses = vec![429; 300];
+        statuses[..5].fill(201);
+        let requests = server(9200, vec![(200, items(statuses.leak())), (200, items(&[201]))]);
+        let state = tempfile::tempdir().expect("a folder");
+        let forwarder = start(state.path(), Api::Elastic, 600, 9200);
+        let mut taken = Vec::new();
+        // nobody is told to end: it has to go on by itself
+        while taken.len() < 600 {
+            let (_, _, body) = requests.recv_timeout(Duration::from_secs(30)).expect("the rest is sent");
+            let documents =
+                body.lines().skip(1).step_by(2).map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            let mut all: Vec<Value> = documents.collect();
+            if taken.is_empty() {
+                all.truncate(5);
+            }
+            taken.extend(all);
+        }
+        let status = forwarder.stop(Duration::from_secs(10)).remove(0);
+        assert_eq!((status.lanes[0].waiting, status.delivered, status.refused), (0, 600, 0), "{status:?}");
+        let ids: Vec<&str> = taken.iter().filter_map(|document| document.pointer("/event/id")?.as_str()).collect();
+        let wanted: Vec<String> = (0..600).map(|number| numbered(number, "x").id).collect();
+        assert_eq!(ids, wanted, "each once, in order");
+    });
+}
+
+#[test]
+fn what_http_collectors_refuse_is_set_aside_and_they_are_told() {
+    apart("what_http_collectors_refuse_is_set_aside_and_they_are_told", || {
+        let rejected =
+            json!({ "partialSuccess": { "rejectedLogRecords": "2", "errorMessage": "too old" } }).to_string();
+        for (api, port, answer, refused, kept) in [
+            (Api::Elastic, 9200, items(&[201, 400, 201]), 1, 1..2),
+            // which of them is not said
+            (Api::Otlp, 4318, Box::new(move |_: &str| rejected.clone()) as _, 2, 0..4),
+        ] {
+            let well: Box<dyn Fn(&str) -> String + Send> =
+                if api == Api::Elastic { items(&[201]) } else { Box::new(|_| "{}".to_owned()) };
+            let requests = server(port, vec![(200, answer), (200, well)]);
+            let state = tempfile::tempdir().expect("a folder");
+            let status = start(state.path(), api, 4, port).stop(Duration::from_secs(10)).remove(0);
+            assert_eq!((status.lanes[0].waiting, status.refused), (0, refused), "{status:?}");
+            let (at, path) = status.last_refused.expect("told");
+            assert!(at > 0);
+            assert_eq!(path, state.path().join("siem/refused.log"));
+            let aside = std::fs::read_to_string(&path).expect("set aside");
+            let documents = aside.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            let ids: Vec<String> =
+                documents.filter_map(|one| Some(one.pointer("/event/id")?.as_str()?.to_owned())).collect();
+            let wanted: Vec<String> = kept.clone().map(|number| numbered(number, "x").id).collect();
+            assert_eq!(ids, wanted, "{}", api.name());
+            let all: Vec<Request> = requests.try_iter().collect();
+            assert_eq!(all.len(), 2, "the messages and the word: nothing is sent again");
+            let word = all[1].2.replace('\\', "");
+            let lost = format!("\"lost\":\"{refused}\"");
+            let from = format!("\"from\":\"{}\"", kept.start + 1);
+            assert!([lost, from, "set aside".to_owned()].iter().all(|words| word.contains(words)), "{word}");
+        }
     });
 }
 

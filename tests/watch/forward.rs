@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::rig::{Rig, append, deny};
+use crate::rig::{Rig, append, deny, open};
 
 /// Messages the collector has.
 fn arrived(rig: &Rig) -> Vec<Value> {
@@ -46,6 +46,11 @@ fn count(messages: &[Value]) -> u64 {
     with_schema(messages, "hepguard/event/v1").iter().map(|event| event["count"].as_u64().unwrap_or(1)).sum()
 }
 
+/// `HEPGUARD_KILLS=200 cargo test --release --test watch killed` is the long version.
+fn kills() -> usize {
+    std::env::var("HEPGUARD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
 #[test]
 fn denies_of_one_kind_are_summed_and_alerts_come_and_go() {
     let mut rig = rig("sum-over = \"1s\"\n");
@@ -81,7 +86,7 @@ fn a_daemon_killed_at_random_forwards_each_deny() {
     let mut rig = rig("denies = \"each\"\n");
     let mut chance = fastrand::Rng::with_seed(7);
     let mut number = 0;
-    for _ in 0..12 {
+    for _ in 0..kills() {
         rig.start();
         for _ in 0..chance.usize(1..6) {
             let some: String = (0..100).map(|more| deny(443, number + more)).collect();
@@ -107,6 +112,32 @@ fn a_daemon_killed_at_random_forwards_each_deny() {
 }
 
 #[test]
+fn equal_lines_are_events_of_their_own_and_keep_their_ids() {
+    let mut rig = rig("denies = \"each\"\n");
+    let log = rig.path("syslog");
+    append(&log, &deny(443, 1).repeat(3));
+    rig.start();
+    let ids = |messages: &[Value]| -> Vec<String> {
+        let events = with_schema(messages, "hepguard/event/v1");
+        events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let before = ids(&wait(&mut rig, "three denies", |messages| ids(messages).len() == 3));
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), 3, "{before:?}");
+    assert_eq!(rig.stop(), Some(0));
+    // from the beginning, out of the file's copy: the same events have the same names
+    fs::remove_dir_all(rig.path("state")).expect("removed");
+    let copy = fs::read(&log).expect("read");
+    fs::rename(&log, rig.path("syslog.1")).expect("renamed");
+    fs::write(&log, copy).expect("written");
+    append(&log, &deny(443, 1));
+    rig.start();
+    let again = ids(&wait(&mut rig, "four more", |messages| ids(messages).len() == 7));
+    assert_eq!(again[3..6], before[..]);
+    assert!(!before.contains(&again[6]), "the fourth is new");
+    assert_eq!(rig.stop(), Some(0));
+}
+
+#[test]
 fn sums_of_a_daemon_killed_at_random_add_up() {
     // two outputs that sum for different times: neither closes the other's sums, and none is made twice of the same lines
     let mut rig = rig("sum-over = \"1s\"\n");
@@ -119,7 +150,7 @@ fn sums_of_a_daemon_killed_at_random_add_up() {
     fs::write(rig.path("hepguard.toml"), format!("{good}{output}")).expect("written");
     let mut chance = fastrand::Rng::with_seed(11);
     let mut number = 0;
-    for _ in 0..12 {
+    for _ in 0..kills() {
         rig.start();
         for _ in 0..chance.usize(1..12) {
             let some: String = (0..50).map(|more| deny(443 + (more % 3) as u16, number + more)).collect();
@@ -152,5 +183,65 @@ fn sums_of_a_daemon_killed_at_random_add_up() {
         rig.until("every sum", |_| read() >= Some(wanted));
         assert_eq!(read(), Some(wanted), "{}", path.display());
     }
+    assert_eq!(rig.stop(), Some(0));
+}
+
+/// A collector with the bulk interface of Elasticsearch that takes no document.
+fn refusing() -> String {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let mut answers = socket.try_clone().expect("a socket");
+            let mut requests = BufReader::new(socket);
+            let mut length = 0;
+            let mut line = String::new();
+            while requests.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a number");
+                }
+                if line == "\r\n" {
+                    let mut body = vec![0; length];
+                    requests.read_exact(&mut body).expect("a body");
+                    let documents = body.iter().filter(|byte| **byte == b'\n').count() / 2;
+                    let one = r#"{"create":{"status":400,"error":{"reason":"no such field"}}}"#;
+                    let text = format!(r#"{{"errors":true,"items":[{}]}}"#, vec![one; documents].join(","));
+                    write!(answers, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+                        .expect("answered");
+                }
+                line.clear();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn messages_that_an_http_collector_refuses_are_an_alert_and_kept() {
+    let mut rig = Rig::new("");
+    rig.configure(&format!(
+        "[[forward]]\nname = \"siem\"\ntransport = \"elasticsearch\"\nformat = \"ecs\"\nurl = \"{}\"\ndenies = \"each\"\n",
+        refusing()
+    ));
+    append(&rig.path("syslog"), &(0..5).map(|number| deny(443, number)).collect::<String>());
+    rig.start();
+    let refused = |status: &Value| {
+        let alerts = open(status, "HG524");
+        alerts
+            .iter()
+            .find_map(|alert| alert["title"].as_str().filter(|title| title.contains("refused")).map(str::to_owned))
+    };
+    // the outputs are looked at once a minute
+    let status = rig.until_within(std::time::Duration::from_secs(150), "the alert", |status| refused(status).is_some());
+    let aside = rig.path("state").join("spool/siem/refused.log");
+    let title = refused(&status).expect("told");
+    assert!(title.contains(&aside.display().to_string()), "{title}");
+    let kept = fs::read_to_string(&aside).expect("kept");
+    let ports: BTreeSet<u64> = kept
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON").pointer("/source/port")?.as_u64())
+        .collect();
+    assert_eq!(ports, (1024..1029).collect(), "{kept}");
     assert_eq!(rig.stop(), Some(0));
 }

@@ -12,10 +12,13 @@ use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::tls::Tls;
-use super::{CONNECT, Failure, Link, PATIENCE, head};
+use super::{CONNECT, Failure, Link, PATIENCE, Refusal, head};
 
 /// Longest answer read, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
+
+/// The collector takes no more just now.
+const BUSY: &str = "elasticsearch: too busy";
 
 /// The collector's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,9 @@ pub(super) struct HttpLink {
     agent: Agent,
     authorization: Option<String>,
     /// Messages the collector took for bad: they are not sent again.
-    refused: Vec<String>,
+    refused: Vec<Refusal>,
+    /// The collector took only the first of what was sent last.
+    left: bool,
     /// Splunk's acknowledgements still open: number and messages.
     channel: String,
 }
@@ -102,7 +107,14 @@ impl HttpLink {
         // a channel is any GUID that is ours
         let hash = crate::forward::encode::message::id_of(&[http.url.as_bytes(), b"channel"]);
         let channel = [&hash[..8], &hash[8..12], &hash[12..16], &hash[16..20], &hash[20..]].join("-");
-        Ok(Self { http: http.clone(), agent: config.build().into(), authorization, refused: Vec::new(), channel })
+        Ok(Self {
+            http: http.clone(),
+            agent: config.build().into(),
+            authorization,
+            refused: Vec::new(),
+            left: false,
+            channel,
+        })
     }
 
     fn post(&self, path: &str, kind: &str, body: &[u8]) -> Result<(u16, Value), Failure> {
@@ -147,15 +159,17 @@ impl HttpLink {
             match item.get("status").and_then(Value::as_u64).unwrap_or(0) {
                 200..=299 | 409 => {}
                 429 | 500..=599 | 0 => {
-                    return if taken > 0 {
-                        Ok(taken)
-                    } else {
-                        Err(Failure::Lost("elasticsearch: too busy".to_owned()))
-                    };
+                    self.left = taken > 0;
+                    return if self.left { Ok(taken) } else { Err(Failure::Lost(BUSY.to_owned())) };
                 }
                 status => {
                     let reason = item.pointer("/error/reason").and_then(Value::as_str).unwrap_or("no reason given");
-                    self.refused.push(format!("elasticsearch refuses a document: {status}: {}", head(reason)));
+                    let why = format!("elasticsearch refuses a document: {status}: {}", head(reason));
+                    // neighbours share one word
+                    match self.refused.last_mut().filter(|before| before.among.end == taken) {
+                        Some(before) => (before.among.end, before.count) = (taken + 1, before.count + 1),
+                        None => self.refused.push(Refusal { why, among: taken..taken + 1, count: 1 }),
+                    }
                 }
             }
         }
@@ -240,7 +254,9 @@ impl HttpLink {
         let rejected = answer.pointer("/partialSuccess/rejectedLogRecords");
         let rejected = rejected.and_then(|n| n.as_u64().or_else(|| n.as_str()?.parse().ok())).unwrap_or(0);
         if rejected > 0 {
-            self.refused.push(format!("otlp: {rejected} records refused: {}", head(&answer.to_string())));
+            let why = format!("otlp: {rejected} records refused: {}", head(&answer.to_string()));
+            let count = usize::try_from(rejected).unwrap_or(usize::MAX).min(documents.len());
+            self.refused.push(Refusal { why, among: 0..documents.len(), count });
         }
         Ok(documents.len())
     }
@@ -312,6 +328,10 @@ impl Link for HttpLink {
             .iter()
             .map(|message| serde_json::from_slice(message).unwrap_or_else(|_| json!(String::from_utf8_lossy(message))))
             .collect();
+        if self.left {
+            // what comes behind it would count as it
+            return Err(Failure::Lost(BUSY.to_owned()));
+        }
         if documents.is_empty() {
             return Ok(0);
         }
@@ -324,10 +344,11 @@ impl Link for HttpLink {
     }
 
     fn settle(&mut self, _: Duration) -> Result<usize, Failure> {
-        Ok(0)
+        // what is left is to be sent again, after a while
+        if self.left { Err(Failure::Lost(BUSY.to_owned())) } else { Ok(0) }
     }
 
-    fn refused(&mut self) -> Vec<String> {
+    fn refused(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refused)
     }
 }

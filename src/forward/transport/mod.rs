@@ -17,6 +17,7 @@ mod tls;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::ops::Range;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,6 +108,17 @@ impl Failure {
     }
 }
 
+/// Messages that the collector took for bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it says of them.
+    pub why: String,
+    /// Which, by their places among those sent last.
+    pub among: Range<usize>,
+    /// How many of these; fewer than `among` where the collector does not say which.
+    pub count: usize,
+}
+
 /// An open way.
 pub trait Link: Send {
     /// Sends messages in order. Returns how many of them, from the first, are delivered; it may wait for the collector's
@@ -122,9 +134,9 @@ pub trait Link: Send {
     /// As [`Link::send`].
     fn settle(&mut self, patience: Duration) -> Result<usize, Failure>;
 
-    /// What the collector took for bad since the last call: those messages count as delivered, sending them again would
+    /// What the collector took for bad in the last [`Link::send`]: those messages count as delivered, sending them again would
     /// only block the rest.
-    fn refused(&mut self) -> Vec<String> {
+    fn refused(&mut self) -> Vec<Refusal> {
         Vec::new()
     }
 

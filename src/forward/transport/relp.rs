@@ -231,6 +231,7 @@ impl<W: Wire> Link for Relp<W> {
 impl<W: Wire> Drop for Relp<W> {
     fn drop(&mut self) {
         let _ = self.write("close", &[Vec::new()]);
+        self.wire.farewell();
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) trait Wire: Read + Write + Send {
     fn buffered(&mut self) -> bool {
         false
     }
+
+    /// Says, where the stream has a word for it, that no more comes.
+    fn farewell(&mut self) {}
 }
 
 impl Wire for TcpStream {
@@ -137,6 +140,12 @@ mod unacknowledged {
         let mut bytes: c_int = 0;
         // SAFETY: the descriptor is open for the length of the call, and the kernel writes one int through the pointer
         unsafe { siocoutq(socket, &raw mut bytes) }.ok().map(|_| bytes)
+    }
+}
+
+impl Drop for StreamLink {
+    fn drop(&mut self) {
+        self.wire.farewell();
     }
 }
 

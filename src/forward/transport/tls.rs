@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -12,6 +13,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::stream::Wire;
 use super::{Failure, host_of};
+
+/// Longest wait for the last word.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Certificates of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -36,6 +40,14 @@ impl Wire for TlsStream {
 
     fn buffered(&mut self) -> bool {
         self.conn.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
+    }
+
+    /// Without `close_notify` the collector cannot tell our end from one that somebody forced on us.
+    fn farewell(&mut self) {
+        self.conn.send_close_notify();
+        // a peer that takes no bytes does not hold the end up
+        let _ = self.sock.set_write_timeout(Some(FAREWELL));
+        let _ = self.flush();
     }
 }
 
