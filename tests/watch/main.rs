@@ -4,6 +4,7 @@
 
 mod boot;
 mod changes;
+mod clock;
 mod forward;
 mod logs;
 mod rig;
