@@ -152,6 +152,11 @@ impl Bdd {
         }
     }
 
+    /// Nodes it may hold.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
+    }
+
     /// Nodes made so far.
     #[must_use]
     pub fn nodes(&self) -> usize {
@@ -366,32 +371,47 @@ impl Bdd {
     /// # Errors
     /// When the budget is used up.
     pub fn exists(&mut self, set: Set, group: Group) -> Built {
+        self.and_exists(set, Set::ALL, group)
+    }
+
+    /// What is in both sets for some values of the group's variables, without building what is in both.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub fn and_exists(&mut self, left: Set, right: Set, group: Group) -> Built {
         let last = self.groups[group.0 as usize].last().copied();
         match last {
-            Some(last) => self.exists_at(set, group, last),
-            None => Ok(set),
+            Some(last) => self.and_exists_at(left, right, group, last),
+            None => self.and(left, right),
         }
     }
 
-    fn exists_at(&mut self, set: Set, group: Group, last: u16) -> Built {
-        let level = self.level(set);
-        if set.is_constant() || level > last {
-            return Ok(set);
+    fn and_exists_at(&mut self, left: Set, right: Set, group: Group, last: u16) -> Built {
+        if left.is_empty() || right.is_empty() || left == !right {
+            return Ok(Set::NONE);
+        }
+        let right = if left == right { Set::ALL } else { right };
+        // everything is the smallest set, so it is the left one
+        let (left, right) = if left <= right { (left, right) } else { (right, left) };
+        let level = self.level(left).min(self.level(right));
+        if level > last {
+            return self.and(left, right);
         }
         let operation = QUANTIFY + group.0;
-        if let Ok(known) = self.recall(operation, set, Set::ALL) {
+        if let Ok(known) = self.recall(operation, left, right) {
             return Ok(known);
         }
-        let (low, high) = self.branches(set);
-        let low = self.exists_at(low, group, last)?;
+        let (left_low, left_high) = self.branches_at(left, level);
+        let (right_low, right_high) = self.branches_at(right, level);
+        let low = self.and_exists_at(left_low, right_low, group, last)?;
         let quantified = self.groups[group.0 as usize].binary_search(&level).is_ok();
         let result = if quantified && low == Set::ALL {
             low
         } else {
-            let high = self.exists_at(high, group, last)?;
+            let high = self.and_exists_at(left_high, right_high, group, last)?;
             if quantified { self.or(low, high)? } else { self.node(level, low, high)? }
         };
-        self.remember(operation, set, Set::ALL, result);
+        self.remember(operation, left, right, result);
         Ok(result)
     }
 
@@ -407,6 +427,40 @@ impl Bdd {
     pub(crate) fn depends_on(&self, set: Set, group: Group, known: &mut QuickMap<usize, bool>) -> bool {
         let variables = self.groups.get(group.0 as usize).map(Vec::as_slice).unwrap_or_default();
         self.mentions(set.index(), variables, known)
+    }
+
+    /// The same set as `set` of another diagram; `known` remembers the sets of its nodes.
+    ///
+    /// # Errors
+    /// When the budget is used up.
+    pub(crate) fn copied(&mut self, other: &Self, set: Set, known: &mut QuickMap<usize, Set>) -> Built {
+        let index = set.index();
+        if index == 0 {
+            return Ok(set);
+        }
+        if let Some(known) = known.get(&index) {
+            return Ok(known.not_if(set.is_complemented()));
+        }
+        let Node { variable, low, high } = other.nodes[index];
+        let low = self.copied(other, low, known)?;
+        let high = self.copied(other, high, known)?;
+        let copy = self.node(variable, low, high)?;
+        known.insert(index, copy);
+        Ok(copy.not_if(set.is_complemented()))
+    }
+
+    /// The variables `set` depends on, in order.
+    pub(crate) fn support(&self, set: Set) -> Vec<u16> {
+        let (mut seen, mut found) = (QuickMap::default(), [false; MAX_VARIABLES as usize]);
+        let mut todo = vec![set.index()];
+        while let Some(index) = todo.pop() {
+            let Node { variable, low, high } = self.nodes[index];
+            if index != 0 && seen.insert(index, ()).is_none() {
+                found[usize::from(variable)] = true;
+                todo.extend([low.index(), high.index()]);
+            }
+        }
+        (0..MAX_VARIABLES).filter(|variable| found[usize::from(*variable)]).collect()
     }
 
     fn mentions(&self, node: usize, variables: &[u16], known: &mut QuickMap<usize, bool>) -> bool {
@@ -463,4 +517,28 @@ fn hash(a: u32, b: u32, c: u32) -> usize {
     h ^= h >> 32;
     h = (h ^ u64::from(c)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     (h ^ (h >> 29)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_same_set_in_another_diagram() {
+        let mut from = Bdd::new(Bdd::BUDGET);
+        let [a, b, c] = [3, 5, 9].map(|variable| from.variable(variable).expect("room"));
+        let set = from.choose(a, b, !c).expect("room");
+        assert_eq!((from.support(set), from.support(Set::ALL)), (vec![3, 5, 9], Vec::new()));
+        let mut to = Bdd::new(Bdd::BUDGET);
+        let other = to.variable(1).expect("room");
+        let mut known = QuickMap::default();
+        let copies = [set, !set, Set::NONE].map(|set| to.copied(&from, set, &mut known).expect("room"));
+        assert_eq!((copies[1], copies[2]), (!copies[0], Set::NONE));
+        for row in 0..1024u32 {
+            let bit = |variable: u16| row >> variable & 1 == 1;
+            assert_eq!(to.contains(copies[0], bit), from.contains(set, bit));
+        }
+        assert_ne!(to.and(copies[0], other), Ok(copies[0]));
+        assert_eq!(Bdd::new(3).copied(&from, set, &mut QuickMap::default()), Err(TooLarge { budget: 3 }));
+    }
 }

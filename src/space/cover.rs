@@ -56,30 +56,28 @@ pub struct Cover {
 /// When the node budget is used up.
 pub fn cover(bdd: &mut Bdd, layout: &Layout, (must, may): (Set, Set), limit: usize) -> Built<Cover> {
     let may = bdd.or(may, must)?;
-    let others: HashMap<Dimension, Group> = WIDEN.iter().map(|one| (*one, but(bdd, layout, *one))).collect();
+    let matters: Vec<Dimension> = {
+        let support = bdd.support(may);
+        let depends = |one: &Dimension| layout.variables(*one).any(|variable| support.binary_search(&variable).is_ok());
+        WIDEN.into_iter().filter(depends).collect()
+    };
+    let others: HashMap<Dimension, Group> = matters.iter().map(|one| (*one, but(bdd, layout, *one))).collect();
     let (mut products, mut rest) = (Vec::new(), must);
     while !rest.is_empty() && products.len() < limit {
         let mut values = one_of(bdd, layout, rest)?;
-        for dimension in WIDEN {
-            let mut beside = Set::ALL;
-            for (known, set) in &values {
-                if *known != dimension {
-                    beside = bdd.and(beside, *set)?;
-                }
-            }
-            let outside = bdd.minus(beside, may)?;
-            let Some(group) = others.get(&dimension) else { continue };
-            let barred = bdd.exists(outside, *group)?;
-            if let Some((_, set)) = values.iter_mut().find(|(known, _)| *known == dimension) {
+        // what is allowed does not depend on the others
+        values.retain(|(known, _)| others.contains_key(known));
+        for dimension in &matters {
+            let Some(group) = others.get(dimension) else { continue };
+            let beside = product(bdd, values.iter().filter(|(known, _)| known != dimension))?;
+            let barred = bdd.and_exists(beside, !may, *group)?;
+            if let Some((_, set)) = values.iter_mut().find(|(known, _)| known == dimension) {
                 *set = !barred;
             }
         }
         values.retain(|(_, set)| *set != Set::ALL);
         values.sort_by_key(|(known, _)| std::cmp::Reverse(WIDEN.iter().position(|one| one == known)));
-        let mut set = Set::ALL;
-        for (_, of_field) in &values {
-            set = bdd.and(set, *of_field)?;
-        }
+        let set = product(bdd, values.iter())?;
         rest = bdd.minus(rest, set)?;
         products.push(Product { fields: values, set });
     }
@@ -87,20 +85,34 @@ pub fn cover(bdd: &mut Bdd, layout: &Layout, (must, may): (Set, Set), limit: usi
     Ok(Cover { products, rest })
 }
 
+/// Packets that have one of the values in every field; from the last variables up, so that each step is small.
+fn product<'v>(bdd: &mut Bdd, values: impl Iterator<Item = &'v (Dimension, Set)>) -> Built {
+    let mut sets: Vec<Set> = values.map(|(_, set)| *set).collect();
+    sets.sort_by_key(|set| std::cmp::Reverse(bdd.level(*set)));
+    let mut all = Set::ALL;
+    for set in sets {
+        all = bdd.and(set, all)?;
+    }
+    Ok(all)
+}
+
 /// Leaves out products whose packets the others hold, too.
 fn without_needless(bdd: &mut Bdd, must: Set, products: &mut Vec<Product>) -> Built<()> {
-    let mut at = 0;
-    while at < products.len() {
-        let others = products.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, product)| product.set);
-        let others = bdd.union(others.collect::<Vec<_>>())?;
-        let own = products.get(at).map_or(Set::NONE, |product| product.set);
-        let own = bdd.and(own, must)?;
-        if bdd.is_subset(own, others)? {
-            products.remove(at);
-        } else {
-            at += 1;
+    // what each and those after it hold
+    let mut after = vec![Set::NONE; products.len() + 1];
+    for (at, product) in products.iter().enumerate().rev() {
+        after[at] = bdd.or(after[at + 1], product.set)?;
+    }
+    let (mut kept, mut before) = (Vec::with_capacity(products.len()), Set::NONE);
+    for (product, after) in std::mem::take(products).into_iter().zip(after.into_iter().skip(1)) {
+        let own = bdd.minus(product.set, before)?;
+        let own = bdd.minus(own, after)?;
+        if !bdd.and(own, must)?.is_empty() {
+            before = bdd.or(before, product.set)?;
+            kept.push(product);
         }
     }
+    *products = kept;
     Ok(())
 }
 

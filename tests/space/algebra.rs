@@ -113,6 +113,11 @@ fn large_formulas_are_another_librarys() {
         for (a, b) in all.iter().zip(all.iter().skip(11)) {
             assert_eq!(a.ours == b.ours, a.theirs == b.theirs, "seed {seed}");
         }
+        for (a, b) in all.iter().zip(all.iter().skip(11)) {
+            let group = bdd.group((0..LARGE).filter(|_| rng.bool()));
+            let both = bdd.and(a.ours, b.ours).expect("room");
+            assert_eq!(bdd.and_exists(a.ours, b.ours, group), bdd.exists(both, group), "seed {seed}");
+        }
         for formula in all.iter().skip(100) {
             let some: Vec<u16> = (0..LARGE).filter(|_| rng.u8(..3) == 0).collect();
             let group = bdd.group(some.clone());

@@ -1,5 +1,7 @@
 //! A product of fields in people's terms.
 
+use std::collections::HashMap;
+
 use crate::analysis::reach::Engine;
 use crate::packet::{CtState, Prefix};
 use crate::ruleset::Interval;
@@ -57,17 +59,32 @@ impl Values {
     }
 }
 
+/// Fields told before, by what they hold: all of the first set and nothing outside the second.
+pub(super) type Known = HashMap<(Dimension, Set, Set), Field>;
+
 /// Tells a product; `needed` are the packets it stands for.
-pub(super) fn line(engine: &mut Engine<'_>, product: &Product, needed: Set) -> Built<Line> {
-    let own = engine.bdd().and(product.set, needed)?;
+pub(super) fn line(engine: &mut Engine<'_>, product: &Product, needed: Set, known: &mut Known) -> Built<Line> {
     let mut fields = Vec::with_capacity(product.fields.len());
     for (dimension, set) in &product.fields {
         let group = engine.hidden(&[*dimension]);
-        let must = engine.bdd().exists(own, group)?;
+        let must = engine.bdd().and_exists(product.set, needed, group)?;
+        let name = (*dimension, must, *set);
+        if let Some(field) = known.get(&name) {
+            fields.push(field.clone());
+            continue;
+        }
         let plain = values(engine, *dimension, must, *set)?;
-        let rest = values(engine, *dimension, !*set, !must)?;
-        let except = rest.length() < plain.length();
-        fields.push(Field { dimension: *dimension, except, values: if except { rest } else { plain } });
+        let field = Field { dimension: *dimension, except: false, values: plain };
+        let field = match field.values.length() {
+            // nothing is shorter than one, but bits
+            0 | 1 if *dimension != Dimension::TcpFlags => field,
+            length => match values(engine, *dimension, !*set, !must)? {
+                rest if rest.length() < length => Field { except: true, values: rest, ..field },
+                _ => field,
+            },
+        };
+        known.insert(name, field.clone());
+        fields.push(field);
     }
     Ok(Line { fields })
 }

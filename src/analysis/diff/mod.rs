@@ -35,6 +35,7 @@ use crate::space::header::{Binding, Header};
 use crate::space::layout::STATES;
 use crate::space::line;
 use crate::space::{Dimension, Order, address_width};
+use pieces::Sides;
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub struct Wanted {
     pub ways: Vec<Direction>,
     /// Most nodes of a diagram; a comparison that needs more has no answer.
     pub budget: usize,
-    /// Most lines of one piece, and most pieces of one list.
+    /// Most pieces of one list, and the lines they share (each gets sixteen at least).
     pub limit: usize,
 }
 
@@ -174,8 +175,6 @@ struct Both {
 /// Sets of changes of one state, in terms of packets.
 #[derive(Clone, Debug)]
 struct Found {
-    /// The number of the question.
-    about: usize,
     way: Direction,
     state: usize,
     header: Header,
@@ -219,34 +218,37 @@ impl<'s> Comparison<'s> {
             .iter()
             .flat_map(|way| STATES.iter().enumerate().map(|(number, state)| (*way, number, header(*way, *state))))
             .collect();
-        let mut engine = Engine::new(&before.ruleset, facts_before, &settings);
-        engine.encoder().answer_alike();
-        let first = walked(&mut engine, &questions)?;
-        let mut engine = engine.beside(&after.ruleset, facts_after);
-        let second = walked(&mut engine, &questions)?;
         // without any rule the kernel alone decides
         let none = Ruleset::default();
-        let mut engine = engine.beside(&none, facts_before);
-        let mut passed = walked(&mut engine, &questions)?;
-        let mut engine = engine.beside(&none, facts_after);
-        for (known, other) in passed.iter_mut().zip(walked(&mut engine, &questions)?) {
-            known.0 = engine.bdd().or(known.0, other.0)?;
-        }
-        let mut engine = engine.beside(&after.ruleset, facts_after);
-        let (mut found, mut real_of) = (Vec::new(), vec![Set::NONE; ways.len()]);
-        let answers = first.into_iter().zip(second).zip(passed);
-        for (about, ((way, state, header), ((first, second), (passed, _)))) in
-            questions.into_iter().zip(answers).enumerate()
-        {
-            engine.ask_about(about);
+        let mut engines = Engines::new(
+            [
+                (&before.ruleset, facts_before),
+                (&after.ruleset, facts_after),
+                (&none, facts_before),
+                (&none, facts_after),
+            ],
+            &settings,
+        );
+        let (mut sides, mut real_of) = (Vec::new(), vec![Set::NONE; ways.len()]);
+        for (about, (way, state, header)) in questions.into_iter().enumerate() {
+            let first = walked(engines.at(BEFORE, about), way, &header)?;
+            let second = walked(engines.at(AFTER, about), way, &header)?;
+            let passed = [BARE_BEFORE, BARE_AFTER].map(|which| walked(engines.at(which, about), way, &header));
+            if line.is_some_and(|line| line.verdict() != line::Verdict::Exact) {
+                // nothing of it counts: it is asked again
+                return Ok(Vec::new());
+            }
+            let engine = engines.at(AFTER, about);
+            let [passed, other] = passed;
+            let passed = engine.bdd().or(passed?.0, other?.0)?;
             let both = Both { accepted: [first.0, second.0], refused: [first.1, second.1] };
-            let mut one = differences(&mut engine, both)?;
-            let real = self.real(&mut engine, way)?;
+            let mut one = differences(engine, both)?;
+            let real = self.real(engine, way)?;
             let real = engine.bdd().and(real, passed)?;
             let real = engine.in_its_state(&header, real)?;
-            let questions: Vec<u16> = engine.layout().variables(Dimension::Question).collect();
-            let questions = engine.bdd().group(questions);
-            let real = engine.bdd().exists(real, questions)?;
+            let variables: Vec<u16> = engine.layout().variables(Dimension::Question).collect();
+            let group = engine.bdd().group(variables);
+            let real = engine.bdd().exists(real, group)?;
             let encoder = engine.encoder();
             let of_state = encoder.layout.of_classes(&mut encoder.bdd, Dimension::State, |one| one == state)?;
             let stated = encoder.bdd.and(real, of_state)?;
@@ -258,15 +260,16 @@ impl<'s> Comparison<'s> {
             }
             let [gained, lost, undecided] = one;
             if one != [Set::NONE; 3] {
-                found.push(Found { about, way, state, header, gained, lost, undecided });
+                let found = Found { way, state, header, gained, lost, undecided };
+                let after = pieces::told(engine, &found, false)?;
+                let before = pieces::told(engines.at(BEFORE, about), &found, true)?;
+                sides.push(Sides { found, before, after });
             }
         }
-        let told = pieces::after(&mut engine, &found)?;
-        let mut engine = engine.beside(&before.ruleset, facts_before);
-        let pieces = pieces::before(&mut engine, &found, told)?;
+        let engine = engines.shared();
         let mut all = Vec::with_capacity(ways.len());
         for (way, real) in ways.iter().zip(real_of) {
-            all.push(pieces::changes(&mut engine, self, *way, &pieces, real)?);
+            all.push(pieces::changes(engine, self, *way, &sides, real)?);
         }
         Ok(all)
     }
@@ -352,15 +355,50 @@ fn way(direction: Direction) -> Way {
     }
 }
 
-/// What may be accepted and what refused, for each question.
-fn walked(engine: &mut Engine<'_>, questions: &[(Direction, usize, Header)]) -> Built<Vec<(Set, Set)>> {
-    let mut all = Vec::with_capacity(questions.len());
-    for (number, (direction, _, header)) in questions.iter().enumerate() {
-        engine.ask_about(number);
-        let verdicts = engine.walk(way(*direction), header.clone(), Set::ALL)?;
-        all.push((verdicts.accepted, verdicts.refused));
+/// What may be accepted and what refused.
+fn walked(engine: &mut Engine<'_>, direction: Direction, header: &Header) -> Built<(Set, Set)> {
+    let verdicts = engine.walk(way(direction), header.clone(), Set::ALL)?;
+    Ok((verdicts.accepted, verdicts.refused))
+}
+
+/// Places in [`Engines`].
+const BEFORE: usize = 0;
+const AFTER: usize = 1;
+const BARE_BEFORE: usize = 2;
+const BARE_AFTER: usize = 3;
+
+/// Engines that take turns with one diagram; each keeps what it has summed up.
+struct Engines<'a> {
+    all: Vec<Engine<'a>>,
+    /// The one whose turn it is.
+    turn: usize,
+}
+
+impl<'a> Engines<'a> {
+    fn new<const N: usize>(sides: [(&'a Ruleset, &'a HostFacts<'a>); N], settings: &Settings) -> Self {
+        let all = sides.map(|(ruleset, facts)| {
+            let mut engine = Engine::new(ruleset, facts, settings);
+            engine.encoder().answer_alike();
+            engine
+        });
+        Self { all: all.into(), turn: BEFORE }
     }
-    Ok(all)
+
+    /// The engine at a place, with the diagram, for packets number `about`.
+    fn at(&mut self, which: usize, about: usize) -> &mut Engine<'a> {
+        if let Ok([from, to]) = self.all.get_disjoint_mut([self.turn, which]) {
+            from.pass_on(to);
+            self.turn = which;
+        }
+        let engine = self.shared();
+        engine.ask_about(about);
+        engine
+    }
+
+    /// The engine whose turn it is.
+    fn shared(&mut self) -> &mut Engine<'a> {
+        &mut self.all[self.turn]
+    }
 }
 
 /// Packets gained, lost and undecided.

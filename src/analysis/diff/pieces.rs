@@ -11,6 +11,8 @@ use crate::space::cover::cover;
 
 /// Open conditions that cut undecided packets into pieces.
 const MAX_REASONS: usize = 24;
+/// Lines every piece may have, however many pieces share the limit.
+const LEAST_LINES: usize = 16;
 
 /// Packets with the same rules responsible.
 #[derive(Clone, Debug)]
@@ -63,13 +65,13 @@ pub(super) struct Told {
 
 /// Both sides of one way and state.
 pub(super) struct Sides {
-    found: Found,
-    before: Told,
-    after: Told,
+    pub(super) found: Found,
+    pub(super) before: Told,
+    pub(super) after: Told,
 }
 
-fn told(engine: &mut Engine<'_>, found: &Found, first: bool) -> Built<Told> {
-    engine.ask_about(found.about);
+/// What one ruleset, the `first` or the second, says of what was found.
+pub(super) fn told(engine: &mut Engine<'_>, found: &Found, first: bool) -> Built<Told> {
     let hidden = question_variables(engine);
     let mut told = Told::default();
     let of = |engine: &mut Engine<'_>, set: Set| -> Built<Account> {
@@ -86,7 +88,7 @@ fn told(engine: &mut Engine<'_>, found: &Found, first: bool) -> Built<Told> {
     told.lost = causes(lost, first);
     let group = engine.bdd().group(hidden.clone());
     let (way, header) = (way(found.way), found.header.clone());
-    let asked = engine.questions(way, header, found.undecided, group, usize::MAX)?;
+    let asked = engine.questions(way, header, found.undecided, group, MAX_REASONS)?;
     told.undecided = asked
         .into_iter()
         .map(|question| (Condition { before: first, rule: question.rule, reason: question.reason }, question.set))
@@ -113,21 +115,6 @@ fn causes(account: Account, admitted: bool) -> Vec<(Cause, Set)> {
     }
     let refused = account.refused.into_iter().map(|(decision, set)| (Cause::Decided(decision), set));
     refused.chain(account.stopped.into_iter().map(|(why, set)| (Cause::Kernel(why), set))).collect()
-}
-
-/// What the second ruleset says of what was found.
-pub(super) fn after(engine: &mut Engine<'_>, found: &[Found]) -> Built<Vec<Told>> {
-    found.iter().map(|found| told(engine, found, false)).collect()
-}
-
-/// What the first one says, too.
-pub(super) fn before(engine: &mut Engine<'_>, found: &[Found], after: Vec<Told>) -> Built<Vec<Sides>> {
-    let mut sides = Vec::with_capacity(found.len());
-    for (found, after) in found.iter().zip(after) {
-        let before = told(engine, found, true)?;
-        sides.push(Sides { found: found.clone(), before, after });
-    }
-    Ok(sides)
 }
 
 /// Pieces by what is responsible, states together.
@@ -165,17 +152,24 @@ pub(super) fn changes(
         cut_by_reason(engine, &mut undecided, side.found.undecided, &asked, state)?;
     }
     let mut changes = Changes::default();
+    if gained.is_empty() && lost.is_empty() && undecided.is_empty() {
+        return Ok(changes);
+    }
     let limit = comparison.wanted.limit;
     let all = gained.len() + lost.len() + undecided.len();
-    for ((before, after), set) in gained.into_iter().take(limit) {
-        changes.gained.push(piece(engine, comparison, direction, (before, after, Vec::new()), set, real)?);
+    let mut teller =
+        Teller { comparison, direction, real, wishes: witness::wishes(engine, comparison, direction)?, share: 0 };
+    teller.share = teller.share_of(gained.len());
+    for (causes, set) in gained.into_iter().take(limit) {
+        changes.gained.push(teller.piece(engine, causes, Vec::new(), set)?);
     }
-    for ((before, after), set) in lost.into_iter().take(limit) {
-        changes.lost.push(piece(engine, comparison, direction, (before, after, Vec::new()), set, real)?);
+    teller.share = teller.share_of(lost.len());
+    for (causes, set) in lost.into_iter().take(limit) {
+        changes.lost.push(teller.piece(engine, causes, Vec::new(), set)?);
     }
+    teller.share = teller.share_of(undecided.len());
     for (because, set) in undecided.into_iter().take(limit) {
-        let causes = (Cause::NotTold, Cause::NotTold, because);
-        changes.undecided.push(piece(engine, comparison, direction, causes, set, real)?);
+        changes.undecided.push(teller.piece(engine, (Cause::NotTold, Cause::NotTold), because, set)?);
     }
     changes.left_out = all - changes.gained.len() - changes.lost.len() - changes.undecided.len();
     Ok(changes)
@@ -241,23 +235,41 @@ fn cut_by_reason(
     Ok(())
 }
 
-/// Tells one piece.
-fn piece(
-    engine: &mut Engine<'_>,
-    comparison: &Comparison<'_>,
+/// Tells the pieces of one way.
+struct Teller<'c, 's> {
+    comparison: &'c Comparison<'s>,
     direction: Direction,
-    (before, after, because): (Cause, Cause, Vec<Condition>),
-    set: Set,
+    /// Packets that there can be.
     real: Set,
-) -> Built<Piece> {
-    let limit = comparison.wanted.limit;
-    let layout = engine.layout().clone();
-    let may = engine.bdd().or(set, !real)?;
-    let covered = cover(engine.bdd(), &layout, (set, may), limit)?;
-    let mut lines = Vec::with_capacity(covered.products.len());
-    for product in &covered.products {
-        lines.push(lines::line(engine, product, set)?);
+    /// What examples are like.
+    wishes: Vec<Set>,
+    /// Lines of each piece.
+    share: usize,
+}
+
+impl Teller<'_, '_> {
+    /// Lines for each of so many pieces.
+    fn share_of(&self, pieces: usize) -> usize {
+        let limit = self.comparison.wanted.limit;
+        (limit / pieces.max(1)).max(LEAST_LINES.min(limit))
     }
-    let witness = witness::packet(engine, comparison, direction, set)?;
-    Ok(Piece { before, after, lines, more: !covered.rest.is_empty(), witness, because })
+
+    fn piece(
+        &self,
+        engine: &mut Engine<'_>,
+        (before, after): (Cause, Cause),
+        because: Vec<Condition>,
+        set: Set,
+    ) -> Built<Piece> {
+        let witness = witness::packet(engine, &self.wishes, self.direction, self.comparison.family, set)?;
+        let (lines, more) = engine.aside([set, self.real], |engine, [set, real]| {
+            let layout = engine.layout().clone();
+            let may = engine.bdd().or(set, !real)?;
+            let covered = cover(engine.bdd(), &layout, (set, may), self.share)?;
+            let mut known = lines::Known::new();
+            let lines = covered.products.iter().map(|product| lines::line(engine, product, set, &mut known));
+            Ok((lines.collect::<Built<Vec<Line>>>()?, !covered.rest.is_empty()))
+        })?;
+        Ok(Piece { before, after, lines, more, witness, because })
+    }
 }

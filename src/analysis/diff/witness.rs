@@ -20,20 +20,20 @@ use crate::space::{Dimension, Layout};
 /// Peers of sessions looked at.
 const MAX_PEERS: usize = 4096;
 
-/// A packet of `set`; `None` when it is empty.
+/// A packet of `set` that is as many of the wishes as there can be; `None` when the set is empty.
 pub(super) fn packet(
     engine: &mut Engine<'_>,
-    comparison: &Comparison<'_>,
+    wishes: &[Set],
     direction: Direction,
+    family: Family,
     set: Set,
 ) -> Built<Option<Packet>> {
-    let wishes = wishes(engine, comparison, direction)?;
-    let point = witness(engine.bdd(), set, &wishes)?;
-    Ok(point.map(|point| of_point(engine.layout(), &point, direction, comparison.family)))
+    let point = witness(engine.bdd(), set, wishes)?;
+    Ok(point.map(|point| of_point(engine.layout(), &point, direction, family)))
 }
 
 /// What an ordinary packet is like, most important first.
-fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direction: Direction) -> Built<Vec<Set>> {
+pub(super) fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direction: Direction) -> Built<Vec<Set>> {
     use Dimension as D;
     let family = comparison.family;
     let hosts = comparison.snapshots.map(|snapshot| &snapshot.host);

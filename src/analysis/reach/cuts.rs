@@ -6,7 +6,9 @@ use std::collections::HashSet;
 
 use super::HostFacts;
 use crate::packet::Family;
-use crate::ruleset::{Effect, Elements, Expr, Field, Match, Ruleset, SetRef, Step, Table};
+use crate::ruleset::{
+    Effect, Elements, Expr, Field, Interval, Match, NatTarget, Ruleset, SetRef, Step, Table, Verdict,
+};
 
 /// First addresses of the pieces that the rules and the host tell apart, and some more, in no order.
 #[must_use]
@@ -21,6 +23,11 @@ pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
                 Step::Match(condition) => rules.condition(condition),
                 Step::Vmap { key, map } => rules.lookup(key, map),
                 Step::Effect(Effect::Set { value, .. }) => rules.expr(value),
+                Step::Verdict(Verdict::Nat(nat)) => match &nat.address {
+                    Some(NatTarget::Range(addresses)) => rules.cut(*addresses),
+                    Some(NatTarget::Expr(expr)) => rules.expr(expr),
+                    None => {}
+                },
                 Step::Effect(_) | Step::Verdict(_) => {}
             }
         }
@@ -42,10 +49,7 @@ impl<'r> Rules<'r, '_> {
             Match::Compare { left, right, .. } => {
                 for (one, other) in [(left, right), (right, left)] {
                     match other {
-                        Expr::Number(number) if is_address(one) => {
-                            self.cuts.push(*number);
-                            self.cuts.extend(number.checked_add(1));
-                        }
+                        Expr::Number(number) if is_address(one) => self.cut(Interval::single(*number)),
                         _ => self.expr(other),
                     }
                 }
@@ -64,6 +68,11 @@ impl<'r> Rules<'r, '_> {
             Match::Not(inner) => self.condition(inner),
             Match::Xtables { .. } | Match::Opaque { .. } => {}
         }
+    }
+
+    fn cut(&mut self, interval: Interval) {
+        self.cuts.push(interval.low);
+        self.cuts.extend(interval.high.checked_add(1));
     }
 
     fn lookup(&mut self, key: &'r Expr, set: &'r SetRef) {
@@ -95,8 +104,7 @@ impl<'r> Rules<'r, '_> {
         }
         for key in elements.keys() {
             for (interval, _) in key.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
-                self.cuts.push(interval.low);
-                self.cuts.extend(interval.high.checked_add(1));
+                self.cut(*interval);
             }
         }
     }

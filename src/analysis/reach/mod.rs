@@ -50,6 +50,7 @@ use crate::space::bdd::{Bdd, Built, Group, Set};
 use crate::space::encode::Encoder;
 use crate::space::header::Header;
 use crate::space::line::Line;
+use crate::space::quick::QuickMap;
 use crate::space::{Dimension, Interfaces, Layout, Order};
 use chains::Passed;
 use drive::{Drive, Hooks};
@@ -158,9 +159,41 @@ impl<'a> Engine<'a> {
         Engine { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }
 
+    /// Hands the diagram to an engine made with the same settings, which has none of its own sets yet or had the diagram before:
+    /// sets of both can be compared, and each keeps what it has summed up. This one waits until it gets the diagram back.
+    pub fn pass_on(&mut self, other: &mut Engine<'_>) {
+        self.walk.encoder.pass_on(&mut other.walk.encoder);
+    }
+
+    /// Does `work` with copies of `sets` in a small diagram of their own, which stays in the processor's caches where the large
+    /// one does not. Sets mean nothing on the other side, in and out; `work` must not walk.
+    pub(crate) fn aside<const N: usize, T>(
+        &mut self,
+        sets: [Set; N],
+        work: impl FnOnce(&mut Self, [Set; N]) -> Built<T>,
+    ) -> Built<T> {
+        let mut small = Encoder::new(
+            Bdd::new(self.bdd_ref().budget()),
+            self.layout().clone(),
+            self.walk.encoder.ruleset(),
+            self.walk.facts,
+        );
+        let (mut copies, mut known) = ([Set::NONE; N], QuickMap::default());
+        for (copy, set) in copies.iter_mut().zip(sets) {
+            *copy = small.bdd.copied(self.bdd_ref(), set, &mut known)?;
+        }
+        std::mem::swap(&mut self.walk.encoder, &mut small);
+        let done = work(self, copies);
+        self.walk.encoder = small;
+        done
+    }
+
     /// From now on packets number `about` are walked: their sets are never compared with those of other numbers, so that
     /// undecidable conditions may share variables ([`Encoder::ask_about`]).
     pub fn ask_about(&mut self, about: usize) {
+        if self.walk.encoder.about() == about {
+            return;
+        }
         if self.walk.encoder.has_asked() {
             self.walk.summaries.clear();
             self.walk.parts.clear();

@@ -130,6 +130,13 @@ impl<'r> Encoder<'r> {
         }
     }
 
+    /// Swaps the diagram and the questions asked with those of `other`, which gets what is built so far.
+    pub(crate) fn pass_on(&mut self, other: &mut Encoder<'_>) {
+        std::mem::swap(&mut self.bdd, &mut other.bdd);
+        std::mem::swap(&mut self.questions, &mut other.questions);
+        std::mem::swap(&mut self.asked, &mut other.asked);
+    }
+
     /// From now on every condition that cannot be decided has one answer, a variable of [`Dimension::Question`]: the n-th
     /// condition of the same words, asked of the same header at the same hook, answers the same in this ruleset and in those
     /// [`Self::beside`] it. So rulesets that hang on the same conditions in the same way are equal. (One condition that a packet
@@ -142,6 +149,12 @@ impl<'r> Encoder<'r> {
     /// their undecidable conditions may share variables.
     pub fn ask_about(&mut self, about: usize) {
         self.about = about;
+    }
+
+    /// Which packets are asked about.
+    #[must_use]
+    pub fn about(&self) -> usize {
+        self.about
     }
 
     /// Whether some condition has a variable.
