@@ -137,6 +137,14 @@ impl Seed {
         }
         fold(state, 0xa076_1d64_78bd_642f)
     }
+
+    /// Of a few words.
+    #[inline(always)]
+    pub(super) fn mix(self, [a, b, c, d, e]: [u64; 5]) -> u64 {
+        let state =
+            fold(a ^ self.0, b ^ 0x9e37_79b9_7f4a_7c15) ^ fold(c ^ self.0.rotate_left(32), d ^ 0xd6e8_feb8_6659_fd93);
+        fold(state ^ e, self.0 ^ 0xa076_1d64_78bd_642f)
+    }
 }
 
 fn fold(a: u64, b: u64) -> u64 {

@@ -13,6 +13,12 @@ const LONGEST: usize = 192;
 /// Lines that are not learnt from after a head that no second line had, so that sparse logs cost no more than without.
 const REST: u32 = 16;
 
+/// Callers of report lines remembered: an update of Felix changes what it writes, or its process.
+const REPORTS: usize = 4;
+
+/// Lines in a row with another caller, after which that one is looked for first.
+const MANY: u32 = 8;
+
 /// Stamp and host of a line, with the blank behind the host.
 #[derive(Default)]
 pub(super) struct Heads {
@@ -22,8 +28,12 @@ pub(super) struct Heads {
     /// The time without the fraction.
     time: Option<Micros>,
     host: Range<usize>,
-    /// What stands between the head and the pairs of a report line: tag, process and caller.
-    report: Vec<u8>,
+    /// What stands between the head and the pairs of report lines: tag, process and caller. The first is the usual one.
+    reports: Vec<Vec<u8>>,
+    /// How many lines in a row had another than the first.
+    others: u32,
+    /// Head and first report, in logs whose stamps have no fraction.
+    start: Vec<u8>,
     used: bool,
     rest: u32,
 }
@@ -63,6 +73,7 @@ impl Heads {
         if !self.used && !self.text.is_empty() {
             self.rest = REST;
             self.text.clear();
+            self.start.clear();
         }
         self.rest = self.rest.saturating_sub(1);
         self.rest == 0
@@ -71,6 +82,7 @@ impl Heads {
     /// Remembers the head of a line, when it is one whose meaning does not depend on what follows.
     pub(super) fn learn(&mut self, line: &[u8], envelope: &Envelope<'_>) {
         self.text.clear();
+        self.start.clear();
         self.used = false;
         let dated = matches!(envelope.wrap, Wrap::Rfc3339 | Wrap::ShortIso);
         // a year may stand in front of the month, and then a level behind the host
@@ -94,16 +106,70 @@ impl Heads {
         self.text.extend_from_slice(head);
         self.time = envelope.time.map(|time| time - behind);
         (self.fraction, self.host) = (fraction, host);
+        self.join();
     }
 
     /// Remembers what stands in front of a report line's pairs; `said` is their length with that of nothing behind them.
     pub(super) fn learn_report(&mut self, line: &[u8], said: usize) {
         let length = trim_end(line).len().saturating_sub(said);
         let between = self.after(line).map(|(_, head)| head).and_then(|head| line.get(head..length));
-        if let Some(between) = between.filter(|between| said > 0 && between.len() <= LONGEST) {
-            self.report.clear();
-            self.report.extend_from_slice(between);
+        if let Some(between) = between.filter(|between| said > 0 && (1..=LONGEST).contains(&between.len())) {
+            if self.reports.iter().any(|report| report == between) {
+                return;
+            }
+            // the one learnt last makes room
+            self.reports.truncate(REPORTS - 1);
+            self.reports.push(between.to_vec());
+            self.join();
         }
+    }
+
+    fn join(&mut self) {
+        self.start.clear();
+        if let Some(report) = self.reports.first()
+            && !self.text.is_empty()
+            && self.fraction.is_empty()
+        {
+            self.start.extend_from_slice(&self.text);
+            self.start.extend_from_slice(report);
+        }
+    }
+
+    /// Time and host of a report line with the known head and what stood between it and the pairs before, and what follows:
+    /// the pairs if it is one, and the lines behind it.
+    #[inline]
+    pub(super) fn report<'l>(&mut self, text: &'l [u8]) -> Option<(Option<Micros>, Option<&'l [u8]>, &'l [u8])> {
+        let host = text.get(self.host.clone());
+        if !self.start.is_empty()
+            && let Some(rest) = text.strip_prefix(self.start.as_slice())
+        {
+            (self.used, self.others) = (true, 0);
+            return Some((self.time, host, rest));
+        }
+        let (time, length) = self.after(text)?;
+        let rest = text.get(length..)?;
+        let (place, pairs) = self
+            .reports
+            .iter()
+            .enumerate()
+            .find_map(|(at, report)| Some((at, rest.strip_prefix(report.as_slice())?)))?;
+        self.used = true;
+        self.others += u32::from(place > 0);
+        if self.others > MANY {
+            self.others = 0;
+            self.reports.swap(0, place);
+            self.join();
+        }
+        Some((time, host, pairs))
+    }
+
+    /// Host and message of a line of the kernel with the known head, and all that follows; the message begins with a bracket.
+    #[inline]
+    pub(super) fn kernel<'l>(&mut self, text: &'l [u8]) -> Option<(Option<&'l [u8]>, &'l [u8])> {
+        let (_, length) = self.after(text)?;
+        let message = text.get(length..)?.strip_prefix(b"kernel: ").filter(|message| message.first() == Some(&b'['))?;
+        self.used = true;
+        Some((text.get(self.host.clone()), message))
     }
 
     /// The line's time and the length of its head, when that is the known one.
@@ -122,17 +188,23 @@ impl Heads {
     /// Tells what a line is of by its head; `None` when that is another one.
     #[inline]
     pub(super) fn look<'l>(&mut self, line: &'l [u8]) -> Option<Known<'l>> {
-        let (time, length) = self.after(line)?;
+        let known = self.look_first(line)?;
         self.used = true;
+        Some(known)
+    }
+
+    /// As [`Heads::look`], of the line that was just learnt from.
+    #[inline]
+    pub(super) fn look_first<'l>(&self, line: &'l [u8]) -> Option<Known<'l>> {
+        let (time, length) = self.after(line)?;
         let kind = self.kind(line, line.get(length..)?);
         Some(Known { kind, time, host: line.get(self.host.clone()) })
     }
 
     #[inline]
     fn kind<'l>(&self, line: &[u8], rest: &'l [u8]) -> Kind<'l> {
-        if let Some(pairs) = rest.strip_prefix(self.report.as_slice())
+        if let Some(pairs) = self.reports.iter().find_map(|report| rest.strip_prefix(report.as_slice()))
             && pairs.starts_with(b"action=\"")
-            && !self.report.is_empty()
         {
             return Kind::Report(trim_end(pairs));
         }

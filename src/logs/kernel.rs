@@ -112,6 +112,8 @@ pub(super) struct Opening<'a> {
     message: &'a [u8],
     prefix: &'a [u8],
     uptime: Option<&'a [u8]>,
+    /// What stands between the bracket that closes the uptime, or the start, and the interface.
+    raw: &'a [u8],
     in_iface: &'a [u8],
     rest: &'a [u8],
 }
@@ -136,14 +138,10 @@ impl<'a> Opening<'a> {
             return None;
         }
         let (uptime, prefix) = uptime(before.get(..start)?);
+        let raw = before.get(start - prefix.len()..start + 3)?;
         let prefix = prefix.trim_ascii();
         let prefix = prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end();
-        Some(Self { message, prefix, uptime, in_iface, rest: message.get(out + 1..)? })
-    }
-
-    /// Free text of the rule.
-    pub(super) fn prefix(&self) -> &'a [u8] {
-        self.prefix
+        Some(Self { message, prefix, uptime, raw, in_iface, rest: message.get(out + 1..)? })
     }
 
     /// Whether it is a packet line for sure.
@@ -152,7 +150,7 @@ impl<'a> Opening<'a> {
     }
 
     pub(super) fn packet(self) -> Option<Packet<'a>> {
-        let Self { message, prefix, uptime, in_iface, rest } = self;
+        let Self { message, prefix, uptime, in_iface, rest, .. } = self;
         let mut packet = Packet { prefix, uptime, in_iface: some(in_iface), ..Packet::default() };
         let outer = match quotation(rest) {
             Some((from, to)) => {
@@ -419,30 +417,55 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Whether a packet line tells of a source address in the usual way.
+pub(super) fn has_source(text: &[u8]) -> bool {
+    SRC.find(text).is_some()
+}
+
 /// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
 #[derive(Default)]
 pub(super) struct Prefixes {
+    /// As written, from the bracket that closes the uptime to `IN=`.
     known: Vec<(Vec<u8>, Action)>,
     oldest: usize,
+    /// Length of the uptime with its first bracket, where one was met.
+    uptime: usize,
 }
 
 /// Prefixes remembered.
 const PREFIXES: usize = 16;
 
 impl Prefixes {
-    /// What a prefix says.
-    pub(super) fn action(&mut self, prefix: &[u8]) -> Action {
-        if let Some((_, action)) = self.known.iter().find(|(known, _)| known == prefix) {
+    /// What a line's prefix says.
+    pub(super) fn action(&mut self, opening: &Opening<'_>) -> Action {
+        let Opening { message, raw, in_iface, rest, .. } = opening;
+        self.uptime = (message.len() - rest.len()).saturating_sub(1 + in_iface.len() + raw.len());
+        if let Some((_, action)) = self.known.iter().find(|(known, _)| known == raw) {
             return *action;
         }
-        let action = action_of(prefix);
+        let action = action_of(opening.prefix);
         if self.known.len() < PREFIXES {
-            self.known.push((prefix.to_vec(), action));
+            self.known.push((raw.to_vec(), action));
         } else if let Some(place) = self.known.get_mut(self.oldest) {
-            *place = (prefix.to_vec(), action);
+            *place = (raw.to_vec(), action);
             self.oldest = (self.oldest + 1) % PREFIXES;
         }
         action
+    }
+
+    /// What the prefix of a message with ` OUT=` at this place says, when it is a known one and all around it is usual.
+    #[inline]
+    pub(super) fn usual(&self, message: &[u8], out: usize) -> Option<Action> {
+        let (stamp, rest) = message.get(..out)?.split_at_checked(self.uptime)?;
+        // what is no letter is in no word that tells a verdict
+        if self.uptime > 0
+            && (!stamp.ends_with(b"]") || stamp.iter().any(|byte| byte & 0x40 != 0 && !matches!(byte, b'[' | b']')))
+        {
+            return None;
+        }
+        let (action, iface) =
+            self.known.iter().find_map(|(known, action)| Some((*action, rest.strip_prefix(known.as_slice())?)))?;
+        (iface.len() <= 15 && !iface.iter().any(|byte| matches!(byte, b' ' | b'='))).then_some(action)
     }
 }
 
@@ -494,7 +517,10 @@ mod tests {
         let mut prefixes = Prefixes::default();
         for number in 0..100 {
             for (text, expected) in [("calico-drop", Action::Drop), ("x ALLOW", Action::Allow), ("y", Action::Log)] {
-                assert_eq!(prefixes.action(format!("{text} {}", number % 20).as_bytes()), expected);
+                let message = format!("[ 12.5] {text} {}: IN=eth0 OUT= SRC=1.1.1.1", number % 20);
+                let opening = Opening::of(message.as_bytes()).expect("a packet line");
+                assert_eq!(prefixes.action(&opening), expected);
+                assert_eq!(prefixes.usual(message.as_bytes(), message.find(" OUT=").expect("OUT")), Some(expected));
             }
             assert!(prefixes.known.len() <= PREFIXES);
         }

@@ -1,18 +1,28 @@
-//! What became of report lines met before, by their text, so that one that says the same again is only counted.
+//! What became of report lines met before, by their values, so that one that says the same again is only counted.
 //!
-//! A table of fixed size. Nothing rests on a hash alone: the text itself is kept and compared.
+//! Two tables of fixed size, one for lines with short addresses, whose entries fill one cache line each, and one for the
+//! others. Nothing rests on a hash alone: all values are kept and compared, those that many flows share (policy, rule, tier)
+//! as the number of a text.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::event::Action;
 use super::groups::{Seed, halves};
-use super::usual::Said;
+use super::usual::{LONG, Said};
 
-/// Longest text kept; two IPv6 addresses and names of ordinary length fit.
-const TEXT: usize = 240;
+/// Lines kept at most, in pairs of places: 2 MB.
+const SHORT_ENTRIES: usize = 32_768;
 
-/// Texts kept at most: some 2 MB.
-const ENTRIES: usize = 8192;
+/// Lines with addresses of more than sixteen bytes kept at most: 1 MB.
+const LONG_ENTRIES: usize = 8192;
 
-/// Length of `action="deny" dstIP="`, which tells no flow from another.
-const HEAD: usize = 21;
+/// Words of a line's own values: addresses, and one for the port and all lengths.
+const SHORT: usize = 2 + 2 + 1;
+const WIDE: usize = LONG / 8 * 2 + 1;
+
+/// Texts kept at most; few firewalls have more rules that deny.
+const TEXTS: usize = 4096;
 
 /// What became of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,71 +38,279 @@ pub enum Outcome {
     },
 }
 
-#[derive(Clone)]
-struct Entry {
-    text: [u8; TEXT],
-    length: u8,
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Entry<const N: usize> {
+    words: [u64; N],
+    /// Numbers of the texts in the middle and at the end of the line.
+    texts: [u16; 2],
     outcome: Option<Outcome>,
 }
 
-/// The table.
+/// A line's own values as words, and where they are kept.
+pub(super) enum Key {
+    Short([u64; SHORT], usize),
+    Long([u64; WIDE], usize),
+}
+
+impl Key {
+    /// The key of what a line says; `None` when the block ends too near to tell at once.
+    #[inline(always)]
+    pub(super) fn of(said: &Said<'_>, seed: Seed) -> Option<Self> {
+        let Said { dst, port, src, .. } = said;
+        let [digits, 0] = port.sixteen(0)? else { return None };
+        let action = match said.action {
+            Action::Deny => 0,
+            Action::Allow => 1,
+            _ => 2,
+        };
+        // five digits at most make a port; a value of more is in no sound line
+        if port.length > 5 {
+            return None;
+        }
+        let [dst_length, src_length, port_length] = [dst.length, src.length, port.length].map(small);
+        let lengths = digits | dst_length << 40 | src_length << 48 | port_length << 56 | action << 60;
+        if dst.length <= 16 && src.length <= 16 {
+            let ([a, b], [c, d]) = (dst.sixteen(0)?, src.sixteen(0)?);
+            let hash = seed.mix([a ^ lengths, b, c, d, hint(said)]);
+            return Some(Self::Short([a, b, c, d, lengths], halves(hash).1));
+        }
+        let mut words = [0; WIDE];
+        let (addresses, _) = words.as_chunks_mut::<6>();
+        let mut state = lengths;
+        for (to, from) in addresses.iter_mut().zip([dst, src]) {
+            let ([a, b], [c, d], [e, f]) = (from.sixteen(0)?, from.sixteen(16)?, from.sixteen(32)?);
+            *to = [a, b, c, d, e, f];
+            state = seed.mix([a ^ state, b, c, d, e]);
+        }
+        words[WIDE - 1] = lengths;
+        Some(Self::Long(words, halves(state ^ hint(said)).1))
+    }
+}
+
+/// The tables.
 pub struct Memo {
-    entries: Vec<Entry>,
+    short: Vec<Entry<SHORT>>,
+    long: Vec<Entry<WIDE>>,
+    texts: Texts,
     seed: Seed,
 }
 
 impl Memo {
-    /// An empty table.
+    /// Empty tables.
     #[must_use]
     pub fn new() -> Self {
-        Self { entries: Vec::new(), seed: Seed::new() }
+        Self { short: Vec::new(), long: Vec::new(), texts: Texts::default(), seed: Seed::new() }
     }
 
-    /// Where a text is kept, if it is. Destination, port and source tell most flows apart, and two with one place only cost
-    /// time: the rest need not be hashed.
-    pub(super) fn place(&self, said: &Said<'_>) -> usize {
-        let [first, second, _] = said.text;
-        let end = second.get(second.len().saturating_sub(16)..).unwrap_or(second);
-        let start = first.get(HEAD..).unwrap_or(first);
-        halves(self.seed.hash(&[start, end])).1 & (ENTRIES - 1)
+    /// What hashes start from.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
     }
 
     /// What became of a line that said this.
-    pub(super) fn recall(&self, said: &Said<'_>, place: usize) -> Option<Outcome> {
-        let entry = self.entries.get(place)?;
-        let mut kept = entry.text.get(..usize::from(entry.length))?;
-        for text in said.text {
-            kept = kept.strip_prefix(text)?;
+    #[inline]
+    pub(super) fn recall(&self, said: &Said<'_>, key: &Key) -> Option<Outcome> {
+        let same = |[middle, tail]: [u16; 2]| self.texts.is(middle, said.middle) && self.texts.is(tail, said.tail);
+        match key {
+            Key::Short(words, place) => known(&self.short, words, *place, same),
+            Key::Long(words, place) => known(&self.long, words, *place, same),
         }
-        entry.outcome.filter(|_| kept.is_empty())
     }
 
     /// Keeps what became of a line.
-    pub(super) fn learn(&mut self, said: &Said<'_>, place: usize, outcome: Outcome) {
-        let length = said.text.iter().map(|text| text.len()).sum::<usize>();
-        let Some(kept) = u8::try_from(length).ok().filter(|_| length <= TEXT) else { return };
-        if self.entries.is_empty() {
+    pub(super) fn learn(&mut self, said: &Said<'_>, key: &Key, outcome: Outcome) {
+        if self.short.is_empty() {
             self.forget();
         }
-        let Some(entry) = self.entries.get_mut(place) else { return };
-        let mut room = entry.text.as_mut_slice();
-        for text in said.text {
-            let Some((to, rest)) = room.split_at_mut_checked(text.len()) else { return };
-            to.copy_from_slice(text);
-            room = rest;
+        let (Some(middle), Some(tail)) = (self.texts.number(said.middle), self.texts.number(said.tail)) else {
+            return;
+        };
+        match key {
+            Key::Short(words, place) => keep(&mut self.short, *words, *place, [middle, tail], outcome),
+            Key::Long(words, place) => keep(&mut self.long, *words, *place, [middle, tail], outcome),
         }
-        (entry.length, entry.outcome) = (kept, Some(outcome));
     }
 
     /// Forgets everything: groups got other numbers.
     pub(super) fn forget(&mut self) {
-        self.entries.clear();
-        self.entries.resize(ENTRIES, Entry { text: [0; TEXT], length: 0, outcome: None });
+        self.short.clear();
+        self.short.resize(SHORT_ENTRIES, Entry { words: [0; SHORT], texts: [0; 2], outcome: None });
+        self.long.clear();
+        self.long.resize(LONG_ENTRIES, Entry { words: [0; WIDE], texts: [0; 2], outcome: None });
     }
 }
 
 impl Default for Memo {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Looks for an entry at its two places.
+#[inline]
+fn known<const N: usize>(
+    entries: &[Entry<N>],
+    words: &[u64; N],
+    place: usize,
+    same: impl Fn([u16; 2]) -> bool,
+) -> Option<Outcome> {
+    let first = place & entries.len().wrapping_sub(1);
+    [first, first ^ 1].into_iter().find_map(|place| {
+        let entry = entries.get(place)?;
+        entry.outcome.filter(|_| entry.words == *words && same(entry.texts))
+    })
+}
+
+/// Puts an entry at the first of its places, and what was there at the second.
+fn keep<const N: usize>(entries: &mut [Entry<N>], words: [u64; N], place: usize, texts: [u16; 2], outcome: Outcome) {
+    let first = place & entries.len().wrapping_sub(1);
+    let Some(older) = entries.get(first).copied() else { return };
+    if let Some(entry) = entries.get_mut(first ^ 1) {
+        *entry = older;
+    }
+    if let Some(entry) = entries.get_mut(first) {
+        *entry = Entry { words, texts, outcome: Some(outcome) };
+    }
+}
+
+/// Some bytes by which lines with the same addresses and port mostly differ: of policy, rule, tier and kind of report.
+#[inline]
+fn hint(said: &Said<'_>) -> u64 {
+    let eight = |text: &[u8], at: usize| {
+        let chunk = text.get(at..).and_then(|text| text.first_chunk::<8>());
+        chunk.map_or(0, |chunk| u64::from_le_bytes(*chunk))
+    };
+    let Said { middle, tail, .. } = said;
+    let policy = eight(middle, b" policy=\"".len());
+    let rule = eight(middle, middle.len().saturating_sub(b"\"-1\" ruleDir=\"egress\" srcIP=\"".len()));
+    let tier = eight(tail, b"\" tier=\"".len());
+    let report = eight(tail, tail.len().saturating_sub(8));
+    policy ^ rule.rotate_left(13) ^ tier.rotate_left(29) ^ report.rotate_left(47)
+}
+
+fn small(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Texts by number.
+#[derive(Default)]
+struct Texts {
+    rows: Vec<Arc<[u8]>>,
+    numbers: HashMap<Arc<[u8]>, u16>,
+}
+
+impl Texts {
+    /// Whether a text has this number.
+    #[inline]
+    fn is(&self, number: u16, text: &[u8]) -> bool {
+        self.rows.get(usize::from(number)).is_some_and(|known| **known == *text)
+    }
+
+    /// The number of a text, a new one when it was not met yet; `None` when there are too many.
+    fn number(&mut self, text: &[u8]) -> Option<u16> {
+        if let Some(number) = self.numbers.get(text) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.rows.len()).ok().filter(|_| self.rows.len() < TEXTS)?;
+        let text: Arc<[u8]> = text.into();
+        self.rows.push(Arc::clone(&text));
+        self.numbers.insert(text, number);
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Event;
+    use super::super::felix::{self, Flow};
+    use super::super::usual::{cut, read};
+    use super::*;
+
+    const LINE: &str = r#"action="deny" dstIP="147.75.40.148" dstPort="443" inBytes=0 inPackets=0 outBytes=120 outPackets=2 policy="hep-external" proto="6" rule="-1" ruleDir="egress" srcIP="10.0.1.10" srcPort="57312" tier="security" trafficDir="outbound" updateType=report"#;
+    const BEHIND: &str = "\nAug  4 16:14:12 bastion sshd[12]: Invalid user x from 1.1.1.1";
+
+    fn recall(memo: &Memo, text: &[u8]) -> Option<Outcome> {
+        let said = cut(text)?;
+        memo.recall(&said, &Key::of(&said, memo.seed())?)
+    }
+
+    fn learn(memo: &mut Memo, text: &[u8], group: u32) {
+        let said = cut(text).expect("a usual line");
+        let key = Key::of(&said, memo.seed()).expect("a key");
+        memo.learn(&said, &key, Outcome::Counted { group, failsafe: false });
+    }
+
+    #[test]
+    fn lines_that_are_recalled_are_read_alike() {
+        let mut alike = 0;
+        for known in [
+            LINE.to_owned(),
+            LINE.replace("10.0.1.10", "::ffff:10.0.1.10"),
+            LINE.replace("147.75.40.148", "2606:4700:aaaa:bbbb:cccc:dddd:6810:84e5"),
+            LINE.replace("10.0.1.10", "fd00:10:48:3a04::ef84").replace("147.75.40.148", "2001:db8::1"),
+        ] {
+            let mut memo = Memo::new();
+            learn(&mut memo, (known.clone() + BEHIND).as_bytes(), 7);
+            let usual = read(known.as_bytes()).expect("a usual line");
+            for at in 0..known.len() {
+                for byte in *b"0159.:-\"\\ =abr]#\n\x00\x1b\xff" {
+                    for insert in [false, true] {
+                        let mut changed = known.as_bytes().to_vec();
+                        if insert {
+                            changed.insert(at, byte);
+                        } else {
+                            changed[at] = byte;
+                        }
+                        let text = [&changed, BEHIND.as_bytes()].concat();
+                        let Some(outcome) = recall(&memo, &text) else { continue };
+                        assert_eq!(outcome, Outcome::Counted { group: 7, failsafe: false });
+                        let said = cut(&text).expect("a usual line");
+                        let flow = felix::read_pairs(&changed);
+                        let event = Event::of_flow(&flow);
+                        assert_eq!((flow.flaw, said.packets, said.bytes), (None, event.packets, event.bytes));
+                        assert_eq!(said.length, changed.len());
+                        let Flow { in_bytes, in_packets, out_bytes, out_packets, src_port, .. } = flow.clone();
+                        assert_eq!(
+                            flow,
+                            Flow { in_bytes, in_packets, out_bytes, out_packets, src_port, ..usual.clone() }
+                        );
+                        alike += 1;
+                    }
+                }
+            }
+        }
+        assert!(alike > 200, "only {alike} lines were alike");
+    }
+
+    #[test]
+    fn no_line_is_taken_for_another() {
+        let mut memo = Memo::new();
+        let policies = ["a", "a-much-longer-name-of-a-policy", "hep-external"];
+        let line = |number: u32| {
+            let (host, port) = (number % 251, number % 7);
+            let policy = policies[(number % 3) as usize];
+            let line = LINE.replace("40.148", &format!("{}.{host}", number / 251)).replace("443", &port.to_string());
+            let line = line.replace("hep-external", policy);
+            // what differs in one place only, where the hash may not look
+            let line = if number % 2 > 0 { line.replace("outbound", "inbounds") } else { line };
+            if number % 5 > 0 { line + BEHIND } else { line.replace("10.0.1.10", "fd00:10:48:3a04::ef84") + BEHIND }
+        };
+        for number in 0..60_000 {
+            learn(&mut memo, line(number).as_bytes(), number);
+        }
+        let mut known = 0;
+        for number in 0..60_000 {
+            match recall(&memo, line(number).as_bytes()) {
+                Some(Outcome::Counted { group, .. }) => assert_eq!(group, number),
+                Some(Outcome::Unwanted) => panic!("never learnt"),
+                None => continue,
+            }
+            known += 1;
+        }
+        // what was learnt last stays
+        assert!((15_000..=SHORT_ENTRIES + LONG_ENTRIES).contains(&known), "{known} are known");
+        memo.forget();
+        assert_eq!(recall(&memo, line(59_999).as_bytes()), None);
     }
 }

@@ -10,9 +10,9 @@ use super::event::{Action, Event, Source};
 use super::felix;
 use super::header::{open, trim_end};
 use super::heads::{Heads, Kind, Known};
-use super::kernel::{Opening, Prefixes};
+use super::kernel::{self, Opening, Prefixes};
 use super::line::{Read, Scratch, What, read, torn_second};
-use super::memo::Outcome;
+use super::memo::{Key, Outcome};
 use super::partial::{Joined, Joiner, Whole, is_cri};
 use super::sift::{Rare, may_hold_event};
 use super::skim::Skim;
@@ -73,6 +73,33 @@ impl Needle {
     }
 }
 
+/// Bytes that are searched for everything before the next ones are: few enough for the fastest cache, with room for tables.
+const SEGMENT: usize = 32 << 10;
+
+/// Usual report lines looked up at once.
+const BATCH: usize = 16;
+
+/// A usual report line that waits to be looked up.
+struct Waiting<'t> {
+    line: &'t [u8],
+    /// Its pairs and what follows them.
+    pairs: &'t [u8],
+    said: Said<'t>,
+    key: Key,
+    time: Option<Micros>,
+    host: Option<&'t [u8]>,
+    place: Place,
+    following: &'t [u8],
+    /// The next line is another report, hence no notice of repetition.
+    report_follows: bool,
+}
+
+impl<'t> Waiting<'t> {
+    fn origin(&self, keep: bool) -> Origin<'t> {
+        Origin { line: self.line, place: self.place, keep }
+    }
+}
+
 /// Reads the blocks of one file, or of one part of it.
 pub struct Scan<'q> {
     query: &'q Query,
@@ -83,6 +110,7 @@ pub struct Scan<'q> {
     skim: Skim<'q>,
     /// Packet lines whose rule says nothing about the verdict need only be counted, and allowed ones not even that.
     by_action: bool,
+    only_denies: bool,
     file: u32,
     keep: bool,
     felix: Needle,
@@ -110,6 +138,7 @@ impl<'q> Scan<'q> {
             prefixes: Prefixes::default(),
             skim: Skim::new(&query.filter),
             by_action: query.filter.only_by_action() && query.filter.only_denies(),
+            only_denies: query.filter.only_denies(),
             file,
             keep,
             felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
@@ -126,7 +155,6 @@ impl<'q> Scan<'q> {
     /// whole. What follows is only looked at for `last message repeated`. `base` is the offset of `text` in its file.
     pub fn block(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
         let own = text.get(..end).unwrap_or(text);
-        self.counts.lines += u64::try_from(memchr_iter(b'\n', own).count()).unwrap_or(0);
         self.counts.bytes += u64::try_from(own.len()).unwrap_or(0);
         if own.first() == Some(&0x1e) && self.sequence.finder.is_none() {
             self.sequence = Needle::new(Some(b"\n\x1e{"), 1);
@@ -135,7 +163,22 @@ impl<'q> Scan<'q> {
         if base == 0 && own.split(|byte| *byte == b'\n').next().is_some_and(is_cri) {
             self.parts = [b" stdout P", b" stderr P"].map(|mark| Needle::new(Some(mark), 0));
         }
+        // several searches pass over each byte, so that it should be near from the second one on
         let mut at = 0;
+        while at < own.len() {
+            let near = own.get(at + SEGMENT..).and_then(|rest| memchr(b'\n', rest));
+            let next = near.map_or(own.len(), |newline| at + SEGMENT + newline + 1);
+            self.segment(text.get(at..).unwrap_or_default(), next - at, base + u64::try_from(at).unwrap_or(0), sink);
+            at = next;
+        }
+    }
+
+    /// As [`Scan::block`], a part of it.
+    fn segment(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
+        let own = text.get(..end).unwrap_or(text);
+        self.counts.lines += u64::try_from(memchr_iter(b'\n', own).count()).unwrap_or(0);
+        let mut at = 0;
+        let mut waiting = Vec::with_capacity(BATCH);
         self.seek(own, at, true);
         if matches!(own.first(), Some(b'{' | 0x1e)) {
             self.json.next = Some(0);
@@ -143,6 +186,25 @@ impl<'q> Scan<'q> {
         while let Some(hit) = self.next(at, own) {
             let before = own.get(at..hit).unwrap_or_default();
             let start = memrchr(b'\n', before).map_or(at, |newline| at + newline + 1);
+            if self.felix.next == Some(hit) {
+                let from = self.take_usual((own, text, base), start, &mut waiting, sink);
+                if from > start {
+                    at = from;
+                    self.seek(own, at.saturating_sub(1), false);
+                    continue;
+                }
+            }
+            if self.kernel.next == Some(hit)
+                && let Some(length) = self.take_silent(
+                    own.get(start..).unwrap_or_default(),
+                    hit - start,
+                    text.get(start..).unwrap_or_default(),
+                )
+            {
+                at = start + length;
+                self.seek(own, at.saturating_sub(1), false);
+                continue;
+            }
             let rest = own.get(hit..).unwrap_or_default();
             let stop = memchr(b'\n', rest).map_or(own.len(), |newline| hit + newline);
             let line = own.get(start..stop).unwrap_or_default();
@@ -151,11 +213,127 @@ impl<'q> Scan<'q> {
             if !self.part(line, offset, sink) && self.needle_before(stop) {
                 let report = self.felix.next.is_some_and(|next| next < stop);
                 let packet = self.kernel.next.filter(|next| *next < stop).map(|next| next - start);
-                self.candidate(line, report, packet, following, offset, sink);
+                self.candidate(line, (report, packet), following, offset, sink);
             }
             at = stop + 1;
             // a hit on the newline itself belongs to the next line
             self.seek(own, at.saturating_sub(1), false);
+        }
+        self.settle(&mut waiting, sink);
+    }
+
+    /// Takes the usual report lines from `start` on, one behind the other, without a search; gives where they end. When
+    /// nothing but denies is wanted, a line of something else is left alone: the rest of a torn line may be behind it.
+    fn take_usual<'t>(
+        &mut self,
+        (own, text, base): (&'t [u8], &'t [u8], u64),
+        start: usize,
+        waiting: &mut Vec<Waiting<'t>>,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let [cri, _] = &self.parts;
+        let mut at = start;
+        if self.joiner.waits() || cri.finder.is_some() {
+            return at;
+        }
+        let Some(seed) = sink.memo().map(|memo| memo.seed()) else { return at };
+        while let Some(rest) = own.get(at..)
+            && let Some((time, host, pairs)) = self.heads.report(rest)
+            && let Some(said) = usual::cut(pairs)
+            && (said.action == Action::Deny || !self.only_denies)
+            && let Some(key) = Key::of(&said, seed)
+        {
+            let length = rest.len() - pairs.len() + said.length;
+            let place = Place {
+                file: self.file,
+                offset: base + u64::try_from(at).unwrap_or(0),
+                length: u32::try_from(length).unwrap_or(u32::MAX),
+            };
+            if at > start
+                && let Some(before) = waiting.last_mut()
+            {
+                before.report_follows = true;
+            }
+            let following = text.get(at + length + 1..).unwrap_or_default();
+            let line = rest.get(..length).unwrap_or_default();
+            waiting.push(Waiting { line, pairs, said, key, time, host, place, following, report_follows: false });
+            if waiting.len() == BATCH {
+                self.settle(waiting, sink);
+            }
+            at += length + 1;
+        }
+        at
+    }
+
+    /// Takes the packet line that `own` begins with, and that has ` OUT=` at `out`, when it is one of the usual ones that are
+    /// in no group: without a verdict, or unwanted. Gives its length with line end.
+    #[inline]
+    fn take_silent(&mut self, own: &[u8], out: usize, text: &[u8]) -> Option<usize> {
+        let [cri, _] = &self.parts;
+        if self.joiner.waits() || cri.finder.is_some() {
+            return None;
+        }
+        let (host, message) = self.heads.kernel(own)?;
+        let from = own.len() - message.len();
+        let action = self.prefixes.usual(message, out.checked_sub(from)?)?;
+        let rest = own.get(out..)?;
+        let stop = out + memchr(b'\n', rest)?;
+        let filter = &self.query.filter;
+        let silent = action == Action::Log;
+        if stop > LINE_LIMIT {
+            return None;
+        }
+        if silent && self.by_action {
+            if !kernel::has_source(own.get(out..stop)?) {
+                return None;
+            }
+            let times = self.repeated_after(text.get(stop + 1..).unwrap_or_default(), host);
+            self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
+            return Some(stop + 1);
+        }
+        let wanted = silent || filter.action.is_empty() || filter.action.contains(&action);
+        let unwanted = !wanted || !self.skim.may_be_wanted(own.get(from..stop)?);
+        unwanted.then_some(stop + 1)
+    }
+
+    /// `last message repeated N times` of the same host as the next line.
+    #[inline]
+    fn repeated_after(&mut self, following: &[u8], host: Option<&[u8]>) -> Option<u64> {
+        // which no line of the kernel is
+        if self.heads.kernel(following).is_some() {
+            return None;
+        }
+        repeated_after(following, host, &mut self.stamper)
+    }
+
+    /// Counts the lines that wait. What became of them is looked up for all before it is used, so that the places where
+    /// that is kept come from memory together.
+    fn settle(&mut self, waiting: &mut Vec<Waiting<'_>>, sink: &mut impl Sink) {
+        let mut outcomes = [None; BATCH];
+        if let Some(memo) = sink.memo() {
+            for (outcome, line) in outcomes.iter_mut().zip(&*waiting) {
+                *outcome = memo.recall(&line.said, &line.key);
+            }
+        }
+        for (outcome, line) in outcomes.iter().zip(&*waiting) {
+            if let Some(Outcome::Counted { group, failsafe }) = *outcome {
+                let Waiting { said: Said { packets, bytes, .. }, time, host, following, report_follows, .. } = *line;
+                let repeats = match report_follows {
+                    true => 0,
+                    false => repeated_after(following, host, &mut self.stamper).unwrap_or(0),
+                };
+                let count = repeats.saturating_add(1);
+                let origin = line.origin(self.keep);
+                sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+            }
+        }
+        // a new group may give others new numbers
+        for (outcome, line) in outcomes.iter().zip(waiting.drain(..)) {
+            if outcome.is_none() {
+                let origin = line.origin(self.keep);
+                let pairs = line.pairs.get(..line.said.length).unwrap_or_default();
+                self.report(pairs, Some(&line), (line.time, line.host), line.following, origin, sink);
+            }
         }
     }
 
@@ -165,8 +343,7 @@ impl<'q> Scan<'q> {
     fn candidate(
         &mut self,
         line: &[u8],
-        report: bool,
-        packet: Option<usize>,
+        (report, packet): (bool, Option<usize>),
         following: &[u8],
         offset: u64,
         sink: &mut impl Sink,
@@ -174,13 +351,21 @@ impl<'q> Scan<'q> {
         if is_json(line) || line.len() > LINE_LIMIT {
             return self.line(line, following, offset, sink);
         }
-        if let Some(Known { kind, time, host }) = self.heads.look(line) {
+        let mut known = self.heads.look(line);
+        if known.is_none() && self.heads.wants_another() {
+            let envelope = open(line, &mut self.stamper);
+            self.heads.learn(line, &envelope);
+            known = self.heads.look_first(line);
+        }
+        if let Some(Known { kind, time, host }) = known {
             let place = Place { file: self.file, offset, length: u32::try_from(line.len()).unwrap_or(u32::MAX) };
             let origin = Origin { line, place, keep: self.keep };
             match kind {
                 Kind::Other => return,
                 // an allowed one counts too, when the rest of a torn line is behind it
-                Kind::Report(pairs) if report => return self.report(pairs, (time, host), following, origin, sink),
+                Kind::Report(pairs) if report => {
+                    return self.report(pairs, None, (time, host), following, origin, sink);
+                }
                 Kind::Kernel { from, message } => {
                     if let Some(out) = packet.and_then(|at| at.checked_sub(from)) {
                         self.packet(message, out, (time, host), following, origin, sink);
@@ -189,9 +374,6 @@ impl<'q> Scan<'q> {
                 }
                 Kind::Report(_) | Kind::Unknown => {}
             }
-        } else if self.heads.wants_another() {
-            let envelope = open(line, &mut self.stamper);
-            self.heads.learn(line, &envelope);
         }
         if report || self.skim.may_be_wanted(line) {
             self.line(line, following, offset, sink);
@@ -301,33 +483,19 @@ impl<'q> Scan<'q> {
         found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
     }
 
-    /// A report line with the head of the one before. One that says what another has said is not taken apart again.
+    /// A report line with the head of the one before; if it `waited`, what becomes of it is remembered.
     fn report(
         &mut self,
         pairs: &[u8],
+        waited: Option<&Waiting<'_>>,
         (time, host): (Option<Micros>, Option<&[u8]>),
         following: &[u8],
         origin: Origin<'_>,
         sink: &mut impl Sink,
     ) {
-        let said = sink.memo().and_then(|memo| {
-            let said = usual::cut(pairs)?;
-            let place = memo.place(&said);
-            Some((said, place, memo.recall(&said, place)))
-        });
-        match &said {
-            Some((_, _, Some(Outcome::Unwanted))) => return,
-            Some((Said { packets, bytes, .. }, _, Some(Outcome::Counted { group, failsafe }))) => {
-                let repeats = repeated_after(following, host, &mut self.stamper).unwrap_or(0);
-                let count = repeats.saturating_add(1);
-                let (packets, bytes, failsafe) = (*packets, *bytes, *failsafe);
-                return sink.again(*group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
-            }
-            _ => {}
-        }
         let usual = usual::read(pairs);
         // only of usual lines is it known that those cut alike are read alike
-        let said = said.filter(|_| usual.is_some());
+        let sound = usual.is_some();
         let flow = usual.unwrap_or_else(|| felix::read_pairs(pairs));
         if flow.flaw.is_some() {
             return self.broken(origin.line, following, origin.place.offset, sink);
@@ -339,8 +507,10 @@ impl<'q> Scan<'q> {
             Verdict::Unwanted => Some(Outcome::Unwanted),
             Verdict::NoVerdict | Verdict::Undated => None,
         };
-        if let (Some((said, place, _)), Some(outcome), Some(memo)) = (said, outcome, sink.memo()) {
-            memo.learn(&said, place, outcome);
+        if let (true, Some(Waiting { said, key, .. }), Some(outcome), Some(memo)) =
+            (sound, waited, outcome, sink.memo())
+        {
+            memo.learn(said, key, outcome);
         }
     }
 
@@ -355,7 +525,7 @@ impl<'q> Scan<'q> {
         sink: &mut impl Sink,
     ) {
         let Some(opening) = Opening::before(message, out) else { return };
-        let action = self.prefixes.action(opening.prefix());
+        let action = self.prefixes.action(&opening);
         if self.by_action && action == Action::Log {
             // without the usual key it may be an ARP packet, or none
             if opening.has_source() || opening.packet().is_some() {
