@@ -366,12 +366,12 @@ impl<'q> Scan<'q> {
                 Kind::Report(pairs) if report => {
                     return self.report(pairs, None, (time, host), following, origin, sink);
                 }
-                Kind::Kernel { from, message } => {
-                    if let Some(out) = packet.and_then(|at| at.checked_sub(from)) {
-                        self.packet(message, out, (time, host), following, origin, sink);
-                    }
-                    return;
-                }
+                Kind::Kernel { from, message } => match packet.map(|at| at.checked_sub(from)) {
+                    Some(Some(out)) => return self.packet(message, out, (time, host), following, origin, sink),
+                    // a host may have the name
+                    Some(None) => {}
+                    None => return,
+                },
                 Kind::Report(_) | Kind::Unknown => {}
             }
         }
