@@ -49,6 +49,17 @@ pub(super) struct Known<'l> {
     pub(super) host: Option<&'l [u8]>,
 }
 
+/// The start of a line with a known head, and all that follows it.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'l> {
+    /// Time of the line.
+    pub(super) time: Option<Micros>,
+    /// Its host.
+    pub(super) host: Option<&'l [u8]>,
+    /// What it says, and the lines behind it.
+    pub(super) rest: &'l [u8],
+}
+
 /// What a line with a known head is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind<'l> {
@@ -135,16 +146,15 @@ impl Heads {
         }
     }
 
-    /// Time and host of a report line with the known head and what stood between it and the pairs before, and what follows:
-    /// the pairs if it is one, and the lines behind it.
+    /// A report line with the known head and what stood between it and the pairs before; the rest begins with the pairs.
     #[inline]
-    pub(super) fn report<'l>(&mut self, text: &'l [u8]) -> Option<(Option<Micros>, Option<&'l [u8]>, &'l [u8])> {
+    pub(super) fn report<'l>(&mut self, text: &'l [u8]) -> Option<Start<'l>> {
         let host = text.get(self.host.clone());
         if !self.start.is_empty()
             && let Some(rest) = text.strip_prefix(self.start.as_slice())
         {
             (self.used, self.others) = (true, 0);
-            return Some((self.time, host, rest));
+            return Some(Start { time: self.time, host, rest });
         }
         let (time, length) = self.after(text)?;
         let rest = text.get(length..)?;
@@ -160,16 +170,16 @@ impl Heads {
             self.reports.swap(0, place);
             self.join();
         }
-        Some((time, host, pairs))
+        Some(Start { time, host, rest: pairs })
     }
 
-    /// Host and message of a line of the kernel with the known head, and all that follows; the message begins with a bracket.
+    /// A line of the kernel with the known head, whose message begins with a bracket.
     #[inline]
-    pub(super) fn kernel<'l>(&mut self, text: &'l [u8]) -> Option<(Option<&'l [u8]>, &'l [u8])> {
-        let (_, length) = self.after(text)?;
+    pub(super) fn kernel<'l>(&mut self, text: &'l [u8]) -> Option<Start<'l>> {
+        let (time, length) = self.after(text)?;
         let message = text.get(length..)?.strip_prefix(b"kernel: ").filter(|message| message.first() == Some(&b'['))?;
         self.used = true;
-        Some((text.get(self.host.clone()), message))
+        Some(Start { time, host: text.get(self.host.clone()), rest: message })
     }
 
     /// The line's time and the length of its head, when that is the known one.

@@ -139,14 +139,22 @@ impl<'a> Opening<'a> {
         }
         let (uptime, prefix) = uptime(before.get(..start)?);
         let raw = before.get(start - prefix.len()..start + 3)?;
-        let prefix = prefix.trim_ascii();
-        let prefix = prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end();
+        let prefix = bare(prefix);
         Some(Self { message, prefix, uptime, raw, in_iface, rest: message.get(out + 1..)? })
     }
 
     /// Whether it is a packet line for sure.
     pub(super) fn has_source(&self) -> bool {
         SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
+    }
+
+    /// As [`Opening::packet`], of a packet with ports without what no event tells.
+    pub(super) fn brief(self) -> Option<Packet<'a>> {
+        let Self { prefix, in_iface, rest, .. } = self;
+        let mut packet = Packet { prefix, in_iface: some(in_iface), ..Packet::default() };
+        let tail = packet.fill_usual(rest);
+        let whole = packet.src.is_some() && packet.dst_port.is_some() && packet.proto.is_some() && is_idle(tail);
+        if whole { Some(packet) } else { self.packet() }
     }
 
     pub(super) fn packet(self) -> Option<Packet<'a>> {
@@ -163,6 +171,20 @@ impl<'a> Opening<'a> {
         packet.fill(outer);
         (packet.saw_addresses(message)).then_some(packet)
     }
+}
+
+/// A prefix without its separator.
+fn bare(prefix: &[u8]) -> &[u8] {
+    let prefix = prefix.trim_ascii();
+    prefix.strip_suffix(b":").unwrap_or(prefix).trim_ascii_end()
+}
+
+/// Whether the words behind the ports of a packet tell nothing that an event has.
+fn is_idle(words: &[u8]) -> bool {
+    words.split(|byte| *byte == b' ').all(|word| match word {
+        [b'U', b'R', b'G', b'P', b'=', ..] | [b'L', b'E', b'N', b'=', ..] | [b'M', b'A', b'R', b'K', b'=', ..] => true,
+        _ => word.len() <= 3 && !word.contains(&b'='),
+    })
 }
 
 /// The packet quoted in brackets, without them. `INCOMPLETE [8 bytes]` inside has brackets too.
@@ -417,11 +439,6 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Whether a packet line tells of a source address in the usual way.
-pub(super) fn has_source(text: &[u8]) -> bool {
-    SRC.find(text).is_some()
-}
-
 /// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
 #[derive(Default)]
 pub(super) struct Prefixes {
@@ -453,19 +470,25 @@ impl Prefixes {
         action
     }
 
-    /// What the prefix of a message with ` OUT=` at this place says, when it is a known one and all around it is usual.
+    /// What the prefix of a message with ` OUT=` at this place says, and its opening, when the prefix is a known one and all
+    /// around it is usual.
     #[inline]
-    pub(super) fn usual(&self, message: &[u8], out: usize) -> Option<Action> {
-        let (stamp, rest) = message.get(..out)?.split_at_checked(self.uptime)?;
+    pub(super) fn usual<'a>(&self, message: &'a [u8], out: usize) -> Option<(Action, Opening<'a>)> {
+        let (stamp, text) = message.get(..out)?.split_at_checked(self.uptime)?;
         // what is no letter is in no word that tells a verdict
-        if self.uptime > 0
-            && (!stamp.ends_with(b"]") || stamp.iter().any(|byte| byte & 0x40 != 0 && !matches!(byte, b'[' | b']')))
-        {
+        if self.uptime > 0 {
+            let inner = stamp.strip_prefix(b"[")?.strip_suffix(b"]")?;
+            if inner.iter().any(|byte| byte & 0x40 != 0) {
+                return None;
+            }
+        }
+        let (known, action) = self.known.iter().find(|(known, _)| text.starts_with(known))?;
+        let (raw, in_iface) = text.split_at_checked(known.len())?;
+        if in_iface.len() > 15 || in_iface.iter().any(|byte| matches!(byte, b' ' | b'=')) {
             return None;
         }
-        let (action, iface) =
-            self.known.iter().find_map(|(known, action)| Some((*action, rest.strip_prefix(known.as_slice())?)))?;
-        (iface.len() <= 15 && !iface.iter().any(|byte| matches!(byte, b' ' | b'='))).then_some(action)
+        let prefix = bare(raw.get(..raw.len().checked_sub(3)?)?);
+        Some((*action, Opening { message, prefix, uptime: None, raw, in_iface, rest: message.get(out + 1..)? }))
     }
 }
 
@@ -520,7 +543,8 @@ mod tests {
                 let message = format!("[ 12.5] {text} {}: IN=eth0 OUT= SRC=1.1.1.1", number % 20);
                 let opening = Opening::of(message.as_bytes()).expect("a packet line");
                 assert_eq!(prefixes.action(&opening), expected);
-                assert_eq!(prefixes.usual(message.as_bytes(), message.find(" OUT=").expect("OUT")), Some(expected));
+                let usual = prefixes.usual(message.as_bytes(), message.find(" OUT=").expect("OUT"));
+                assert_eq!(usual.map(|(action, opening)| (action, opening.prefix)), Some((expected, opening.prefix)));
             }
             assert!(prefixes.known.len() <= PREFIXES);
         }

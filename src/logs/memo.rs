@@ -14,8 +14,8 @@ use super::usual::{LONG, Said};
 /// Lines kept at most, in pairs of places: 2 MB.
 const SHORT_ENTRIES: usize = 32_768;
 
-/// Lines with addresses of more than sixteen bytes kept at most: 1 MB.
-const LONG_ENTRIES: usize = 8192;
+/// Lines with addresses of more than sixteen bytes kept at most: half a megabyte.
+const LONG_ENTRIES: usize = 4096;
 
 /// Words of a line's own values: addresses, and one for the port and all lengths.
 const SHORT: usize = 2 + 2 + 1;
@@ -293,8 +293,12 @@ mod tests {
             let line = LINE.replace("40.148", &format!("{}.{host}", number / 251)).replace("443", &port.to_string());
             let line = line.replace("hep-external", policy);
             // what differs in one place only, where the hash may not look
-            let line = if number % 2 > 0 { line.replace("outbound", "inbounds") } else { line };
-            if number % 5 > 0 { line + BEHIND } else { line.replace("10.0.1.10", "fd00:10:48:3a04::ef84") + BEHIND }
+            let line = if !number.is_multiple_of(2) { line.replace("outbound", "inbounds") } else { line };
+            if !number.is_multiple_of(5) {
+                line + BEHIND
+            } else {
+                line.replace("10.0.1.10", "fd00:10:48:3a04::ef84") + BEHIND
+            }
         };
         for number in 0..60_000 {
             learn(&mut memo, line(number).as_bytes(), number);

@@ -2,6 +2,8 @@
 //!
 //! A block is searched with vector instructions for what every such line must contain; the other lines are only counted.
 
+mod swift;
+
 use std::sync::LazyLock;
 
 use memchr::{memchr, memchr_iter, memmem, memrchr};
@@ -10,15 +12,16 @@ use super::event::{Action, Event, Source};
 use super::felix;
 use super::header::{open, trim_end};
 use super::heads::{Heads, Kind, Known};
-use super::kernel::{self, Opening, Prefixes};
+use super::kernel::{Opening, Prefixes};
 use super::line::{Read, Scratch, What, read, torn_second};
-use super::memo::{Key, Outcome};
+use super::memo::Outcome;
 use super::partial::{Joined, Joiner, Whole, is_cri};
 use super::sift::{Rare, may_hold_event};
 use super::skim::Skim;
-use super::tally::{Again, Origin, Place, Query, Sink, Verdict};
+use super::tally::{Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
-use super::usual::{self, Said};
+use super::usual;
+use swift::{BATCH, Waiting};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -58,16 +61,29 @@ struct Needle {
     finder: Option<memmem::Finder<'static>>,
     /// Bytes between the hit and a byte of the line.
     skip: usize,
+    /// A rare byte behind the first.
+    rare: Option<u8>,
     next: Option<usize>,
 }
 
 impl Needle {
     fn new(text: Option<&'static [u8]>, skip: usize) -> Self {
         let finder = text.map(|text| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, text));
-        Self { finder, skip, next: None }
+        Self { finder, skip, rare: None, next: None }
     }
 
     fn seek(&mut self, block: &[u8], from: usize) {
+        let from = match self.rare {
+            // one byte is found sooner than two, and most logs have none
+            Some(byte) => match block.get(from + 1..).and_then(|rest| memchr(byte, rest)) {
+                Some(at) => from + at,
+                None => {
+                    self.next = None;
+                    return;
+                }
+            },
+            None => from,
+        };
         let found = self.finder.as_ref().and_then(|finder| finder.find(block.get(from..)?));
         self.next = found.map(|at| from + at + self.skip);
     }
@@ -75,30 +91,6 @@ impl Needle {
 
 /// Bytes that are searched for everything before the next ones are: few enough for the fastest cache, with room for tables.
 const SEGMENT: usize = 32 << 10;
-
-/// Usual report lines looked up at once.
-const BATCH: usize = 16;
-
-/// A usual report line that waits to be looked up.
-struct Waiting<'t> {
-    line: &'t [u8],
-    /// Its pairs and what follows them.
-    pairs: &'t [u8],
-    said: Said<'t>,
-    key: Key,
-    time: Option<Micros>,
-    host: Option<&'t [u8]>,
-    place: Place,
-    following: &'t [u8],
-    /// The next line is another report, hence no notice of repetition.
-    report_follows: bool,
-}
-
-impl<'t> Waiting<'t> {
-    fn origin(&self, keep: bool) -> Origin<'t> {
-        Origin { line: self.line, place: self.place, keep }
-    }
-}
 
 /// Reads the blocks of one file, or of one part of it.
 pub struct Scan<'q> {
@@ -143,7 +135,7 @@ impl<'q> Scan<'q> {
             keep,
             felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
             kernel: Needle::new(wants(Source::Kernel).then_some(b" OUT="), 0),
-            json: Needle::new(Some(b"\n{"), 1),
+            json: Needle { rare: Some(b'{'), ..Needle::new(Some(b"\n{"), 1) },
             sequence: Needle::new(None, 1),
             parts: [Needle::new(None, 0), Needle::new(None, 0)],
             joiner: Joiner::default(),
@@ -195,11 +187,7 @@ impl<'q> Scan<'q> {
                 }
             }
             if self.kernel.next == Some(hit)
-                && let Some(length) = self.take_silent(
-                    own.get(start..).unwrap_or_default(),
-                    hit - start,
-                    text.get(start..).unwrap_or_default(),
-                )
+                && let Some(length) = self.take_packet((own, text, base), start, hit - start, sink)
             {
                 at = start + length;
                 self.seek(own, at.saturating_sub(1), false);
@@ -220,121 +208,6 @@ impl<'q> Scan<'q> {
             self.seek(own, at.saturating_sub(1), false);
         }
         self.settle(&mut waiting, sink);
-    }
-
-    /// Takes the usual report lines from `start` on, one behind the other, without a search; gives where they end. When
-    /// nothing but denies is wanted, a line of something else is left alone: the rest of a torn line may be behind it.
-    fn take_usual<'t>(
-        &mut self,
-        (own, text, base): (&'t [u8], &'t [u8], u64),
-        start: usize,
-        waiting: &mut Vec<Waiting<'t>>,
-        sink: &mut impl Sink,
-    ) -> usize {
-        let [cri, _] = &self.parts;
-        let mut at = start;
-        if self.joiner.waits() || cri.finder.is_some() {
-            return at;
-        }
-        let Some(seed) = sink.memo().map(|memo| memo.seed()) else { return at };
-        while let Some(rest) = own.get(at..)
-            && let Some((time, host, pairs)) = self.heads.report(rest)
-            && let Some(said) = usual::cut(pairs)
-            && (said.action == Action::Deny || !self.only_denies)
-            && let Some(key) = Key::of(&said, seed)
-        {
-            let length = rest.len() - pairs.len() + said.length;
-            let place = Place {
-                file: self.file,
-                offset: base + u64::try_from(at).unwrap_or(0),
-                length: u32::try_from(length).unwrap_or(u32::MAX),
-            };
-            if at > start
-                && let Some(before) = waiting.last_mut()
-            {
-                before.report_follows = true;
-            }
-            let following = text.get(at + length + 1..).unwrap_or_default();
-            let line = rest.get(..length).unwrap_or_default();
-            waiting.push(Waiting { line, pairs, said, key, time, host, place, following, report_follows: false });
-            if waiting.len() == BATCH {
-                self.settle(waiting, sink);
-            }
-            at += length + 1;
-        }
-        at
-    }
-
-    /// Takes the packet line that `own` begins with, and that has ` OUT=` at `out`, when it is one of the usual ones that are
-    /// in no group: without a verdict, or unwanted. Gives its length with line end.
-    #[inline]
-    fn take_silent(&mut self, own: &[u8], out: usize, text: &[u8]) -> Option<usize> {
-        let [cri, _] = &self.parts;
-        if self.joiner.waits() || cri.finder.is_some() {
-            return None;
-        }
-        let (host, message) = self.heads.kernel(own)?;
-        let from = own.len() - message.len();
-        let action = self.prefixes.usual(message, out.checked_sub(from)?)?;
-        let rest = own.get(out..)?;
-        let stop = out + memchr(b'\n', rest)?;
-        let filter = &self.query.filter;
-        let silent = action == Action::Log;
-        if stop > LINE_LIMIT {
-            return None;
-        }
-        if silent && self.by_action {
-            if !kernel::has_source(own.get(out..stop)?) {
-                return None;
-            }
-            let times = self.repeated_after(text.get(stop + 1..).unwrap_or_default(), host);
-            self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
-            return Some(stop + 1);
-        }
-        let wanted = silent || filter.action.is_empty() || filter.action.contains(&action);
-        let unwanted = !wanted || !self.skim.may_be_wanted(own.get(from..stop)?);
-        unwanted.then_some(stop + 1)
-    }
-
-    /// `last message repeated N times` of the same host as the next line.
-    #[inline]
-    fn repeated_after(&mut self, following: &[u8], host: Option<&[u8]>) -> Option<u64> {
-        // which no line of the kernel is
-        if self.heads.kernel(following).is_some() {
-            return None;
-        }
-        repeated_after(following, host, &mut self.stamper)
-    }
-
-    /// Counts the lines that wait. What became of them is looked up for all before it is used, so that the places where
-    /// that is kept come from memory together.
-    fn settle(&mut self, waiting: &mut Vec<Waiting<'_>>, sink: &mut impl Sink) {
-        let mut outcomes = [None; BATCH];
-        if let Some(memo) = sink.memo() {
-            for (outcome, line) in outcomes.iter_mut().zip(&*waiting) {
-                *outcome = memo.recall(&line.said, &line.key);
-            }
-        }
-        for (outcome, line) in outcomes.iter().zip(&*waiting) {
-            if let Some(Outcome::Counted { group, failsafe }) = *outcome {
-                let Waiting { said: Said { packets, bytes, .. }, time, host, following, report_follows, .. } = *line;
-                let repeats = match report_follows {
-                    true => 0,
-                    false => repeated_after(following, host, &mut self.stamper).unwrap_or(0),
-                };
-                let count = repeats.saturating_add(1);
-                let origin = line.origin(self.keep);
-                sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
-            }
-        }
-        // a new group may give others new numbers
-        for (outcome, line) in outcomes.iter().zip(waiting.drain(..)) {
-            if outcome.is_none() {
-                let origin = line.origin(self.keep);
-                let pairs = line.pairs.get(..line.said.length).unwrap_or_default();
-                self.report(pairs, Some(&line), (line.time, line.host), line.following, origin, sink);
-            }
-        }
     }
 
     /// A line that holds what events do: told by its head where that is known, else taken apart. `report` and `packet` say
@@ -534,9 +407,7 @@ impl<'q> Scan<'q> {
             }
             return;
         }
-        let wanted =
-            action == Action::Log || self.query.filter.action.is_empty() || self.query.filter.action.contains(&action);
-        if !wanted || !self.skim.may_be_wanted(message) {
+        if !self.may_want(action) || !self.skim.may_be_wanted(message) {
             return;
         }
         let Some(packet) = opening.packet() else { return };
