@@ -12,7 +12,7 @@ use std::fmt;
 use super::quick::QuickMap;
 
 /// Most variables a diagram may have; bounds recursion.
-pub const MAX_VARIABLES: u16 = 768;
+pub const MAX_VARIABLES: u16 = 1152;
 
 /// The level of the terminal node: below every variable.
 const TERMINAL: u16 = u16::MAX;

@@ -57,6 +57,9 @@ use Dimension as D;
 /// Undecidable conditions that get a variable of their own and so stay correlated.
 pub const MAX_QUESTIONS: u16 = 128;
 
+/// The same where rulesets are compared: without a variable the answer to a condition is not the same in both.
+pub const MAX_ANSWERS: u16 = 512;
+
 /// The order of the variables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Order {
@@ -252,7 +255,7 @@ impl Layout {
                 D::State => 3,
                 D::PacketType => 2,
                 D::User | D::UserGroup | D::ConnectionMark => 32,
-                D::Question => MAX_QUESTIONS,
+                D::Question => MAX_ANSWERS,
             };
             let place = (dimension, first, width);
             first += width;

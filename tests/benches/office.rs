@@ -21,11 +21,12 @@ use hepguard::analysis::reach::{Engine, HostFacts, Settings, Way, cuts};
 use hepguard::analysis::rules::{self, Limits};
 use hepguard::files::{FileState, SnapshotFiles};
 use hepguard::packet::{CtState, Family, Hook, Protocol};
+use hepguard::ruleset::Interval;
 use hepguard::snapshot::{self, Snapshot};
-use hepguard::space::bdd::Built;
+use hepguard::space::bdd::{Bdd, Built};
 use hepguard::space::header::Header;
 use hepguard::space::layout::STATES;
-use hepguard::space::{Dimension, Order, Set, address_width, line};
+use hepguard::space::{Dimension, Order, Set, address_width, line, ranges};
 
 #[global_allocator]
 static MEMORY: memory::Counting = memory::Counting::new();
@@ -52,6 +53,30 @@ fn main() {
         measure_host(policies, Family::Ipv4);
     }
     measure_host(200, Family::Ipv6);
+    measure_set(Family::Ipv4, 16);
+    measure_set(Family::Ipv6, 32);
+    measure_set(Family::Ipv6, 128);
+}
+
+/// One set of 100,000 random members, prefixes of this length or longer, by all bits of the address: as where no line of pieces
+/// will do.
+fn measure_set(family: Family, shortest: u32) {
+    let width = address_width(family);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let members = (0..100_000).map(|_| {
+        let free = width - rng.u32(shortest.min(width)..=width);
+        let low = rng.u128(..) >> (128 - width) >> free << free;
+        Interval { low, high: low | ranges::mask(free) }
+    });
+    let members = ranges::joined(members.collect());
+    measured(&format!("a set of {family} members from /{shortest} on"), || {
+        let mut bdd = Bdd::new(Bdd::BUDGET);
+        let bits: Built<Vec<Set>> = (0..u16::try_from(width).unwrap_or(128)).map(|bit| bdd.variable(bit)).collect();
+        match bits.and_then(|bits| bdd.within(&bits, &members)) {
+            Ok(set) => format!("{} intervals, {} nodes", members.len(), bdd.size(set)),
+            Err(too_large) => too_large.to_string(),
+        }
+    });
 }
 
 fn measure_offices(folder: &str) {
@@ -120,7 +145,7 @@ fn measured(name: &str, work: impl FnOnce() -> String) {
     let start = cpu_seconds();
     let (said, peak) = MEMORY.peak_of(work);
     let seconds = cpu_seconds() - start;
-    println!("  {name:30} {seconds:7.3} s {:6.1} MB  {said}", peak as f64 / 1e6);
+    println!("  {name:34} {seconds:7.3} s {:6.1} MB  {said}", peak as f64 / 1e6);
 }
 
 /// Cpu time of this thread, from the kernel's accounts.

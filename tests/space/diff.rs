@@ -308,6 +308,49 @@ fn one_port_changed_is_that_port_and_nothing_else() {
 }
 
 #[test]
+fn hundreds_of_link_layer_addresses_are_one_condition_each_in_both_rulesets() {
+    let guard = |address: u32| {
+        let mac = format!("02:00:00:00:{:02x}:{:02x}", address >> 8, address & 255);
+        format!("-A INPUT -s 10.0.{}.{}/32 -m mac --mac-source {mac} -j guarded\n", address >> 8, address & 255)
+    };
+    let listing = |rules: String| {
+        let head = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:guarded - [0:0]\n";
+        format!("{head}{rules}-A guarded -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+    };
+    let all: Vec<u32> = (1..=300).collect();
+    let straight = listing(all.iter().map(|address| guard(*address)).collect());
+    let turned = listing(all.iter().rev().map(|address| guard(*address)).collect());
+    let twice = listing(all.iter().chain(&all).map(|address| guard(*address)).collect());
+    // of the devices nothing is known: packets may have such addresses
+    let of_unknown = |before: &str, after: &str| {
+        let [before, after] = [before, after].map(|text| {
+            let mut files = hepguard::files::SnapshotFiles::default();
+            let state = hepguard::files::FileState::Present(text.as_bytes().to_vec());
+            files.files.insert("iptables-save.txt".to_owned(), state);
+            hepguard::snapshot::read(files)
+        });
+        compare(&before, &after, &Wanted { families: vec![Family::Ipv4], ..whole() })
+    };
+    for other in [turned, twice] {
+        let diff = of_unknown(&straight, &other);
+        assert!(diff.parts.iter().all(|part| part.changes.as_ref().expect("room").is_empty()), "{diff:#?}");
+    }
+    let one_less = listing(all.iter().skip(1).map(|address| guard(*address)).collect());
+    let diff = of_unknown(&straight, &one_less);
+    let input = diff.parts.iter().find(|part| part.way == Direction::In).expect("it");
+    let changes = input.changes.as_ref().expect("room");
+    assert!(changes.gained.is_empty() && changes.lost.is_empty(), "{input:#?}");
+    let sources = changes.undecided.iter().flat_map(|piece| &piece.lines).flat_map(|line| &line.fields);
+    let sources: Vec<&Values> =
+        sources.filter(|field| field.dimension == Dimension::Source).map(|field| &field.values).collect();
+    let only = |values: &&Values| match values {
+        Values::Prefixes(list) => list.items.iter().all(|prefix| prefix.to_string() == "10.0.0.1/32"),
+        _ => false,
+    };
+    assert!(!sources.is_empty() && sources.iter().all(only), "{input:#?}");
+}
+
+#[test]
 fn another_limit_is_undecided_and_too_small_a_budget_no_answer() {
     let diff = of_v4(OLD, &OLD.replace("5/min", "50/min"));
     let input = diff.parts.iter().find(|part| part.way == Direction::In).expect("it");

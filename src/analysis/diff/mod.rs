@@ -27,10 +27,10 @@ use crate::analysis::reach::{Engine, HostFacts, Settings, Way, cuts, interfaces}
 use crate::analysis::trace::blind_spots;
 use crate::host::Host;
 use crate::packet::{CtState, Direction, Family};
-use crate::ruleset::{Interval, Ruleset, interface_number};
+use crate::ruleset::{Interval, Ruleset, Step, interface_number};
 use crate::snapshot::Snapshot;
 use crate::space::bdd::{Bdd, Built, Set, TooLarge};
-use crate::space::encode::Encoder;
+use crate::space::encode::{Encoder, is_about_links};
 use crate::space::header::{Binding, Header};
 use crate::space::layout::STATES;
 use crate::space::line;
@@ -132,10 +132,11 @@ pub fn compare(before: &Snapshot, after: &Snapshot, wanted: &Wanted) -> Diff {
             continue;
         }
         // host chains pair ports with large sets, forwarding pairs addresses: each in the order that suits it
-        let groups: [(&[Direction], Order, Order); 2] = [
-            (&[Direction::In, Direction::Out], Order::Host, Order::Forward),
-            (&[Direction::Forward], Order::Forward, Order::Host),
-        ];
+        // answers about link-layer addresses stand behind the source they guard in one order only
+        let links = [before, after].into_iter().any(|snapshot| asks_links(&snapshot.ruleset));
+        let (first, second) = if links { (Order::Forward, Order::Host) } else { (Order::Host, Order::Forward) };
+        let groups: [(&[Direction], Order, Order); 2] =
+            [(&[Direction::In, Direction::Out], first, second), (&[Direction::Forward], Order::Forward, Order::Host)];
         for (ways, first, second) in groups {
             let ways: Vec<Direction> = ways.iter().copied().filter(|way| wanted.ways.contains(way)).collect();
             let comparison = Comparison::new(before, after, *family, wanted);
@@ -152,6 +153,12 @@ pub fn compare(before: &Snapshot, after: &Snapshot, wanted: &Wanted) -> Diff {
         }
     }
     diff
+}
+
+/// Whether some rule asks for addresses of the link layer.
+fn asks_links(ruleset: &Ruleset) -> bool {
+    let rules = ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    rules.flat_map(|rule| &rule.steps).any(|step| matches!(step, Step::Match(condition) if is_about_links(condition)))
 }
 
 fn part(

@@ -4,6 +4,7 @@
 //! property of the packet (a string, a BPF program) gets a variable of its own, so that asking twice gives one answer; what
 //! depends on state (rates, recent lists) is open anew at each meeting.
 
+mod alike;
 mod fields;
 mod ipset;
 mod lookup;
@@ -19,9 +20,13 @@ use crate::ruleset::{
 use super::bdd::{Bdd, Built, Set};
 use super::header::{Binding, Header};
 use super::layout::{Dimension, Layout, MAX_QUESTIONS, STATES};
+pub use alike::is_about_links;
 pub use lookup::Found;
 use value::Number;
 pub use value::{Truth, Value};
+
+/// `IPS_SRC_NAT_DONE` and `IPS_DST_NAT_DONE` of the conntrack status.
+const NAT_DONE: u32 = 0x180;
 
 /// Expressions and conditions nest no deeper in any real ruleset.
 const MAX_NESTING: u32 = 64;
@@ -181,6 +186,11 @@ impl<'r> Encoder<'r> {
             *times += 1;
             *times
         });
+        // whether somebody has thought about translating it makes no other packet of it
+        let header = header.map(|header| {
+            let status = header.status.map(|status| status & !NAT_DONE);
+            Header { status, destination_done: false, source_done: false, ..header.clone() }
+        });
         self.question(format!("same:{number}:{hook}:{header:?}:{words}"))
     }
 
@@ -197,7 +207,7 @@ impl<'r> Encoder<'r> {
     pub fn truth(&mut self, condition: &'r Match, site: Site, header: &Header) -> Built<Truth> {
         let truth = Eval { encoder: self, site, header, depth: 0 }.truth(condition)?;
         let place = std::ptr::from_ref(condition) as usize;
-        self.settled(truth, place, || format!("{condition:?}"), site.hook, header)
+        self.settled(truth, place, || alike::words(condition), site.hook, header)
     }
 
     /// `truth`, and where it is open the one answer that the rule or condition at `place` gets; the same where answers are
@@ -241,11 +251,12 @@ impl<'r> Encoder<'r> {
     /// The set of packets with one answer to an undecidable question, and what is left when variables ran out.
     fn question(&mut self, key: String) -> Built<Truth> {
         let (first, width) = self.layout.place(Dimension::Question);
+        let most = if self.answers.is_some() { width } else { width.min(MAX_QUESTIONS) };
         let key = (self.about, key);
         let next = self.asked.entry(self.about).or_default();
         let number = match self.questions.get(&key) {
             Some(number) => *number,
-            None if *next < width.min(MAX_QUESTIONS) => {
+            None if *next < most => {
                 let number = *next;
                 *next += 1;
                 self.questions.insert(key, number);
@@ -275,7 +286,11 @@ impl<'r> Eval<'_, 'r> {
             return Ok(Truth::OPEN);
         }
         self.depth += 1;
-        let truth = self.truth_at(condition);
+        let truth = match self.link_truth(condition) {
+            Ok(None) => self.truth_at(condition),
+            Ok(Some(truth)) => Ok(truth),
+            Err(too_large) => Err(too_large),
+        };
         self.depth -= 1;
         truth
     }
