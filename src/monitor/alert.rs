@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Moment;
 use super::codes;
@@ -219,10 +219,4 @@ impl Book {
             self.given_up += 1;
         }
     }
-}
-
-/// What is kept of a finding over a restart.
-#[must_use]
-pub fn written(book: &Book) -> Value {
-    json!(book.sorted())
 }

@@ -21,7 +21,7 @@ mod said;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::audit::check::Check;
 use crate::audit::finding::{Finding, Severity};
@@ -139,6 +139,16 @@ pub struct Totals {
     pub audits: u64,
     /// Looks that failed.
     pub failed_looks: u64,
+}
+
+/// What survives a restart, to be written down.
+#[derive(Debug, Serialize)]
+pub struct Written<'a> {
+    first_start: i64,
+    totals: &'a Totals,
+    kinds: Vec<(&'a Kind, &'a Known)>,
+    changes: &'a VecDeque<Told>,
+    alerts: Vec<&'a Alert>,
 }
 
 /// What the daemon knows and decides.
@@ -335,14 +345,14 @@ impl Monitor {
 
     /// What survives a restart.
     #[must_use]
-    pub fn written(&self) -> Value {
-        json!({
-            "first_start": self.first_start,
-            "totals": self.totals,
-            "kinds": self.kinds.all().collect::<Vec<_>>(),
-            "changes": self.changes,
-            "alerts": alert::written(&self.book),
-        })
+    pub fn written(&self) -> Written<'_> {
+        Written {
+            first_start: self.first_start,
+            totals: &self.totals,
+            kinds: self.kinds.all().collect(),
+            changes: &self.changes,
+            alerts: self.book.sorted(),
+        }
     }
 
     /// Takes back what was written; what does not fit is left out.

@@ -3,7 +3,7 @@
 //! A file is its device and inode, not its name. After a rename the old file is read on until it has been quiet for a while:
 //! rsyslog goes on writing to it until it is told. After a truncation the rest is looked for in the copy that was made, by the
 //! last bytes read; what cannot be found is said to be lost. A file that is created and renamed away again between two looks is
-//! not seen. Only whole lines are given.
+//! found by its name and the time it was written. Only whole lines are given.
 //!
 //! The follower polls: an event of the kernel for each written line costs twenty times the processor time of reading once in
 //! a while. Where it has come to ([`Places`]) can be written down, and [`Follower::resume`] goes on from there, through whatever
@@ -210,11 +210,14 @@ impl Source {
         let at = before.0 + bytes(all.len() - text.len());
         let (lines, rest) = text.split_at(whole);
         if !lines.is_empty() {
-            if self.held.is_empty() {
-                give(at, lines);
-            } else {
-                self.held.extend_from_slice(lines);
+            let mut first = 0;
+            if !self.held.is_empty() {
+                first = memchr::memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+                self.held.extend_from_slice(lines.get(..first).unwrap_or(lines));
                 give(self.held_at, &std::mem::take(&mut self.held));
+            }
+            if let Some(others) = lines.get(first..).filter(|others| !others.is_empty()) {
+                give(at + bytes(first), others);
             }
         }
         if self.held.is_empty() {
@@ -335,7 +338,14 @@ impl Follower {
             match Source::open(&self.path, Start::Beginning, now) {
                 Ok(new) => {
                     notice(Notice::Rotated);
-                    self.old.push(std::mem::replace(&mut self.current, new));
+                    let before = std::mem::replace(&mut self.current, new);
+                    let since = before.file.metadata().map_or(i128::MAX, |meta| written(&meta));
+                    self.old.push(before);
+                    let meanwhile = self.came_and_went(since, now);
+                    self.old.extend(meanwhile);
+                    for source in &mut self.old {
+                        grew |= source.drain(&mut self.buffer, now, &mut room, give).unwrap_or(false);
+                    }
                     grew |= self.current.drain(&mut self.buffer, now, &mut room, give)?;
                     self.behind = room == 0;
                 }
@@ -343,6 +353,29 @@ impl Follower {
             }
         }
         Ok(grew)
+    }
+
+    /// Files that had the name for a while and were renamed away again, all between two looks: the oldest first.
+    fn came_and_went(&self, since: i128, now: Instant) -> Vec<Source> {
+        let mut known: Vec<(u64, u64)> = self.old.iter().map(|source| source.identity).collect();
+        known.push(self.current.identity);
+        let mut found = Vec::new();
+        for copy in copies(&self.path).into_iter().rev() {
+            if !copy.is_rotated
+                || copy.written < since
+                || known.contains(&copy.identity)
+                || resume::is_packed(&copy.path)
+            {
+                continue;
+            }
+            if let Ok(source) = Source::open(&copy.path, Start::Beginning, now)
+                && !known.contains(&source.identity)
+            {
+                known.push(source.identity);
+                found.push(source);
+            }
+        }
+        found
     }
 
     /// Whether there is more to read at once.
@@ -384,12 +417,26 @@ impl Follower {
 
     /// Files whose names begin like this one's, the latest first.
     fn copies(&self) -> Vec<PathBuf> {
-        copies(&self.path).into_iter().map(|(_, path)| path).collect()
+        copies(&self.path).into_iter().map(|copy| copy.path).collect()
     }
 }
 
-/// Files whose names begin like this one's with the time they were last written, in nanoseconds; the latest first.
-fn copies(path: &Path) -> Vec<(i128, PathBuf)> {
+/// A file whose name begins like that of a log.
+struct Sibling {
+    path: PathBuf,
+    /// When it was last written, in nanoseconds.
+    written: i128,
+    identity: (u64, u64),
+    /// Its name goes on as rotation makes it: with a number or a date, and not with a word, as another log's may.
+    is_rotated: bool,
+}
+
+fn written(meta: &Metadata) -> i128 {
+    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
+}
+
+/// Files whose names begin like this one's, the latest first.
+fn copies(path: &Path) -> Vec<Sibling> {
     let (Some(name), Some(folder)) = (path.file_name().and_then(|name| name.to_str()), path.parent()) else {
         return Vec::new();
     };
@@ -401,11 +448,16 @@ fn copies(path: &Path) -> Vec<(i128, PathBuf)> {
             let entry = entry.ok()?;
             let rest = entry.file_name().to_str()?.strip_prefix(name)?.to_owned();
             let meta = entry.metadata().ok()?;
-            let written = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-            (rest.starts_with(['.', '-']) && meta.is_file()).then(|| (written, entry.path()))
+            let is_rotated = rest.chars().nth(1).is_some_and(|first| first.is_ascii_digit());
+            (rest.starts_with(['.', '-']) && meta.is_file()).then(|| Sibling {
+                path: entry.path(),
+                written: written(&meta),
+                identity: identity(&meta),
+                is_rotated,
+            })
         })
         .collect();
-    found.sort_by(|a, b| b.cmp(a));
+    found.sort_by(|a, b| (b.written, &b.path).cmp(&(a.written, &a.path)));
     found.truncate(MAX_COPIES);
     found
 }

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Follower, LINE_LIMIT, Notice, Source, Start, copies};
+use super::{Follower, LINE_LIMIT, Notice, Sibling, Source, Start, copies};
 
 /// A place in a file, behind the last whole line that was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,18 +59,23 @@ impl Source {
         }
     }
 
-    /// A file with this place in it; `None` when it is another one.
-    fn at(path: &Path, place: &Place, now: Instant) -> Option<Self> {
-        let mut source = Self::open(path, Start::Beginning, now).ok()?;
-        source.offset = place.offset;
-        source.head = bytes(&place.head);
-        source.mark = bytes(&place.mark);
-        source.whole = (place.offset, source.mark.clone());
-        source.skipping = place.skipping;
+    /// Goes to this place of a file that was just opened; false, and nothing is changed, when it is a place of another file.
+    fn go_to(&mut self, place: &Place) -> bool {
+        self.offset = place.offset;
+        self.head = bytes(&place.head);
+        self.mark = bytes(&place.mark);
         // of a file nobody had read from, only the number is known
-        let is_same = || !source.mark.is_empty() && source.is_as_read(&source.file);
-        let known = if place.offset == 0 { source.identity == place.identity } else { is_same() };
-        known.then_some(source)
+        let is_same = || !self.mark.is_empty() && self.is_as_read(&self.file);
+        let known = if place.offset == 0 { self.identity == place.identity } else { is_same() };
+        if known {
+            self.whole = (place.offset, self.mark.clone());
+            self.skipping = place.skipping;
+        } else {
+            self.offset = 0;
+            self.head.clear();
+            self.mark.clear();
+        }
+        known
     }
 }
 
@@ -86,45 +91,48 @@ impl Follower {
     /// # Errors
     /// Those of the system; the file that has the name must be there.
     pub fn resume(path: &Path, places: &Places, now: Instant) -> io::Result<Self> {
-        let live = Source::open(path, Start::Beginning, now)?;
+        // opened once: what has the name a moment later may be another file
+        let mut live = Source::open(path, Start::Beginning, now)?;
+        let is_known = live.go_to(&places.current);
         let copies = copies(path);
         let mut old: Vec<Source> = Vec::new();
         for place in &places.old {
-            old.extend(find(&copies, place, now).map(|(_, _, source)| source));
+            let found = find(&copies, place, now).map(|(_, source)| source);
+            old.extend(found.filter(|source| old.iter().all(|known| known.identity != source.identity)));
         }
-        if let Some(current) = Source::at(path, &places.current, now).filter(|source| source.identity == live.identity)
-        {
-            let mut follower = Self::with(path, current);
+        if is_known {
+            let mut follower = Self::with(path, live);
             follower.old = old;
             return Ok(follower);
         }
         let mut follower = Self::with(path, live);
         let place = &places.current;
-        let taken: Vec<(u64, u64)> = old.iter().map(|source| source.identity).collect();
+        let mut taken: Vec<(u64, u64)> = old.iter().map(|source| source.identity).collect();
+        taken.push(follower.current.identity);
         follower.old = old;
-        let plain = find(&copies, place, now);
-        let (since, found) = if let Some((written, path, source)) = plain {
+        let (since, found) = if let Some((copy, source)) = find(&copies, place, now) {
+            taken.push(source.identity);
             follower.old.push(source);
-            (written, Some(path))
-        } else if let Some((written, path)) = copies.iter().find(|(_, path)| is_packed_copy(path, place)) {
-            follower.backlog.push_back((path.clone(), place.offset));
-            (*written, Some(path))
+            (copy.written, Some(&copy.path))
+        } else if let Some(copy) = copies.iter().find(|copy| is_packed_copy(&copy.path, place)) {
+            follower.backlog.push_back((copy.path.clone(), place.offset));
+            (copy.written, Some(&copy.path))
         } else {
             // nothing was read of it, or nothing is left of it
             follower.pending.extend((place.offset > 0).then_some(Notice::TruncatedAndLost));
             return Ok(follower);
         };
         // files that came and went meanwhile, the oldest first
-        for (written, path) in copies.iter().rev() {
-            if *written <= since || Some(path) == found {
+        for copy in copies.iter().rev() {
+            if copy.written <= since || Some(&copy.path) == found || !copy.is_rotated {
                 continue;
             }
-            if is_packed(path) {
-                follower.backlog.push_back((path.clone(), 0));
-            } else if let Ok(source) = Source::open(path, Start::Beginning, now)
+            if is_packed(&copy.path) {
+                follower.backlog.push_back((copy.path.clone(), 0));
+            } else if let Ok(source) = Source::open(&copy.path, Start::Beginning, now)
                 && !taken.contains(&source.identity)
-                && source.identity != follower.current.identity
             {
+                taken.push(source.identity);
                 follower.old.push(source);
             }
         }
@@ -134,17 +142,17 @@ impl Follower {
 }
 
 /// The file with this place in it among `copies`: the one with the same number if that is one, for logs may repeat themselves.
-fn find<'c>(copies: &'c [(i128, PathBuf)], place: &Place, now: Instant) -> Option<(i128, &'c PathBuf, Source)> {
-    let with = |same: bool| {
-        copies.iter().find_map(|(written, path)| {
-            let source = Source::at(path, place, now)?;
-            (!same || source.identity == place.identity).then_some((*written, path, source))
-        })
+fn find<'c>(copies: &'c [Sibling], place: &Place, now: Instant) -> Option<(&'c Sibling, Source)> {
+    let at = |copy: &'c Sibling| {
+        let mut source = Source::open(&copy.path, Start::Beginning, now).ok()?;
+        source.go_to(place).then_some((copy, source))
     };
-    with(true).or_else(|| with(false))
+    let own = copies.iter().filter(|copy| copy.identity == place.identity);
+    let others = copies.iter().filter(|copy| copy.identity != place.identity);
+    own.chain(others).find_map(at)
 }
 
-fn is_packed(path: &Path) -> bool {
+pub(super) fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
 }
 

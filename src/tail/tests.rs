@@ -141,6 +141,32 @@ fn two_rotations_between_two_looks() {
 }
 
 #[test]
+fn a_file_that_came_and_went_between_two_looks_is_read() {
+    let mut rig = Rig::new("1\n", Start::Beginning);
+    assert_eq!(rig.poll(0), "1\n");
+    rig.append("syslog", "2\n");
+    // another log, whose name begins alike
+    rig.append("syslog-ng.log", "no\n");
+    for number in 3..6 {
+        fs::rename(rig.path("syslog"), rig.path(&format!("syslog-2026080{number}"))).expect("renamed");
+        std::thread::sleep(Duration::from_millis(20));
+        rig.append("syslog", &format!("{number}\n"));
+        rig.append("syslog-ng.log", "no\n");
+    }
+    assert_eq!(rig.poll(0), "2\n3\n4\n5\n");
+    rig.append("syslog", "6\n");
+    assert_eq!(rig.poll(0), "6\n");
+    // nor is it taken for one after a restart
+    rig.append("syslog", "7\n");
+    fs::rename(rig.path("syslog"), rig.path("syslog-20260806")).expect("renamed");
+    std::thread::sleep(Duration::from_millis(20));
+    rig.append("syslog-ng.log", "no\n");
+    rig.append("syslog", "8\n");
+    rig.again();
+    assert_eq!(rig.poll(0), "7\n8\n");
+}
+
+#[test]
 fn what_a_truncation_left_unread_is_found_in_the_copy() {
     let mut rig = Rig::new("one\n", Start::Beginning);
     assert_eq!(rig.poll(0), "one\n");

@@ -53,7 +53,7 @@ use state::{Refused, Saved, Store};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// State is written at most so often while denies come: after a crash so much is read again.
-const SAVE: Duration = Duration::from_secs(5);
+const SAVE: Duration = Duration::from_secs(10);
 
 /// And so often for alerts, and where denies are forwarded, which only a place that is kept sets free.
 const SAVE_SOON: Duration = Duration::from_secs(1);

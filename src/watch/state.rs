@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// The file's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub(super) struct Saved<M = Value> {
     /// `hepguard/state/v1`.
     pub(super) schema: String,
     /// Places in files.
@@ -33,7 +33,7 @@ pub(super) struct Saved {
     pub(super) sums: Kept,
     /// What the monitor knows.
     #[serde(default)]
-    pub(super) monitor: Value,
+    pub(super) monitor: M,
 }
 
 const SCHEMA: &str = "hepguard/state/v1";
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Replaces what was written.
-    pub(super) fn save(&mut self, mut saved: Saved) -> io::Result<()> {
+    pub(super) fn save<M: Serialize>(&mut self, mut saved: Saved<M>) -> io::Result<()> {
         self.take().map_err(|refused| match refused {
             Refused::Taken => io::Error::other("another hepguard holds its lock"),
             Refused::Io(error) => error,
@@ -142,7 +142,7 @@ mod tests {
         let mut store = Store::new(folder.path());
         assert!(store.take().is_ok());
         assert!(store.load().1.is_none());
-        let saved = Saved { cursor: Some("s=1".to_owned()), ..Saved::default() };
+        let saved: Saved = Saved { cursor: Some("s=1".to_owned()), ..Saved::default() };
         store.save(saved).expect("saved");
         assert_eq!(store.load().0.cursor.as_deref(), Some("s=1"));
         assert!(matches!(Store::new(folder.path()).take(), Err(Refused::Taken)));

@@ -6,10 +6,13 @@ renames the file and begins a new one every ROTATE seconds as logrotate does (th
 asks the daemon four times a second how many lines it has seen. Ends with an error unless it counts every line and every deny.
 Prints the rate reached, the longest time a written line waited to be counted, cpu seconds of both processes for each second,
 and the memory each took at most. Settings: RATES ("50000 300000 700000"), SECONDS (60), ROTATE (5), FOLDER (a tmpfs by default).
+With RSYSLOG=1 the lines go to an rsyslogd over TCP (imtcp), which writes the file and is told of each rotation by SIGHUP.
 """
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +28,7 @@ RATES = [int(rate) for rate in os.environ.get("RATES", "50000 300000 700000").sp
 FOLDER = os.environ.get("FOLDER", "/dev/shm" if os.path.isdir("/dev/shm") else None)
 LINES = 100_000  # of the text that is written again and again
 KEEP = 3  # rotated files
+RSYSLOG = os.environ.get("RSYSLOG") == "1"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,19 +62,83 @@ def used(pid):
     return (int(fields[11]) + int(fields[12])) / TICK, int(peak.split()[1]) / 1024
 
 
+class File:
+    """The log, written to directly."""
+
+    mark = b""  # in front of each line
+
+    def __init__(self, log):
+        self.log, self.file = log, open(log, "ab", buffering=0)
+
+    def write(self, piece):
+        self.file.write(piece)
+
+    def reopen(self):
+        self.file.close()
+        self.file = open(self.log, "ab", buffering=0)
+
+    def close(self):
+        self.file.close()
+
+
+class Rsyslog:
+    """An rsyslogd in front of the log: lines come to it over TCP, as a collector gets them."""
+
+    mark = b"<14>"
+
+    def __init__(self, log):
+        folder = log.parent
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (folder / "rsyslog.conf").write_text(
+            f'global(workDirectory="{folder}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")\n'
+            f'module(load="imtcp")\ninput(type="imtcp" port="{port}" address="127.0.0.1")\n'
+            'template(name="as-sent" type="string" string="%rawmsg-after-pri%\\n")\n'
+            f'action(type="omfile" file="{log}" template="as-sent")\n'
+        )
+        program = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin") or "rsyslogd"
+        command = [program, "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "rsyslog.pid")]
+        with open(folder / "rsyslog.errors", "wb") as errors:
+            self.daemon = subprocess.Popen(command, stdout=errors, stderr=errors)
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self.socket = socket.create_connection(("127.0.0.1", port))
+                return
+            except OSError:
+                if self.daemon.poll() is not None or time.monotonic() > until:
+                    raise SystemExit((folder / "rsyslog.errors").read_text()) from None
+                time.sleep(0.05)
+
+    def write(self, piece):
+        self.socket.sendall(piece)
+
+    def reopen(self):
+        self.daemon.send_signal(signal.SIGHUP)
+
+    def close(self):
+        self.socket.close()
+
+    def end(self):
+        self.daemon.terminate()
+        self.daemon.wait()
+
+
 class Writer(threading.Thread):
     """Whole passes over the text, at a rate."""
 
-    def __init__(self, log, lines, rate):
+    def __init__(self, log, lines, rate, to):
         super().__init__()
-        self.log, self.rate, self.total, self.passes = log, rate, len(lines), 0
+        self.log, self.rate, self.total, self.passes, self.to = log, rate, len(lines), 0, to
         step = max(1, rate // 200)
+        lines = [to.mark + line for line in lines]
         self.slices = [(len(lines[at : at + step]), b"".join(lines[at : at + step])) for at in range(0, len(lines), step)]
         self.marks = [(time.monotonic(), 0)]  # when how many lines were written
 
     def run(self):
         began = rotated = time.monotonic()
-        file, written, number, old = open(self.log, "ab", buffering=0), 0, 0, None
+        written, number, old = 0, 0, None
         while time.monotonic() - began < SECONDS:
             for count, piece in self.slices:
                 wait = began + written / self.rate - time.monotonic()
@@ -78,19 +146,19 @@ class Writer(threading.Thread):
                     time.sleep(wait)
                 now = time.monotonic()
                 if old:
-                    file.close()
-                    file, old = open(self.log, "ab", buffering=0), None
+                    self.to.reopen()
+                    old = None
                 elif now - rotated > ROTATE:
                     # the next piece still goes to the old file
                     rotated, number, old = now, number + 1, True
                     os.rename(self.log, f"{self.log}.{number}")
                     open(self.log, "ab").close()
                     Path(f"{self.log}.{number - KEEP}").unlink(missing_ok=True)
-                file.write(piece)
+                self.to.write(piece)
                 written += count
                 self.marks.append((time.monotonic(), written))
             self.passes += 1
-        file.close()
+        self.to.close()
 
 
 def measure(program, lines, denies, rate):
@@ -104,14 +172,17 @@ def measure(program, lines, denies, rate):
         )
         with open(folder / "errors", "wb") as errors:
             daemon = subprocess.Popen([program, "--config", str(folder / "hepguard.toml"), "watch"], stdout=errors, stderr=errors)
+        to = Rsyslog(log) if RSYSLOG else File(log)
         try:
-            return follow(daemon.pid, Writer(log, lines, rate), answers, denies)
+            return follow(daemon.pid, Writer(log, lines, rate, to), answers, denies)
         except Exception:
             sys.stderr.write((folder / "errors").read_text()[-2000:])
             raise
         finally:
             daemon.terminate()
             daemon.wait()
+            if RSYSLOG:
+                to.end()
 
 
 def follow(pid, writer, answers, denies):

@@ -25,6 +25,15 @@ systemctl reload hepguard; echo "reloaded=$?"
 systemctl kill -s KILL hepguard; sleep 4; echo "again=$(systemctl is-active hepguard) restarts=$(systemctl show -p NRestarts --value hepguard)"
 sleep 1; hepguard status --format json | grep -o '"denies": 1'
 systemctl stop hepguard; echo "result=$(systemctl show -p Result --value hepguard)"
+mkdir -p /etc/hepguard; printf '[logs]\njournal = "on"\n' >/etc/hepguard/hepguard.toml
+F='INFO <nil> <nil>:  action="deny" dstIP="192.0.2.1" dstPort="22" inBytes=0 inPackets=0 outBytes=1 outPackets=1 policy="p" proto="6" rule="-1" ruleDir="egress" srcIP="10.0.1.10" srcPort="1" tier="t" trafficDir="outbound" updateType=report'
+denies() { hepguard status --format json 2>/dev/null | grep -o '"denies": [0-9]*' | head -1; }
+until_denies() { for i in $(seq 150); do [ "$(denies)" = "\"denies\": $1" ] && break; sleep .2; done; sleep 1; echo "journal $(denies)"; }
+systemctl start hepguard; sleep 4
+logger -t calico-felix "$F"; systemd-cat -t calico-felix <<<"$F"; until_denies 3
+systemctl stop hepguard; logger -t calico-felix "$F"; systemctl start hepguard; until_denies 4
+systemctl kill -s KILL hepguard; logger -t calico-felix "$F"; until_denies 5
+systemctl reset-failed hepguard; systemctl restart hepguard; until_denies 5
 "#;
 
 #[test]
@@ -62,6 +71,8 @@ fn the_unit_works_under_a_real_systemd() {
         "reloaded=0",
         "again=active restarts=1",
         "result=success",
+        // an entry of the journal counts once, whatever becomes of the daemon
+        "journal \"denies\": 3\njournal \"denies\": 4\njournal \"denies\": 5\njournal \"denies\": 5\n",
     ];
     for line in expected {
         assert!(said.contains(line), "{line} is missing:\n{said}\n{errors}");
