@@ -96,6 +96,21 @@ struct Node {
     high: Set,
 }
 
+impl Node {
+    fn hash(&self) -> usize {
+        hash(u32::from(self.variable), self.low.0, self.high.0)
+    }
+}
+
+/// The part of an entry of the unique table that is the number of a node; the rest is of its hash, so that another node is mostly
+/// told by the entry alone, without a look at the node, which is in no cache.
+const INDEX: u32 = (1 << INDEX_BITS) - 1;
+const INDEX_BITS: u32 = 24;
+
+fn tagged(hash: usize, index: u32) -> u32 {
+    (hash.rotate_left(u32::BITS - INDEX_BITS) as u32) << INDEX_BITS | index
+}
+
 /// A remembered operation; `low == u32::MAX` marks an empty slot.
 #[derive(Clone, Copy)]
 struct Remembered {
@@ -119,7 +134,7 @@ pub struct Group(u32);
 /// Indices come from edges the manager itself gave out, hence the plain indexing.
 pub struct Bdd {
     nodes: Vec<Node>,
-    /// Open addressing; 0 is free (the terminal is never looked up).
+    /// Open addressing; 0 is free (the terminal is never looked up). See [`INDEX`].
     unique: Vec<u32>,
     cache: Vec<Remembered>,
     /// Sorted variables of each group.
@@ -140,7 +155,7 @@ impl Bdd {
     /// Nodes allowed where nobody says otherwise: about 350 MB at the very most.
     pub const BUDGET: usize = 16_000_000;
 
-    /// A manager without sets that may hold `budget` nodes.
+    /// A manager without sets that may hold `budget` nodes, 16,777,216 at most.
     #[must_use]
     pub fn new(budget: usize) -> Self {
         Self {
@@ -148,7 +163,7 @@ impl Bdd {
             unique: vec![0; 1 << 10],
             cache: vec![EMPTY; 1 << 10],
             groups: Vec::new(),
-            budget: budget.min(1 << 30),
+            budget: budget.min(INDEX as usize + 1),
         }
     }
 
@@ -197,14 +212,16 @@ impl Bdd {
         let complemented = high.is_complemented();
         let node = Node { variable, low: low.not_if(complemented), high: high.not_if(complemented) };
         let mask = self.unique.len() - 1;
-        let mut slot = hash(u32::from(variable), node.low.0, node.high.0) & mask;
+        let hash = node.hash();
+        let mut slot = hash & mask;
         loop {
             let found = self.unique[slot];
             if found == 0 {
                 break;
             }
-            if self.nodes[found as usize] == node {
-                return Ok(Set(found << 1).not_if(complemented));
+            let index = found & INDEX;
+            if found == tagged(hash, index) && self.nodes[index as usize] == node {
+                return Ok(Set(index << 1).not_if(complemented));
             }
             slot = (slot + 1) & mask;
         }
@@ -213,7 +230,7 @@ impl Bdd {
         }
         let index = self.nodes.len() as u32;
         self.nodes.push(node);
-        self.unique[slot] = index;
+        self.unique[slot] = tagged(hash, index);
         if self.nodes.len() * 3 > self.unique.len() * 2 {
             self.grow();
         }
@@ -225,11 +242,12 @@ impl Bdd {
         let mask = size - 1;
         let mut unique = vec![0u32; size];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
-            let mut slot = hash(u32::from(node.variable), node.low.0, node.high.0) & mask;
+            let hash = node.hash();
+            let mut slot = hash & mask;
             while unique[slot] != 0 {
                 slot = (slot + 1) & mask;
             }
-            unique[slot] = index as u32;
+            unique[slot] = tagged(hash, index as u32);
         }
         self.unique = unique;
         if self.cache.len() < MAX_CACHE {

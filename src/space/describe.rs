@@ -135,22 +135,32 @@ pub fn of_pieces(line: &Line, pieces: &[Block]) -> Vec<Interval> {
 fn between((must, may): (&[Interval], &[Interval]), width: u16, limit: usize) -> Found {
     let mut found = Listing { items: Vec::new(), total: 0 };
     // the next block to look at is on top
-    let mut todo = vec![(0u128, width)];
+    let mut todo = vec![(0u128, u32::from(width))];
     while let Some((low, free)) = todo.pop() {
-        let high = low | mask(u32::from(free));
-        let at = must.partition_point(|interval| interval.high < low);
-        if must.get(at).is_none_or(|interval| interval.low > high) {
+        let high = low | mask(free);
+        let inside =
+            must.partition_point(|interval| interval.high < low)..must.partition_point(|interval| interval.low <= high);
+        let Some([first, .., last] | [first @ last]) = must.get(inside) else { continue };
+        // the smallest block around what must be in it: between the two there is one half each time, and nothing to choose
+        let (from, to) = (first.low.max(low), last.high.min(high));
+        let mut shared = u128::BITS - (from ^ to).leading_zeros();
+        let allowed = may.get(may.partition_point(|interval| interval.high < from));
+        let fits = |free: u32| {
+            let (low, high) = (from & !mask(free), from | mask(free));
+            allowed.is_some_and(|interval| interval.low <= low && high <= interval.high)
+        };
+        if shared > 0 && !fits(shared) {
+            let low = from & !mask(shared);
+            todo.extend([(low | 1 << (shared - 1), shared - 1), (low, shared - 1)]);
             continue;
         }
-        let at = may.partition_point(|interval| interval.high < low);
-        if free == 0 || may.get(at).is_some_and(|interval| interval.low <= low && high <= interval.high) {
-            found.total += 1;
-            if found.items.len() < limit {
-                found.items.push((low, free));
-            }
-            continue;
+        while shared < free && fits(shared + 1) {
+            shared += 1;
         }
-        todo.extend([(low | 1 << (free - 1), free - 1), (low, free - 1)]);
+        found.total += 1;
+        if found.items.len() < limit {
+            found.items.push((from & !mask(shared), u16::try_from(shared).unwrap_or(128)));
+        }
     }
     found
 }
@@ -209,6 +219,39 @@ mod tests {
         let cut = between((&may, &may), 4, 2);
         assert_eq!((cut.items, cut.total), (vec![(2, 1), (4, 2)], 4));
         assert_eq!(between((&[], &may), 128, 10).total, 0);
+        assert_eq!(
+            between((&[interval(7, 7), interval(1 << 99, 1 << 99)], &[]), 128, 10).items,
+            [(7, 0), (1 << 99, 0)]
+        );
         assert_eq!(between((&[interval(0, u128::MAX)], &[interval(0, u128::MAX)]), 128, 10).items, [(0, 128)]);
+    }
+
+    /// Blocks found by halving from the top, one bit after the other.
+    fn halved(must: u64, may: u64, low: u32, free: u16, found: &mut Vec<Block>) {
+        let all = if free == 6 { u64::MAX } else { ((1 << (1u64 << free)) - 1) << low };
+        if must & all == 0 {
+            return;
+        }
+        if free == 0 || may & all == all {
+            return found.push((low.into(), free));
+        }
+        halved(must, may, low, free - 1, found);
+        halved(must, may, low + (1 << (free - 1)), free - 1, found);
+    }
+
+    #[test]
+    fn blocks_are_those_that_halving_finds() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let intervals = |bits: u64| {
+            let single = |number: u32| Interval::single(number.into());
+            joined((0..64u32).filter(|number| bits >> number & 1 == 1).map(single).collect())
+        };
+        for _ in 0..2000 {
+            let may = (0..rng.u32(0..4)).fold(rng.u64(..), |may, _| may | rng.u64(..));
+            let must = (0..rng.u32(0..4)).fold(may, |must, _| must & rng.u64(..));
+            let mut wanted = Vec::new();
+            halved(must, may, 0, 6, &mut wanted);
+            assert_eq!(between((&intervals(must), &intervals(may)), 6, 64).items, wanted, "{must:064b} {may:064b}");
+        }
     }
 }
