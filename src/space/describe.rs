@@ -160,9 +160,26 @@ fn between((must, may): (&[Interval], &[Interval]), width: u16, limit: usize) ->
         found.total += 1;
         if found.items.len() < limit {
             found.items.push((from & !mask(shared), u16::try_from(shared).unwrap_or(128)));
+        } else if must == may {
+            // nothing is left to choose: the rest is only counted
+            found.total = must.iter().map(|interval| u128::from(count_of(*interval))).sum();
+            break;
         }
     }
     found
+}
+
+/// How many aligned blocks make up an interval.
+///
+/// Below the highest bit in which it and its end differ, the interval goes up to that bit's number in blocks of growing size, one for
+/// each bit of the distance, and on from there in shrinking ones.
+fn count_of(Interval { low, high }: Interval) -> u32 {
+    let Some(end) = high.checked_add(1) else {
+        // the end is 2^128, and all of it is the way up
+        return if low == 0 { 1 } else { low.wrapping_neg().count_ones() };
+    };
+    let middle = end & !(mask(u128::BITS - (low ^ end).leading_zeros()) >> 1);
+    (middle - low).count_ones() + (end - middle).count_ones()
 }
 
 /// The numbers of `dimension` in `set`, as few intervals in order; cut when they need more than `limit` aligned blocks, which
@@ -220,6 +237,11 @@ mod tests {
         assert_eq!((cut.items, cut.total), (vec![(2, 1), (4, 2)], 4));
         assert_eq!(between((&[], &may), 128, 10).total, 0);
         assert_eq!(
+            [(0, u128::MAX), (1, u128::MAX), (3 << 126, u128::MAX), (0, 0)]
+                .map(|(low, high)| count_of(interval(low, high))),
+            [1, 128, 1, 1]
+        );
+        assert_eq!(
             between((&[interval(7, 7), interval(1 << 99, 1 << 99)], &[]), 128, 10).items,
             [(7, 0), (1 << 99, 0)]
         );
@@ -252,6 +274,12 @@ mod tests {
             let mut wanted = Vec::new();
             halved(must, may, 0, 6, &mut wanted);
             assert_eq!(between((&intervals(must), &intervals(may)), 6, 64).items, wanted, "{must:064b} {may:064b}");
+            // the same when few are told and the rest counted
+            let must = intervals(must);
+            let all = between((&must, &must), 6, 64);
+            let few = between((&must, &must), 6, 2);
+            assert_eq!((few.total, &few.items[..]), (all.total, &all.items[..all.items.len().min(2)]));
+            assert_eq!(all.total, must.iter().map(|interval| u128::from(count_of(*interval))).sum());
         }
     }
 }
