@@ -278,6 +278,27 @@ impl RoutingRule {
 }
 
 impl Host {
+    /// Whether interfaces, addresses and routes are the same.
+    #[must_use]
+    pub fn same_network(&self, other: &Self) -> bool {
+        self.interfaces == other.interfaces && self.routes == other.routes && self.rules == other.rules
+    }
+
+    /// Whether both route alike, so that only rules can make a difference: the same network, and the kernel's settings.
+    #[must_use]
+    pub fn same_routing(&self, other: &Self) -> bool {
+        self.same_network(other) && self.sysctls == other.sysctls
+    }
+
+    /// Whether all that decides about a packet beside the rules is the same, programs and clocks included.
+    #[must_use]
+    pub fn acts_as(&self, other: &Self) -> bool {
+        self.same_routing(other)
+            && self.groups == other.groups
+            && self.programs == other.programs
+            && self.clocks == other.clocks
+    }
+
     /// Whether `address` is this host's; `None` when interfaces and routes are unknown.
     #[must_use]
     pub fn is_local(&self, address: IpAddr) -> Option<bool> {

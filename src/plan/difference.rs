@@ -42,7 +42,7 @@ impl Difference {
     }
 
     fn within(before: &Snapshot, after: &Snapshot, budget: usize) -> Self {
-        let same_host = hosts_agree(before, after);
+        let same_host = before.host.same_routing(&after.host);
         let listed = |family: &Family| is_listed(before, *family) || is_listed(after, *family);
         let may_differ = |family: &Family| !same_host || !same_rules(&before.ruleset, &after.ruleset, *family);
         let families = [Family::Ipv4, Family::Ipv6].into_iter().filter(listed).filter(may_differ).collect();
@@ -87,15 +87,6 @@ pub fn hook(way: Direction) -> &'static str {
         Direction::Out => "output",
         Direction::Forward => "forward",
     }
-}
-
-/// Whether both hosts route alike, so that only rules can make a difference.
-fn hosts_agree(before: &Snapshot, after: &Snapshot) -> bool {
-    let network = |snapshot: &Snapshot| {
-        let host = &snapshot.host;
-        format!("{:?}{:?}{:?}{:?}", host.interfaces, host.routes, host.rules, host.sysctls)
-    };
-    network(before) == network(after)
 }
 
 /// Whether the rules that see packets of a family are the same, whatever their counters, handles and lines.

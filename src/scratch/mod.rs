@@ -114,7 +114,7 @@ fn in_private(before: &Snapshot, native: &[rules::Native], steps: &[Step], limit
     outcome.files = merge(&before.files, &mut start, &earlier);
     if !stand_ins.is_empty() {
         let text = format!("plain devices stand for {} in the copy", stand_ins.join(", "));
-        if network(&start.host) == network(&earlier.host) {
+        if start.host.same_network(&earlier.host) {
             outcome.notes.push(format!("{text}: a command that uses what their kind does is not judged by that"));
         } else {
             outcome.not_copied.push(format!("{text}, and the change is about interfaces, addresses or routes"));
@@ -148,17 +148,13 @@ const OTHER: [&str; 2] = ["iptables-save.txt", "ip6tables-save.txt"];
 const HOST: [&str; 5] = ["ip-addr.json", "ip-link.json", "ip-maddr.json", "ip-route.json", "ip-rule.json"];
 
 fn same(one: &Snapshot, other: &Snapshot) -> bool {
-    let host = |snapshot: &Snapshot| {
-        let host = &snapshot.host;
-        format!("{:?}{:?}{:?}{:?}", host.interfaces, host.routes, host.rules, host.sysctls)
-    };
     let saved = |snapshot: &Snapshot| -> Vec<(String, FileState)> {
         let files = snapshot.files.files.iter().filter(|(name, _)| name.starts_with("persisted/"));
         files.map(|(name, state)| (name.clone(), state.clone())).collect()
     };
     rules::texts(&one.ruleset, |_| true) == rules::texts(&other.ruleset, |_| true)
         && rules::sets(&one.ruleset) == rules::sets(&other.ruleset)
-        && host(one) == host(other)
+        && one.host.same_routing(&other.host)
         && saved(one) == saved(other)
 }
 
@@ -191,7 +187,7 @@ fn merge(before: &SnapshotFiles, start: &mut Snapshot, end: &Snapshot) -> Snapsh
     if rules::sets(&start.ruleset) != rules::sets(&end.ruleset) {
         take(&["ipset-save.txt"]);
     }
-    if network(&start.host) != network(&end.host) {
+    if !start.host.same_network(&end.host) {
         take(&HOST);
     }
     let persisted: BTreeSet<&String> =
@@ -203,11 +199,6 @@ fn merge(before: &SnapshotFiles, start: &mut Snapshot, end: &Snapshot) -> Snapsh
     }
     settings(&mut files, &start.files, &end.files);
     files
-}
-
-/// Interfaces, addresses and routes as one text.
-fn network(host: &crate::host::Host) -> String {
-    format!("{:?}{:?}{:?}", host.interfaces, host.routes, host.rules)
 }
 
 /// Takes over the kernel settings that changed between two looks, and no other: the copy does not have all as the host does.

@@ -1,7 +1,6 @@
 //! Whether two snapshots hold the same rules on the same host: then every packet meets the same conditions in the same order, and
 //! whatever their answers are, nothing is treated differently.
 
-use crate::host::Host;
 use crate::ruleset::Ruleset;
 use crate::snapshot::Snapshot;
 
@@ -9,22 +8,11 @@ use crate::snapshot::Snapshot;
 pub(super) fn same(before: &Snapshot, after: &Snapshot) -> bool {
     before.ruleset.acts_as(&after.ruleset, |_| true, |_| true)
         && sets_are_whole(&before.ruleset)
-        && same_host(&before.host, &after.host)
+        && before.host.acts_as(&after.host)
 }
 
 /// Of what is not there nobody knows whether it is the same.
 fn sets_are_whole(ruleset: &Ruleset) -> bool {
     let of_tables = ruleset.tables.iter().flat_map(|table| &table.sets);
     of_tables.chain(&ruleset.ipsets).all(|set| set.incomplete.is_none())
-}
-
-/// What the path of a packet follows from.
-fn same_host(one: &Host, other: &Host) -> bool {
-    one.interfaces == other.interfaces
-        && one.routes == other.routes
-        && one.rules == other.rules
-        && one.groups == other.groups
-        && one.programs == other.programs
-        && one.sysctls == other.sysctls
-        && one.clocks == other.clocks
 }

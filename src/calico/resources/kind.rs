@@ -125,26 +125,22 @@ impl Kind {
     /// Resources of this kind live in a namespace.
     #[must_use]
     pub fn is_namespaced(&self) -> bool {
-        matches!(
-            self,
-            Self::NetworkPolicy
-                | Self::StagedNetworkPolicy
-                | Self::StagedKubernetesNetworkPolicy
-                | Self::KubernetesNetworkPolicy
-                | Self::NetworkSet
-        )
+        self.is_policy_of_a_namespace() || *self == Self::NetworkSet
     }
 
     /// A policy that can never select a host endpoint, whatever it says.
     #[must_use]
     pub fn is_for_pods_only(&self) -> bool {
+        self.is_policy_of_a_namespace() || *self == Self::ClusterNetworkPolicy
+    }
+
+    fn is_policy_of_a_namespace(&self) -> bool {
         matches!(
             self,
             Self::NetworkPolicy
                 | Self::StagedNetworkPolicy
                 | Self::StagedKubernetesNetworkPolicy
                 | Self::KubernetesNetworkPolicy
-                | Self::ClusterNetworkPolicy
         )
     }
 

@@ -1,0 +1,118 @@
+//! What the free text in front of a packet line says about the verdict, in the words firewalls use.
+
+use super::super::event::Action;
+use super::{Opening, bare};
+
+/// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
+#[derive(Default)]
+pub(in crate::logs) struct Prefixes {
+    /// As written, from the bracket that closes the uptime to `IN=`.
+    known: Vec<(Vec<u8>, Action)>,
+    oldest: usize,
+    /// Length of the uptime with its first bracket, where one was met.
+    uptime: usize,
+}
+
+/// Prefixes remembered.
+const PREFIXES: usize = 16;
+
+impl Prefixes {
+    /// What a line's prefix says.
+    pub(in crate::logs) fn action(&mut self, opening: &Opening<'_>) -> Action {
+        let Opening { message, raw, in_iface, rest, .. } = opening;
+        self.uptime = (message.len() - rest.len()).saturating_sub(1 + in_iface.len() + raw.len());
+        if let Some((_, action)) = self.known.iter().find(|(known, _)| known == raw) {
+            return *action;
+        }
+        let action = action_of(opening.prefix);
+        if self.known.len() < PREFIXES {
+            self.known.push((raw.to_vec(), action));
+        } else if let Some(place) = self.known.get_mut(self.oldest) {
+            *place = (raw.to_vec(), action);
+            self.oldest = (self.oldest + 1) % PREFIXES;
+        }
+        action
+    }
+
+    /// What the prefix of a message with ` OUT=` at this place says, and its opening, when the prefix is a known one and all
+    /// around it is usual.
+    #[inline]
+    pub(in crate::logs) fn usual<'a>(&self, message: &'a [u8], out: usize) -> Option<(Action, Opening<'a>)> {
+        let (stamp, text) = message.get(..out)?.split_at_checked(self.uptime)?;
+        // what is no letter is in no word that tells a verdict
+        if self.uptime > 0 {
+            let inner = stamp.strip_prefix(b"[")?.strip_suffix(b"]")?;
+            if inner.iter().any(|byte| byte & 0x40 != 0) {
+                return None;
+            }
+        }
+        let (known, action) = self.known.iter().find(|(known, _)| text.starts_with(known))?;
+        let (raw, in_iface) = text.split_at_checked(known.len())?;
+        if in_iface.len() > 15 || in_iface.iter().any(|byte| matches!(byte, b' ' | b'=')) {
+            return None;
+        }
+        let prefix = bare(raw.get(..raw.len().checked_sub(3)?)?);
+        Some((*action, Opening { message, prefix, uptime: None, raw, in_iface, rest: message.get(out + 1..)? }))
+    }
+}
+
+/// What a prefix says about the verdict; [`Action::Log`] when it says nothing.
+pub(super) fn action_of(prefix: &[u8]) -> Action {
+    let mut found = Action::Log;
+    let words = prefix.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    for word in words {
+        let word = word.strip_prefix(b"LOGand").unwrap_or(word);
+        let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        let action = if is(&["REJECT", "REJECTED"]) {
+            Action::Reject
+        } else if is(&["DROP", "DROPPED", "DROPS"]) {
+            Action::Drop
+        } else if is(&["DENY", "DENIED", "BLOCK", "BLOCKED"]) {
+            Action::Deny
+        } else if is(&["ALLOW", "ALLOWED", "ACCEPT", "ACCEPTED"]) {
+            Action::Allow
+        } else {
+            continue;
+        };
+        // the last word wins: `calico-drop LOGandACCEPT` was accepted
+        found = action;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Packet;
+    use super::*;
+
+    fn action(prefix: &str) -> Action {
+        Packet { prefix: prefix.as_bytes(), ..Packet::default() }.action()
+    }
+
+    #[test]
+    fn prefixes_tell_the_verdict_only_in_plain_words() {
+        assert_eq!(action("calico-packet"), Action::Log);
+        assert_eq!(action("calico-drop"), Action::Drop);
+        assert_eq!(action("calico-drop LOGandDROP"), Action::Drop);
+        assert_eq!(action("calico-drop LOGandACCEPT"), Action::Allow);
+        assert_eq!(action("[UFW BLOCK]"), Action::Deny);
+        assert_eq!(action("[UFW LIMIT BLOCK]"), Action::Deny);
+        assert_eq!(action("[UFW ALLOW]"), Action::Allow);
+        assert_eq!(action("[UFW AUDIT INVALID]"), Action::Log);
+        assert_eq!(action("filter_IN_public_REJECT"), Action::Reject);
+        assert_eq!(action("STATE_INVALID_DROP"), Action::Drop);
+        assert_eq!(action("Shorewall:net-fw:DROP"), Action::Drop);
+        assert_eq!(action("dropbox sync"), Action::Log);
+        let mut prefixes = Prefixes::default();
+        for number in 0..100 {
+            for (text, expected) in [("calico-drop", Action::Drop), ("x ALLOW", Action::Allow), ("y", Action::Log)] {
+                let message = format!("[ 12.5] {text} {}: IN=eth0 OUT= SRC=1.1.1.1", number % 20);
+                let opening = Opening::of(message.as_bytes()).expect("a packet line");
+                assert_eq!(prefixes.action(&opening), expected);
+                let usual = prefixes.usual(message.as_bytes(), message.find(" OUT=").expect("OUT"));
+                assert_eq!(usual.map(|(action, opening)| (action, opening.prefix)), Some((expected, opening.prefix)));
+            }
+            assert!(prefixes.known.len() <= PREFIXES);
+        }
+    }
+}
