@@ -8,6 +8,7 @@
 
 mod bastion;
 mod cases;
+mod causes;
 mod conntrack;
 mod conversation_cases;
 mod conversation_random;

@@ -17,6 +17,10 @@ const MAX_DEPTH: u32 = 12;
 const MAX_TAKERS: usize = 64;
 /// Rules among which the fewest are looked for.
 const MAX_CHOICE: usize = 16;
+/// Rules that call one chain and are all looked at.
+const MAX_CALLERS: usize = 16;
+/// Rules looked at for one choice; beyond, only what a rule took counts.
+const MAX_LOOKS: usize = 256;
 
 /// A look for the causes of dead rules below one base chain.
 pub(super) struct Search<'s, 'a> {
@@ -25,6 +29,8 @@ pub(super) struct Search<'s, 'a> {
     passages: &'s Passages,
     /// Packets that come to each rule, where asked before.
     reached: HashMap<RuleRef, Set>,
+    /// Rules that may still be looked at for the rule in question.
+    looks: usize,
 }
 
 /// Rules with the packets they take.
@@ -32,7 +38,7 @@ type Takers = Vec<(RuleRef, Set)>;
 
 impl<'s, 'a> Search<'s, 'a> {
     pub(super) fn new(ruleset: &'s Ruleset, engine: &'s mut Engine<'a>, passages: &'s Passages) -> Self {
-        Self { ruleset, engine, passages, reached: HashMap::new() }
+        Self { ruleset, engine, passages, reached: HashMap::new(), looks: 0 }
     }
 
     /// Why `place` is dead, and which rules see to it.
@@ -225,11 +231,10 @@ impl<'s, 'a> Search<'s, 'a> {
             return Ok(takers);
         }
         let all = self.engine.bdd().union(takers.iter().map(|(_, set)| *set).collect::<Vec<_>>())?;
+        self.looks = MAX_LOOKS;
         let mut takes = Vec::with_capacity(takers.len());
         for (taker, set) in &takers {
-            // of rules that packets may pass by only what they took counts
-            let own = taker.chain == place.chain || self.all_pass(*taker, place);
-            let kept = if own { self.engine.kept(self.passages, *taker, all)? } else { Set::NONE };
+            let kept = self.alone(*taker, place, all, 0)?;
             takes.push(self.engine.bdd().or(kept, *set)?);
         }
         if let Some(one) = takes.iter().position(|takes| *takes == all) {
@@ -248,11 +253,61 @@ impl<'s, 'a> Search<'s, 'a> {
         Ok(takers.into_iter().zip(needed).filter(|(_, needed)| *needed).map(|(taker, _)| taker).collect())
     }
 
-    /// Whether every packet on its way to the chain of `place` passes the chain of `taker`.
-    fn all_pass(&self, taker: RuleRef, place: RuleRef) -> bool {
-        let entry = self.passages.entry.chain;
-        let callers = self.passages.callers.get(&place.chain).map(Vec::as_slice).unwrap_or_default();
-        taker.chain == entry && matches!(callers, [caller] if caller.chain == entry && taker.rule < caller.rule)
+    /// Packets of `all` that do not come to `place` for `taker` alone, were there nothing else but jumps.
+    fn alone(&mut self, taker: RuleRef, place: RuleRef, all: Set, depth: u32) -> Built {
+        if self.looks == 0 {
+            return Ok(Set::NONE);
+        }
+        let kept = self.on_the_way(taker, place, all, 0)?;
+        let passages = self.passages;
+        let callers = passages.callers.get(&place.chain).map(Vec::as_slice).unwrap_or_default();
+        if kept == all || callers.is_empty() || callers.len() > MAX_CALLERS || depth >= MAX_DEPTH {
+            return Ok(kept);
+        }
+        let rest = self.engine.bdd().minus(all, kept)?;
+        let mut open = Set::NONE;
+        for caller in callers {
+            let sent = self.engine.asked_for(passages, *caller, rest)?;
+            if self.engine.bdd().is_subset(sent, open)? {
+                continue;
+            }
+            let barred = self.alone(taker, *caller, sent, depth + 1)?;
+            let come = self.engine.bdd().minus(sent, barred)?;
+            open = self.engine.bdd().or(open, come)?;
+        }
+        self.engine.bdd().minus(all, open)
+    }
+
+    /// Packets of `all` that `taker` certainly keeps from `place` in its chain, or in chains called before it.
+    fn on_the_way(&mut self, taker: RuleRef, place: RuleRef, all: Set, depth: u32) -> Built {
+        self.looks = self.looks.saturating_sub(1);
+        if self.looks == 0 {
+            return Ok(Set::NONE);
+        }
+        if taker.chain == place.chain {
+            let before = taker.rule < place.rule;
+            return if before { self.engine.kept(self.passages, taker, all) } else { Ok(Set::NONE) };
+        }
+        // what only leaves a called chain comes back
+        let ends = |rule| matches!(outcome(rule), Outcome::Accept | Outcome::Refuse);
+        if depth >= MAX_DEPTH || (depth == 0 && !self.ruleset.rule(taker).is_some_and(ends)) {
+            return Ok(Set::NONE);
+        }
+        let passages = self.passages;
+        let callers = passages.callers.get(&taker.chain).map(Vec::as_slice).unwrap_or_default();
+        if callers.is_empty() || callers.len() > MAX_CALLERS {
+            return Ok(Set::NONE);
+        }
+        let kept = self.engine.kept(passages, taker, all)?;
+        let mut through = Set::NONE;
+        for caller in callers {
+            if through == kept {
+                break;
+            }
+            let sent = self.on_the_way(*caller, place, kept, depth + 1)?;
+            through = self.engine.bdd().or(through, sent)?;
+        }
+        Ok(through)
     }
 
     fn cause(&self, place: RuleRef) -> Cause {

@@ -117,9 +117,31 @@ fn causes_stand_in_callers_and_in_chains_called_before() {
 -A first -p tcp -j ACCEPT
 -A second -i eth0 -p tcp -m tcp --dport 22 -j DROP
 -A second -p udp -m udp --dport 53 -j DROP
+-A second -i eth0 -s 10.1.0.0/16 -j DROP
+-A second -i eth0 -s 10.0.0.0/7 -p tcp -m tcp --dport 0:80 -j DROP
 COMMIT\n",
     ));
-    assert_eq!(found, ["second 1 Covered: first 1, first 2", "second 2 Covered: INPUT 2"]);
+    // one rule of a chain called before is enough where it would take all by itself
+    let [tcp, udp, ten] = ["second 1 Covered: first 2", "second 2 Covered: INPUT 2", "second 3 Covered: first 1"];
+    assert_eq!(found, [tcp, udp, ten, "second 4 Covered: first 2"]);
+}
+
+#[test]
+fn the_fewest_causes_are_looked_for_along_every_way() {
+    let found = dead(&read(
+        "iptables-save.txt",
+        "*filter\n:INPUT DROP [0:0]\n:first - [0:0]\n:second - [0:0]\n:third - [0:0]
+-A INPUT -s 10.0.0.0/8 -j first
+-A INPUT -p tcp -j DROP
+-A INPUT -s 10.0.0.0/9 -j second
+-A INPUT -s 10.128.0.0/9 -j third
+-A first -s 10.1.0.0/16 -p tcp -m tcp --dport 22 -j REJECT
+-A first -s 10.200.0.0/16 -j RETURN
+-A third -j second
+-A second -s 10.0.0.0/8 -p tcp -m tcp --dport 22 -j ACCEPT
+COMMIT\n",
+    ));
+    assert_eq!(found, ["second 1 Covered: INPUT 2"]);
 }
 
 #[test]
