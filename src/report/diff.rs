@@ -188,6 +188,7 @@ fn name(dimension: Dimension) -> &'static str {
         Dimension::SourcePort => "sport",
         Dimension::DestinationPort => "dport",
         Dimension::Protocol => "proto",
+        Dimension::Extension => "extension",
         Dimension::State => "state",
         Dimension::TcpFlags => "flags",
         Dimension::IcmpType => "icmp_type",
@@ -366,6 +367,7 @@ impl Shown<'_, '_> {
         let values = words_of(field, self.limit.saturating_mul(2)).join(" ");
         let before = match field.dimension {
             Dimension::Protocol => "",
+            Dimension::Extension => "first extension header ",
             Dimension::DestinationPort => "to port ",
             Dimension::SourcePort => "from port ",
             Dimension::Source => "from ",

@@ -11,7 +11,7 @@ use super::layout::{Dimension, Layout};
 use Dimension as D;
 
 /// Fields in the order in which a product is made wider: the first ones are the first not to matter any more.
-pub const WIDEN: [Dimension; 18] = [
+pub const WIDEN: [Dimension; 19] = [
     D::PacketType,
     D::Length,
     D::Tos,
@@ -22,6 +22,7 @@ pub const WIDEN: [Dimension; 18] = [
     D::IcmpCode,
     D::IcmpType,
     D::TcpFlags,
+    D::Extension,
     D::State,
     D::OutInterface,
     D::InInterface,

@@ -87,6 +87,8 @@ pub struct Header {
     pub ends: Ends,
     /// Upper-layer protocol.
     pub protocol: Binding,
+    /// Number of the first IPv6 extension header, in [`super::layout::EXTENSIONS`].
+    pub extension: Binding,
     /// TCP flags.
     pub tcp_flags: Binding,
     /// ICMP type.
@@ -153,6 +155,7 @@ impl Header {
         Self {
             ends,
             protocol: Free(Dimension::Protocol),
+            extension: Free(Dimension::Extension),
             tcp_flags: Free(Dimension::TcpFlags),
             icmp_type: Free(Dimension::IcmpType),
             icmp_code: Free(Dimension::IcmpCode),

@@ -26,6 +26,8 @@ pub enum Dimension {
     DestinationPort,
     /// Upper-layer protocol.
     Protocol,
+    /// What stands between an IPv6 header and it first, by [`EXTENSIONS`] number.
+    Extension,
     /// Conntrack state, by [`STATES`] number.
     State,
     /// TCP flags.
@@ -69,7 +71,7 @@ pub enum Order {
     Host,
 }
 
-const FORWARD: [Dimension; 19] = [
+const FORWARD: [Dimension; 20] = [
     D::InInterface,
     D::Source,
     D::Question,
@@ -77,6 +79,7 @@ const FORWARD: [Dimension; 19] = [
     D::Destination,
     D::State,
     D::Protocol,
+    D::Extension,
     D::DestinationPort,
     D::SourcePort,
     D::TcpFlags,
@@ -91,10 +94,11 @@ const FORWARD: [Dimension; 19] = [
     D::UserGroup,
 ];
 
-const HOST: [Dimension; 19] = [
+const HOST: [Dimension; 20] = [
     D::InInterface,
     D::OutInterface,
     D::Protocol,
+    D::Extension,
     D::State,
     D::TcpFlags,
     D::IcmpType,
@@ -211,6 +215,16 @@ pub const STATES: [crate::packet::CtState; 5] = {
     [S::NEW, S::ESTABLISHED, S::RELATED, S::UNTRACKED, S::INVALID]
 };
 
+/// First IPv6 extension headers by their number in [`Dimension::Extension`]: none, hop-by-hop options, routing, destination
+/// options.
+///
+/// Connection tracking has put fragments together before any rule that matters, which takes their header away. An authentication header is none of them: nf_tables takes it for the upper layer's, and so do the sets (the packet's protocol
+/// is 51). So is what the kernel does not look behind (mobility, host identity, encrypted payloads).
+pub const EXTENSIONS: [Option<crate::packet::Protocol>; 4] = {
+    use crate::packet::Protocol as P;
+    [None, Some(P(0)), Some(P(43)), Some(P(60))]
+};
+
 /// Bits of an address of `family` (`Ipv4`, else IPv6).
 #[must_use]
 pub fn address_width(family: Family) -> u32 {
@@ -253,7 +267,7 @@ impl Layout {
                 D::SourcePort | D::DestinationPort | D::Length => 16,
                 D::Protocol | D::TcpFlags | D::IcmpType | D::IcmpCode | D::Ttl | D::Tos => 8,
                 D::State => 3,
-                D::PacketType => 2,
+                D::PacketType | D::Extension => 2,
                 D::User | D::UserGroup | D::ConnectionMark => 32,
                 D::Question => MAX_ANSWERS,
             };
@@ -314,6 +328,7 @@ impl Layout {
         match dimension {
             D::InInterface | D::OutInterface => Some(self.interfaces.names.len()),
             D::State => Some(STATES.len()),
+            D::Extension => Some(EXTENSIONS.len()),
             _ => None,
         }
     }

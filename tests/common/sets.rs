@@ -7,6 +7,7 @@ use hepguard::analysis::reach::{Engine, HostFacts, Settings, Verdicts, Way};
 use hepguard::packet::{CtDirection, CtState, Direction, Family, Packet, Tuple, address_bits};
 use hepguard::ruleset::interface_number;
 use hepguard::space::header::{Binding, Ends, Header};
+use hepguard::space::layout::EXTENSIONS;
 use hepguard::space::{Dimension, Order, Set};
 
 /// One family's engine and what it has answered.
@@ -49,6 +50,7 @@ impl<'a> Sets<'a> {
         header.length = packet.length.map_or(Binding::Unknown, |length| Binding::Known(length.into()));
         header.user = free(packet.uid.is_some(), Dimension::User);
         header.user_group = free(packet.gid.is_some(), Dimension::UserGroup);
+        header.extension = free(class_of_extension(packet).is_some(), Dimension::Extension);
         header.icmp_type = free(packet.icmp.is_some(), Dimension::IcmpType);
         header.icmp_code = free(packet.icmp.is_some(), Dimension::IcmpCode);
         header.packet_type = packet.packet_type.map_or(Binding::Unknown, |kind| Binding::Known(kind as u128));
@@ -97,6 +99,7 @@ impl<'a> Sets<'a> {
         put(Dimension::Source, address_bits(packet.src));
         put(Dimension::Destination, address_bits(packet.dst));
         put(Dimension::Protocol, packet.protocol.0.into());
+        put(Dimension::Extension, class_of_extension(packet).unwrap_or(0) as u128);
         put(Dimension::SourcePort, packet.sport.unwrap_or(0).into());
         put(Dimension::DestinationPort, packet.dport.unwrap_or(0).into());
         put(Dimension::TcpFlags, packet.tcp_flags.0.into());
@@ -111,6 +114,12 @@ impl<'a> Sets<'a> {
         packet.oif.iter().for_each(|name| put(Dimension::OutInterface, class(name)));
         bits
     }
+}
+
+/// The number of its first IPv6 extension header, where that is known.
+pub(crate) fn class_of_extension(packet: &Packet) -> Option<usize> {
+    let first = packet.details.extensions.as_deref()?.first().map(|first| first.header);
+    EXTENSIONS.iter().position(|known| *known == first)
 }
 
 /// Dimensions a packet tells.
@@ -130,6 +139,7 @@ fn told(packet: &Packet) -> Vec<Dimension> {
         D::User,
         D::UserGroup,
     ];
+    told.extend(class_of_extension(packet).map(|_| D::Extension));
     told.extend(packet.iif.is_some().then_some(D::InInterface));
     told.extend(packet.oif.is_some().then_some(D::OutInterface));
     told

@@ -73,6 +73,7 @@ fn sendable(packet: &Packet) -> Option<Shot> {
         Protocol::TCP => packet.tcp_flags == TcpFlags::SYN,
         Protocol::UDP => true,
         Protocol::ICMP => packet.icmp == Some((8, 0)),
+        Protocol::ICMPV6 => packet.icmp == Some((128, 0)),
         _ => false,
     };
     if !ordinary || packet.state != CtState::NEW {
@@ -82,6 +83,7 @@ fn sendable(packet: &Packet) -> Option<Shot> {
     let ports = (packet.sport.unwrap_or(0), packet.dport.unwrap_or(0));
     let mut shot = shot(packet.direction, packet.protocol, &src, &dst, ports.0, ports.1);
     shot.packet.iif.clone_from(&packet.iif);
+    shot.packet.details.extensions.clone_from(&packet.details.extensions);
     Some(shot)
 }
 
@@ -95,15 +97,15 @@ fn passed(lab: &mut Lab, shots: &[Shot]) -> Vec<bool> {
     all
 }
 
-/// Examples sent of what is gained, and of what is lost.
-fn replayed(before: &Firewall, after: &Firewall) -> [usize; 2] {
+/// Examples sent of what is gained, and of what is lost; and how many of them had extension headers.
+fn replayed(before: &Firewall, after: &Firewall, family: Family) -> [usize; 3] {
     let mut lab = Lab::build().expect("a lab");
     before.load().expect("the rules load");
     let listed_before = Listings::read(firewall::list().expect("the rules are listed"));
     before.unload().expect("the rules go");
     after.load().expect("the other rules load");
     let listed_after = Listings::read(firewall::list().expect("the rules are listed"));
-    let wanted = Wanted { families: vec![Family::Ipv4], ..Wanted::default() };
+    let wanted = Wanted { families: vec![family], ..Wanted::default() };
     let diff = compare(listed_before.snapshot(), listed_after.snapshot(), &wanted);
     let (mut shots, mut gained) = (Vec::new(), Vec::new());
     for part in &diff.parts {
@@ -124,12 +126,14 @@ fn replayed(before: &Firewall, after: &Firewall) -> [usize; 2] {
     before.load().expect("the rules load again");
     lab.open_eyes().expect("the probe loads");
     let with_before = passed(&mut lab, &shots);
-    let mut sent = [0; 2];
+    let mut sent = [0; 3];
     for (((shot, gains), was), is) in shots.iter().zip(gained).zip(with_before).zip(with_after) {
         let told =
             || format!("{:?}\n-- before --\n{}\n-- after --\n{}", shot.packet, before.describe(), after.describe());
         assert_eq!((was, is), (!gains, gains), "{}", told());
         sent[usize::from(!gains)] += 1;
+        let headers = shot.packet.details.extensions.as_deref().unwrap_or_default();
+        sent[2] += usize::from(!headers.is_empty());
     }
     sent
 }
@@ -147,13 +151,58 @@ fn examples_of_what_differs_pass_one_firewall_and_not_the_other() {
         };
         let (before, after) = (of(&old), of(&new));
         in_namespace("diff", || {
-            let sent = replayed(&before, &after);
+            let sent = replayed(&before, &after, Family::Ipv4);
             println!("diff, seed {seed}: {} gained and {} lost packets went as told", sent[0], sent[1]);
             all = [all[0] + sent[0], all[1] + sent[1]];
         });
     }
     if all != [0; 2] {
         assert!(all.iter().all(|count| *count > 5), "both kinds: {all:?}");
+    }
+}
+
+/// A table about protocols and what the IPv6 header says comes next.
+fn native6(rng: &mut Rng) -> Firewall {
+    let mut text = "table ip6 t {\n".to_owned();
+    for (hook, policy) in [("input", "drop"), ("forward", "accept"), ("output", "accept")] {
+        text += &format!("chain {hook} {{\ntype filter hook {hook} priority 0; policy {policy};\n");
+        for _ in 0..4 {
+            let mut rule = String::new();
+            for _ in 0..rng.usize(1..3) {
+                rule += match rng.u8(..8) {
+                    0 => "ip6 nexthdr 6 ",
+                    1 => "ip6 nexthdr { 0, 6, 58 } ",
+                    2 => "ip6 nexthdr != 17 ",
+                    3 => "ip6 nexthdr { 0, 43, 60 } ",
+                    4 => "exthdr hbh missing ",
+                    5 => "ip6 daddr fd00:1::/64 ",
+                    _ => rng.choice(["meta l4proto 6 ", "meta l4proto { 6, 17 } ", "meta l4proto 58 "]).expect("one"),
+                };
+            }
+            text += &format!("{rule}{}\n", rng.choice(["accept", "drop"]).expect("one"));
+        }
+        text += "}\n";
+    }
+    Firewall { nft: text + "}\n", ..Firewall::default() }
+}
+
+#[test]
+fn examples_with_extension_headers_pass_one_firewall_and_not_the_other() {
+    let mut all = [0; 3];
+    for seed in 0..10 {
+        let mut rng = Rng::with_seed(seed);
+        let (before, after) = (native6(&mut rng), native6(&mut rng));
+        in_namespace("diff of extension headers", || {
+            let sent = replayed(&before, &after, Family::Ipv6);
+            all = [0, 1, 2].map(|at| all[at] + sent[at]);
+        });
+    }
+    println!(
+        "diff of IPv6: {} gained, {} lost packets went as told, {} with extension headers",
+        all[0], all[1], all[2]
+    );
+    if all != [0; 3] {
+        assert!(all.iter().all(|count| *count > 20), "all kinds: {all:?}");
     }
 }
 

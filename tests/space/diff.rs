@@ -12,7 +12,7 @@ use hepguard::space::Dimension;
 
 use crate::against_trace::{Words, read};
 use crate::generate;
-use crate::sets::facts;
+use crate::sets::{class_of_extension, facts};
 
 /// Whether a line, read as people read it, speaks of the packet.
 fn speaks_of(line: &Line, packet: &Packet) -> bool {
@@ -41,6 +41,10 @@ fn speaks_of(line: &Line, packet: &Packet) -> bool {
             Values::Prefixes(list) => {
                 let address = number(field.dimension);
                 list.items.iter().map(|prefix| prefix.range()).any(|(low, high)| (low..=high).contains(&address))
+            }
+            Values::Names(names) if field.dimension == Dimension::Extension => {
+                let class = class_of_extension(packet).expect("it is told");
+                names.iter().any(|name| ["none", "hbh", "rt", "dst"][class] == name)
             }
             Values::Names(names) => {
                 let name = if field.dimension == Dimension::InInterface { &packet.iif } else { &packet.oif };

@@ -5,6 +5,7 @@ mod against_conversation;
 mod against_trace;
 mod algebra;
 mod diff;
+mod extension;
 #[allow(dead_code, unused_imports, reason = "the kernel's oracle draws native rulesets from it, too")]
 #[path = "../kernel/generate/mod.rs"]
 mod generate;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use crate::analysis::reach::Engine;
-use crate::packet::{CtState, Prefix};
+use crate::packet::{CtState, Prefix, Protocol};
 use crate::ruleset::Interval;
 use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
 use crate::space::cover::Product;
 use crate::space::describe::{self, Listing};
-use crate::space::layout::STATES;
+use crate::space::layout::{EXTENSIONS, STATES};
 
 /// Prefixes or intervals of one field.
 const MAX_VALUES: usize = 1000;
@@ -37,7 +37,7 @@ pub struct Field {
 pub enum Values {
     /// Addresses.
     Prefixes(Listing<Prefix>),
-    /// Interface names; a name with a sign stands for others like it.
+    /// Interface names; a name with a sign stands for others like it. Of IPv6 extension headers nft's names, and `none`.
     Names(Vec<String>),
     /// Conntrack states.
     States(Vec<CtState>),
@@ -103,6 +103,14 @@ fn values(engine: &mut Engine<'_>, dimension: Dimension, must: Set, may: Set) ->
             let classes = classes(engine, dimension, must)?;
             Values::States(classes.into_iter().filter_map(|class| STATES.get(class).copied()).collect())
         }
+        Dimension::Extension => {
+            let words = |class: usize| match EXTENSIONS.get(class)? {
+                Some(header) => Some(extension_word(*header)),
+                None => Some("none"),
+            };
+            let classes = classes(engine, dimension, must)?;
+            Values::Names(classes.into_iter().filter_map(words).map(str::to_owned).collect())
+        }
         Dimension::TcpFlags => match bits(engine, may)? {
             Some((value, mask)) => Values::Bits(value, mask),
             None => numbers(engine, dimension, may),
@@ -114,6 +122,15 @@ fn values(engine: &mut Engine<'_>, dimension: Dimension, must: Set, may: Set) ->
 fn numbers(engine: &Engine<'_>, dimension: Dimension, set: Set) -> Values {
     let (intervals, more) = describe::intervals(engine.bdd_ref(), engine.layout(), set, dimension, MAX_VALUES);
     Values::Numbers(intervals, more)
+}
+
+/// An IPv6 extension header as nft calls it.
+fn extension_word(header: Protocol) -> &'static str {
+    match header.0 {
+        0 => "hbh",
+        43 => "rt",
+        _ => "dst",
+    }
 }
 
 /// Numbers of classes in `set`.

@@ -6,13 +6,14 @@ use super::{Comparison, own_addresses};
 use crate::analysis::flows::somebody;
 use crate::analysis::reach::Engine;
 use crate::packet::{
-    ConntrackView, CtState, CtStatus, Direction, Family, Packet, PacketType, Protocol, TcpFlags, address_bits,
+    ConntrackView, CtState, CtStatus, Direction, ExtensionHeader, Family, Packet, PacketType, Protocol, TcpFlags,
+    address_bits,
 };
 use crate::ruleset::{Interval, interface_number};
 use crate::space::bdd::{Built, Set};
 use crate::space::describe::address;
 use crate::space::header::Binding;
-use crate::space::layout::STATES;
+use crate::space::layout::{EXTENSIONS, STATES};
 use crate::space::ranges::joined;
 use crate::space::witness::{Witness, witness};
 use crate::space::{Dimension, Layout};
@@ -55,6 +56,7 @@ pub(super) fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direc
     let mut wanted: Vec<(Dimension, Vec<Interval>)> = vec![
         (D::Protocol, usual),
         (D::Protocol, single(Protocol::TCP.0.into())),
+        (D::Extension, single(0)),
         (D::PacketType, single(PacketType::Host as u128)),
         (D::InInterface, joined(links.clone())),
         (D::OutInterface, joined(links)),
@@ -143,6 +145,18 @@ fn bound(engine: &mut Engine<'_>, dimension: Dimension, intervals: &[Interval]) 
     Ok(engine.encoder().bound_within(Binding::Free(dimension), intervals)?.certain)
 }
 
+/// An extension header that does nothing, in front of `next`.
+fn extension(header: Protocol, next: Protocol) -> ExtensionHeader {
+    let rest: [u8; 7] = match header.0 {
+        // no segments left; options: six bytes of padding
+        43 => [0, 4, 0, 0, 0, 0, 0],
+        _ => [0, 1, 4, 0, 0, 0, 0],
+    };
+    let mut bytes = vec![next.0];
+    bytes.extend(rest);
+    ExtensionHeader { header, bytes: bytes.into() }
+}
+
 fn of_point(layout: &Layout, point: &Witness, direction: Direction, family: Family) -> Packet {
     use Dimension as D;
     let number = |dimension| point.number(layout, dimension);
@@ -158,6 +172,10 @@ fn of_point(layout: &Layout, point: &Witness, direction: Direction, family: Fami
     }
     if [Protocol::ICMP, Protocol::ICMPV6].contains(&protocol) {
         packet.icmp = Some((byte(D::IcmpType), byte(D::IcmpCode)));
+    }
+    let class = usize::try_from(number(D::Extension)).unwrap_or(0);
+    if let (Family::Ipv6, Some(Some(header))) = (family, EXTENSIONS.get(class)) {
+        packet.details.extensions = Some([extension(*header, protocol)].into());
     }
     let name = |dimension| {
         let class = usize::try_from(number(dimension)).unwrap_or(0);

@@ -304,7 +304,7 @@ impl Engine<'_> {
         let state = if tracked { CtState::ESTABLISHED } else { CtState::NEW };
         let mut answer = Header::open().in_state(state);
         answer.ends = end.ends.turned();
-        answer.protocol = first.protocol;
+        (answer.protocol, answer.extension) = (first.protocol, Binding::Known(0));
         let flags = match question.state {
             CtState::NEW => TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0),
             _ => TcpFlags::ACK,
@@ -356,6 +356,8 @@ impl Engine<'_> {
 pub fn first_header(protocol: Protocol, port: Option<u16>, state: CtState) -> Header {
     let mut header = Header::open().in_state(state);
     header.protocol = Binding::Known(protocol.0.into());
+    // ordinary stacks send no extension headers
+    header.extension = Binding::Known(0);
     let new = state == CtState::NEW;
     let flags = if new { TcpFlags::SYN } else { TcpFlags::ACK };
     header.tcp_flags = Binding::Known(flags.0.into());

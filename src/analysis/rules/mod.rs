@@ -433,8 +433,6 @@ fn of_state(engine: &mut Engine<'_>, state: CtState) -> Built {
 fn start(hook: Hook, state: CtState, mark: Binding) -> Header {
     let mut header = Header::open().in_state(state);
     header.tracking = Tracking::Seen;
-    // an extension header may come first
-    header.assigned.push((Field::Ip6Nexthdr, Binding::Unknown));
     header.mark = mark;
     header.ct_mark = Binding::Unknown;
     header.status = None;

@@ -53,7 +53,7 @@ impl View<'_, '_> {
             Field::Ip6Daddr => self.only(v6, flow.dst),
             Field::L4proto => Value::Known(protocol.0.into()),
             Field::Ip4Protocol => self.only(v4, Value::Known(protocol.0.into())),
-            Field::Ip6Nexthdr => self.only(v6, self.placed(field).unwrap_or(Value::Known(protocol.0.into()))),
+            Field::Ip6Nexthdr => self.only(v6, self.placed(field).unwrap_or(Value::Unknown(0))),
             Field::Ip4Ttl => self.only(v4, flow.ttl),
             Field::Ip6Hoplimit => self.only(v6, flow.ttl),
             Field::Dscp => flow.tos.map(|tos| tos >> 2),

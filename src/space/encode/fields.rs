@@ -1,16 +1,20 @@
 //! Fields of the header, raw bytes and routing lookups.
 
 use crate::packet::{CtState, Family, Hook, Protocol};
-use crate::ruleset::{FibField, FibResult, Field, Interval, PayloadBase};
+use crate::ruleset::{FibField, FibResult, Field, Interval, Part, PayloadBase, Place, place_of};
 
 use super::value::{Number, Value};
 use super::{Eval, Facts, FibQuestion};
 use crate::space::bdd::{Built, Set};
 use crate::space::header::{Binding, Ends};
+use crate::space::layout::EXTENSIONS;
 use crate::space::ranges::joined;
 
 /// Protocols whose header starts with ports.
 const WITH_PORTS: [Protocol; 5] = [Protocol::TCP, Protocol::UDP, Protocol::DCCP, Protocol::SCTP, Protocol::UDPLITE];
+
+/// Where the IPv6 header says what comes next, in bits.
+const NEXT_HEADER: u32 = 48;
 
 impl Eval<'_, '_> {
     fn v6(&self) -> bool {
@@ -47,7 +51,8 @@ impl Eval<'_, '_> {
             Field::Ip6Daddr => self.of_family(true, header.ends.dst),
             Field::L4proto => self.bound(header.protocol),
             Field::Ip4Protocol => self.of_family(false, header.protocol),
-            Field::Ip6Nexthdr => self.of_family(true, header.protocol),
+            Field::Ip6Nexthdr if self.v6() => self.next_header(),
+            Field::Ip6Nexthdr => Ok(Value::absent()),
             Field::Ip4Ttl => self.of_family(false, header.ttl),
             Field::Ip6Hoplimit => self.of_family(true, header.ttl),
             Field::Tos => self.bound(header.tos),
@@ -87,9 +92,56 @@ impl Eval<'_, '_> {
         value.told(&mut self.encoder.bdd, told)
     }
 
+    /// What the IPv6 header says comes next: an extension header, where there is one, else the protocol.
+    fn next_header(&mut self) -> Built<Value> {
+        let first = self.bound(self.header.extension)?;
+        let protocol = self.bound(self.header.protocol)?;
+        let Number::Cases(classes) = &first.number else { return Ok(Value::unknown()) };
+        let bdd = &mut self.encoder.bdd;
+        let mut bits = vec![Set::NONE; 8];
+        for (set, class) in classes {
+            let extension = usize::try_from(*class).ok().and_then(|class| EXTENSIONS.get(class)).copied().flatten();
+            let number = match extension {
+                Some(extension) => Value::constant(extension.0.into()),
+                None => protocol.clone(),
+            };
+            for (bit, of_number) in bits.iter_mut().zip(number.to_bits(bdd, 8)?) {
+                let here = bdd.and(*set, of_number)?;
+                *bit = bdd.or(*bit, here)?;
+            }
+        }
+        Ok(Value { unknown: bdd.or(first.unknown, protocol.unknown)?, ..Value::bits(bits) })
+    }
+
+    /// A part of an IPv6 extension header: there is none without such headers, and the first is there for sure.
+    fn extension(&mut self, header: u8, part: Part) -> Built<Value> {
+        let first = self.bound(self.header.extension)?;
+        let (mut known, mut without) = (Vec::new(), Set::NONE);
+        if let Number::Cases(classes) = &first.number {
+            for (set, class) in classes {
+                let extension = usize::try_from(*class).ok().and_then(|class| EXTENSIONS.get(class)).copied().flatten();
+                match (extension, part) {
+                    (None, Part::Presence) => known.push((*set, 0)),
+                    (None, _) => without = *set,
+                    (Some(first), Part::Presence) if first.0 == header => known.push((*set, 1)),
+                    _ => {}
+                }
+            }
+        }
+        let bdd = &mut self.encoder.bdd;
+        let told = bdd.union(known.iter().map(|(set, _)| *set).collect::<Vec<_>>())?;
+        let told = bdd.or(told, without)?;
+        Ok(Value { missing: without, unknown: !told, ..Value::cases(known) })
+    }
+
     fn meta(&mut self, field: &Field) -> Built<Value> {
         let header = self.header;
         match field {
+            Field::Other(_) if !self.v6() => Ok(Value::unknown()),
+            Field::Other(_) => match place_of(field) {
+                Some(Place::Extension(number, part)) => self.extension(number, part),
+                _ => Ok(Value::unknown()),
+            },
             Field::Nfproto => Ok(match self.site.family {
                 Family::Ipv4 | Family::Ipv6 | Family::Inet if self.site.hook != Hook::Ingress => {
                     Value::constant(if self.v6() { 10 } else { 2 })
@@ -223,7 +275,7 @@ impl Eval<'_, '_> {
         let header = self.header;
         let parts: Vec<(u32, u32, Binding)> = match base {
             PayloadBase::Network if self.v6() => vec![
-                (48, 8, header.protocol),
+                (NEXT_HEADER, 8, header.extension),
                 (56, 8, header.ttl),
                 (64, 128, header.ends.src),
                 (192, 128, header.ends.dst),
@@ -256,7 +308,10 @@ impl Eval<'_, '_> {
             else {
                 return Ok(Value::unknown());
             };
-            let value = self.bound(*binding)?;
+            let value = match *start {
+                NEXT_HEADER if self.v6() && base == PayloadBase::Network => self.next_header()?,
+                _ => self.bound(*binding)?,
+            };
             if !value.unknown.is_empty() || !value.missing.is_empty() {
                 return Ok(Value::unknown());
             }

@@ -19,7 +19,7 @@ use crate::ruleset::{
 
 use super::bdd::{Bdd, Built, Set};
 use super::header::{Binding, Header};
-use super::layout::{Dimension, Layout, MAX_QUESTIONS, STATES};
+use super::layout::{Dimension, EXTENSIONS, Layout, MAX_QUESTIONS, STATES};
 pub use alike::is_about_links;
 pub use lookup::Found;
 use value::Number;
@@ -471,6 +471,7 @@ impl Encoder<'_> {
         let value = if self.layout.classes(dimension).is_some() {
             let names = match dimension {
                 Dimension::State => STATES.iter().map(|state| state.0.into()).collect(),
+                Dimension::Extension => (0..EXTENSIONS.len() as u128).collect(),
                 _ => self.layout.interfaces().names().to_vec(),
             };
             let mut cases = Vec::with_capacity(names.len());
