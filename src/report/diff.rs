@@ -189,6 +189,8 @@ fn name(dimension: Dimension) -> &'static str {
         Dimension::DestinationPort => "dport",
         Dimension::Protocol => "proto",
         Dimension::Extension => "extension",
+        Dimension::SourceLink => "mac_src",
+        Dimension::DestinationLink => "mac_dst",
         Dimension::State => "state",
         Dimension::TcpFlags => "flags",
         Dimension::IcmpType => "icmp_type",
@@ -204,12 +206,20 @@ fn name(dimension: Dimension) -> &'static str {
     }
 }
 
+/// A link-layer address.
+fn mac_text(number: u128) -> String {
+    let bytes = number.to_be_bytes();
+    let bytes: Vec<String> = bytes.iter().skip(10).map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
+}
+
 /// The values of a field, at most `limit` and a word on the others.
 fn words_of(field: &Field, limit: usize) -> Vec<String> {
     let number = |number: u128| match field.dimension {
         Dimension::Protocol => {
             u8::try_from(number).map_or_else(|_| number.to_string(), |one| Protocol(one).to_string())
         }
+        Dimension::SourceLink | Dimension::DestinationLink => mac_text(number),
         _ => number.to_string(),
     };
     let interval = |interval: &Interval| match (interval.low, interval.high) {
@@ -368,6 +378,8 @@ impl Shown<'_, '_> {
         let before = match field.dimension {
             Dimension::Protocol => "",
             Dimension::Extension => "first extension header ",
+            Dimension::SourceLink => "from MAC ",
+            Dimension::DestinationLink => "to MAC ",
             Dimension::DestinationPort => "to port ",
             Dimension::SourcePort => "from port ",
             Dimension::Source => "from ",

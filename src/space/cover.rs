@@ -11,7 +11,7 @@ use super::layout::{Dimension, Layout};
 use Dimension as D;
 
 /// Fields in the order in which a product is made wider: the first ones are the first not to matter any more.
-pub const WIDEN: [Dimension; 19] = [
+pub const WIDEN: [Dimension; 21] = [
     D::PacketType,
     D::Length,
     D::Tos,
@@ -21,6 +21,8 @@ pub const WIDEN: [Dimension; 19] = [
     D::User,
     D::IcmpCode,
     D::IcmpType,
+    D::DestinationLink,
+    D::SourceLink,
     D::TcpFlags,
     D::Extension,
     D::State,

@@ -183,9 +183,15 @@ fn count_of(Interval { low, high }: Interval) -> u32 {
 }
 
 /// The numbers of `dimension` in `set`, as few intervals in order; cut when they need more than `limit` aligned blocks, which
-/// the flag tells. `set` must depend on that dimension alone, which is no address on a line.
+/// the flag tells. `set` must depend on that dimension alone, which is no IP address on a line.
 #[must_use]
 pub fn intervals(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> (Vec<Interval>, bool) {
+    if let Some(line) = layout.line_of(dimension) {
+        let mut all = of_pieces(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
+        let cut = all.len() > limit;
+        all.truncate(limit);
+        return (all, cut);
+    }
     let blocks = blocks(bdd, layout, (set, set), dimension, limit);
     let cut = blocks.left_out() > 0;
     let interval = |(low, free): Block| Interval { low, high: low | mask(u32::from(free)) };

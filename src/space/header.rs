@@ -109,6 +109,10 @@ pub struct Header {
     pub tos: Binding,
     /// Length of the IP packet.
     pub length: Binding,
+    /// Sender's link-layer address, where its device has such.
+    pub link_source: Binding,
+    /// Receiver's.
+    pub link_destination: Binding,
     /// Link-layer packet type; unknown means "as the address tells".
     pub packet_type: Binding,
     /// Owner of the local socket.
@@ -166,6 +170,8 @@ impl Header {
             ttl: Free(Dimension::Ttl),
             tos: Free(Dimension::Tos),
             length: Free(Dimension::Length),
+            link_source: Binding::Unknown,
+            link_destination: Binding::Unknown,
             packet_type: Binding::Unknown,
             user: Free(Dimension::User),
             user_group: Free(Dimension::UserGroup),

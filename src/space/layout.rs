@@ -20,6 +20,10 @@ pub enum Dimension {
     Source,
     /// Destination address.
     Destination,
+    /// Sender's link-layer address.
+    SourceLink,
+    /// Receiver's link-layer address.
+    DestinationLink,
     /// Source port.
     SourcePort,
     /// Destination port.
@@ -71,12 +75,14 @@ pub enum Order {
     Host,
 }
 
-const FORWARD: [Dimension; 20] = [
+const FORWARD: [Dimension; 22] = [
     D::InInterface,
     D::Source,
+    D::SourceLink,
     D::Question,
     D::OutInterface,
     D::Destination,
+    D::DestinationLink,
     D::State,
     D::Protocol,
     D::Extension,
@@ -94,7 +100,7 @@ const FORWARD: [Dimension; 20] = [
     D::UserGroup,
 ];
 
-const HOST: [Dimension; 20] = [
+const HOST: [Dimension; 22] = [
     D::InInterface,
     D::OutInterface,
     D::Protocol,
@@ -115,6 +121,8 @@ const HOST: [Dimension; 20] = [
     D::Question,
     D::Destination,
     D::Source,
+    D::SourceLink,
+    D::DestinationLink,
 ];
 
 /// Interfaces told apart: a packet's interface is one of these classes.
@@ -240,18 +248,29 @@ pub struct Layout {
     interfaces: Interfaces,
     /// Addresses are numbers of its pieces.
     line: Option<Line>,
+    /// Link-layer addresses are numbers of its pieces.
+    links: Option<Line>,
 }
+
+/// Bits of a link-layer address.
+pub const LINK_WIDTH: u16 = 48;
 
 impl Layout {
     /// A space for packets of `family` (`Ipv4`, else IPv6).
     #[must_use]
     pub fn new(family: Family, order: Order, interfaces: Interfaces) -> Self {
-        Self::on_line(family, order, interfaces, None)
+        Self::on_line(family, order, interfaces, None, None)
     }
 
-    /// The same; with a line, addresses are the numbers of its pieces.
+    /// The same; with a line, addresses are the numbers of its pieces, and so are those of the link layer with `links`.
     #[must_use]
-    pub fn on_line(family: Family, order: Order, interfaces: Interfaces, line: Option<Line>) -> Self {
+    pub fn on_line(
+        family: Family,
+        order: Order,
+        interfaces: Interfaces,
+        line: Option<Line>,
+        links: Option<Line>,
+    ) -> Self {
         let order = match order {
             Order::Forward => FORWARD,
             Order::Host => HOST,
@@ -264,6 +283,7 @@ impl Layout {
                     Some(line) => line.bits(),
                     None => u16::try_from(address_width(family)).unwrap_or(128),
                 },
+                D::SourceLink | D::DestinationLink => links.as_ref().map_or(LINK_WIDTH, Line::bits),
                 D::SourcePort | D::DestinationPort | D::Length => 16,
                 D::Protocol | D::TcpFlags | D::IcmpType | D::IcmpCode | D::Ttl | D::Tos => 8,
                 D::State => 3,
@@ -275,7 +295,7 @@ impl Layout {
             first += width;
             place
         });
-        Self { family, places: places.to_vec(), interfaces, line }
+        Self { family, places: places.to_vec(), interfaces, line, links }
     }
 
     /// The family, `Ipv4` or `Ipv6`.
@@ -294,6 +314,16 @@ impl Layout {
     #[must_use]
     pub fn line(&self) -> Option<&Line> {
         self.line.as_ref()
+    }
+
+    /// The line of whose pieces the values of a dimension are numbers.
+    #[must_use]
+    pub fn line_of(&self, dimension: Dimension) -> Option<&Line> {
+        match dimension {
+            D::Source | D::Destination => self.line.as_ref(),
+            D::SourceLink | D::DestinationLink => self.links.as_ref(),
+            _ => None,
+        }
     }
 
     /// First variable and number of variables of a dimension; most significant bit first.

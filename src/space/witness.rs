@@ -18,10 +18,7 @@ impl Witness {
         let number = bits.fold(0u128, |number, bit| number << 1 | u128::from(bit));
         match layout.classes(dimension) {
             Some(count) => number.min(count.saturating_sub(1) as u128),
-            None => match layout.line() {
-                Some(line) if matches!(dimension, Dimension::Source | Dimension::Destination) => line.first_of(number),
-                _ => number,
-            },
+            None => layout.line_of(dimension).map_or(number, |line| line.first_of(number)),
         }
     }
 

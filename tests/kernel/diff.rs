@@ -10,6 +10,7 @@ use crate::harness::{in_namespace, tool};
 use crate::judge::Listings;
 use crate::lab::{Lab, Shot};
 use crate::self_check::shot;
+use crate::tun::PEER_MAC;
 
 /// A filter table about the lab's hosts.
 fn rules(rng: &mut Rng) -> Vec<String> {
@@ -84,6 +85,7 @@ fn sendable(packet: &Packet) -> Option<Shot> {
     let mut shot = shot(packet.direction, packet.protocol, &src, &dst, ports.0, ports.1);
     shot.packet.iif.clone_from(&packet.iif);
     shot.packet.details.extensions.clone_from(&packet.details.extensions);
+    shot.packet.details.source_mac = packet.details.source_mac;
     Some(shot)
 }
 
@@ -204,6 +206,49 @@ fn examples_with_extension_headers_pass_one_firewall_and_not_the_other() {
     if all != [0; 3] {
         assert!(all.iter().all(|count| *count > 20), "all kinds: {all:?}");
     }
+}
+
+/// A list of devices, as offices keep it, with that of the lab's peer or without.
+fn devices(with_peer: bool) -> Firewall {
+    let mut text = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n".to_owned();
+    for number in 0u32..3000 {
+        let [_, _, c, d] = number.to_be_bytes();
+        text += &format!("-A INPUT -m mac --mac-source 02:aa:00:00:{c:02x}:{d:02x} -j ACCEPT\n");
+    }
+    if with_peer {
+        let mac = PEER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+        text += &format!("-A INPUT -p udp -m mac --mac-source {mac} -j ACCEPT\n");
+    }
+    Firewall { legacy: [text + "COMMIT\n", String::new()], ..Firewall::default() }
+}
+
+#[test]
+fn one_link_layer_address_of_thousands_is_the_difference() {
+    in_namespace("thousands of link-layer addresses", || {
+        let mut lab = Lab::build().expect("a lab");
+        lab.attach_ethernet("wlan0", "10.99.0.1/24").expect("an Ethernet device");
+        let (before, after) = (devices(true), devices(false));
+        before.load().expect("the rules load");
+        let listed_before = Listings::read(firewall::list().expect("the rules are listed"));
+        after.load().expect("the other rules load");
+        let listed_after = Listings::read(firewall::list().expect("the rules are listed"));
+        let wanted = Wanted { families: vec![Family::Ipv4], ways: vec![Direction::In], ..Wanted::default() };
+        let diff = compare(listed_before.snapshot(), listed_after.snapshot(), &wanted);
+        let [Part { changes: Ok(changes), .. }] = diff.parts.as_slice() else { panic!("{diff:?}") };
+        assert!(changes.gained.is_empty() && changes.undecided.is_empty(), "{changes:#?}");
+        let witness = |piece: &Piece| piece.witness.as_ref().and_then(sendable);
+        let shots: Vec<Shot> = changes.lost.iter().filter_map(witness).collect();
+        assert!(!shots.is_empty(), "{changes:#?}");
+        for shot in &shots {
+            assert_eq!((shot.packet.iif.as_deref(), shot.packet.details.source_mac), (Some("wlan0"), Some(PEER_MAC)));
+        }
+        for (firewall, passes) in [(&before, true), (&after, false)] {
+            firewall.load().expect("the rules load");
+            lab.open_eyes().expect("the probe loads");
+            assert!(passed(&mut lab, &shots).iter().all(|passed| *passed == passes), "{shots:?}");
+            lab.close_eyes().expect("the probe goes");
+        }
+    });
 }
 
 /// What people write by hand; limits are open conditions that both spellings share. (The lab's devices are no Ethernet, so no

@@ -10,6 +10,7 @@ mod extension;
 #[path = "../kernel/generate/mod.rs"]
 mod generate;
 mod idle;
+mod links;
 mod numbers;
 mod offload;
 #[path = "../common/sets.rs"]

@@ -23,7 +23,7 @@ mod witness;
 pub use lines::{Field, Line, Values};
 pub use pieces::{Cause, Condition, Piece};
 
-use crate::analysis::reach::{Engine, HostFacts, Settings, Way, cuts, interfaces};
+use crate::analysis::reach::{Engine, HostFacts, Settings, Way, cuts, interfaces, link_cuts};
 use crate::analysis::trace::blind_spots;
 use crate::host::Host;
 use crate::packet::{CtState, Direction, Family};
@@ -32,7 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::space::bdd::{Bdd, Built, Set, TooLarge};
 use crate::space::encode::{Encoder, is_about_links};
 use crate::space::header::{Binding, Header};
-use crate::space::layout::STATES;
+use crate::space::layout::{LINK_WIDTH, STATES};
 use crate::space::line;
 use crate::space::{Dimension, Order, address_width};
 use pieces::Sides;
@@ -208,19 +208,26 @@ impl<'s> Comparison<'s> {
     fn answer(&self, ways: &[Direction], order: Order) -> Built<Vec<Changes>> {
         let [before, after] = [0, 1].map(|at| cuts(&self.snapshots[at].ruleset, &self.facts[at]));
         let wished = witness::addresses(self).into_iter().flat_map(|one| [Some(one.low), one.high.checked_add(1)]);
-        let all = before.into_iter().chain(after).chain(wished.flatten()).collect();
-        line::exactly(address_width(self.family), all, |line| self.run(ways, order, line))
+        let all: Vec<u128> = before.into_iter().chain(after).chain(wished.flatten()).collect();
+        let mut links: Vec<u128> = self.snapshots.iter().flat_map(|one| link_cuts(&one.ruleset)).collect();
+        if !links.is_empty() {
+            links.extend([witness::LINK.low, witness::LINK.high + 1]);
+        }
+        line::exactly(LINK_WIDTH.into(), links, |links| {
+            line::exactly(address_width(self.family), all.clone(), |line| self.run(ways, order, [line, links]))
+        })
     }
 
     /// The changes of each way.
-    fn run(&self, ways: &[Direction], order: Order, line: Option<&line::Line>) -> Built<Vec<Changes>> {
+    fn run(&self, ways: &[Direction], order: Order, lines: [Option<&line::Line>; 2]) -> Built<Vec<Changes>> {
         if ways.is_empty() {
             return Ok(Vec::new());
         }
         let [before, after] = self.snapshots;
         let [facts_before, facts_after] = &self.facts;
         let known = interfaces(&[&before.ruleset, &after.ruleset], &both_hosts(&before.host, &after.host));
-        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known), line: line.cloned() };
+        let [line, links] = lines.map(Option::<&line::Line>::cloned);
+        let settings = Settings { order, budget: self.wanted.budget, interfaces: Some(known), line, links };
         let questions: Vec<(Direction, usize, Header)> = ways
             .iter()
             .flat_map(|way| STATES.iter().enumerate().map(|(number, state)| (*way, number, header(*way, *state))))
@@ -241,7 +248,7 @@ impl<'s> Comparison<'s> {
             let first = walked(engines.at(BEFORE, about), way, &header)?;
             let second = walked(engines.at(AFTER, about), way, &header)?;
             let passed = [BARE_BEFORE, BARE_AFTER].map(|which| walked(engines.at(which, about), way, &header));
-            if line.is_some_and(|line| line.verdict() != line::Verdict::Exact) {
+            if lines.into_iter().flatten().any(|line| line.verdict() != line::Verdict::Exact) {
                 // nothing of it counts: it is asked again
                 return Ok(Vec::new());
             }
@@ -342,6 +349,8 @@ fn both_hosts(before: &Host, after: &Host) -> Host {
 fn header(way: Direction, state: CtState) -> Header {
     let mut header = Header::open().in_state(state);
     header.packet_type = Binding::Free(Dimension::PacketType);
+    header.link_source = Binding::Free(Dimension::SourceLink);
+    header.link_destination = Binding::Free(Dimension::DestinationLink);
     let none = Binding::Known(0);
     (header.iif, header.oif) = match way {
         Direction::In => (Binding::Free(Dimension::InInterface), none),

@@ -33,6 +33,9 @@ pub(super) fn packet(
     Ok(point.map(|point| of_point(engine.layout(), &point, direction, family)))
 }
 
+/// Link-layer addresses of examples: locally administered ones of single devices.
+pub(super) const LINK: Interval = Interval { low: 0x0200_0000_0000, high: 0x02ff_ffff_ffff };
+
 /// What an ordinary packet is like, most important first.
 pub(super) fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direction: Direction) -> Built<Vec<Set>> {
     use Dimension as D;
@@ -93,6 +96,9 @@ pub(super) fn wishes(engine: &mut Engine<'_>, comparison: &Comparison<'_>, direc
     ]);
     let mut wishes = vec![of_state(engine, CtState::NEW)?];
     let (syn, ack) = (bound(engine, D::TcpFlags, &single(2))?, bound(engine, D::TcpFlags, &single(16))?);
+    if engine.layout().place(D::SourceLink).1 > 0 {
+        wanted.extend([D::SourceLink, D::DestinationLink].map(|dimension| (dimension, vec![LINK])));
+    }
     for (dimension, intervals) in wanted {
         if !intervals.is_empty() {
             wishes.push(bound(engine, dimension, &intervals)?);
@@ -145,6 +151,11 @@ fn bound(engine: &mut Engine<'_>, dimension: Dimension, intervals: &[Interval]) 
     Ok(engine.encoder().bound_within(Binding::Free(dimension), intervals)?.certain)
 }
 
+fn mac(number: u128) -> [u8; 6] {
+    let [.., a, b, c, d, e, f] = number.to_be_bytes();
+    [a, b, c, d, e, f]
+}
+
 /// An extension header that does nothing, in front of `next`.
 fn extension(header: Protocol, next: Protocol) -> ExtensionHeader {
     let rest: [u8; 7] = match header.0 {
@@ -190,6 +201,10 @@ fn of_point(layout: &Layout, point: &Witness, direction: Direction, family: Fami
     }
     if direction != Direction::In {
         packet.oif = name(D::OutInterface);
+    }
+    if direction != Direction::Out && layout.place(D::SourceLink).1 > 0 {
+        packet.details.source_mac = Some(mac(number(D::SourceLink)));
+        packet.details.destination_mac = Some(mac(number(D::DestinationLink)));
     }
     packet.state = STATES.get(usize::try_from(number(D::State)).unwrap_or(0)).copied().unwrap_or(CtState::NEW);
     if packet.state == CtState::ESTABLISHED {

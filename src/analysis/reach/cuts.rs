@@ -35,6 +35,56 @@ pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
     cuts
 }
 
+/// First link-layer addresses of the pieces that rules tell apart, where they ask for some.
+#[must_use]
+pub fn link_cuts(ruleset: &Ruleset) -> Vec<u128> {
+    let mut cuts = Vec::new();
+    for table in &ruleset.tables {
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules);
+        for step in rules.flat_map(|rule| &rule.steps) {
+            match step {
+                Step::Match(condition) => link_conditions(table, condition, &mut cuts),
+                Step::Vmap { key, map } => link_elements(table, key, map, &mut cuts),
+                Step::Effect(_) | Step::Verdict(_) => {}
+            }
+        }
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+fn link_conditions(table: &Table, condition: &Match, cuts: &mut Vec<u128>) {
+    match condition {
+        Match::Compare { left, right: Expr::Number(number), .. } if is_link(left) => {
+            cuts.extend([*number, number.saturating_add(1)]);
+        }
+        Match::Lookup { left, set, .. } => link_elements(table, left, set, cuts),
+        Match::Any(all) | Match::All(all) => all.iter().for_each(|one| link_conditions(table, one, cuts)),
+        Match::Not(inner) => link_conditions(table, inner, cuts),
+        _ => {}
+    }
+}
+
+fn link_elements(table: &Table, key: &Expr, set: &SetRef, cuts: &mut Vec<u128>) {
+    let parts = match key {
+        Expr::Concat(parts) => parts.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let elements = match set {
+        SetRef::Anonymous(elements) => Some(&**elements),
+        SetRef::Named(name) => table.set(name).map(|set| &set.elements),
+    };
+    for at in (0..parts.len()).filter(|at| parts.get(*at).is_some_and(is_link)) {
+        let ends = elements.into_iter().flat_map(Elements::keys).filter_map(|key| key.get(at));
+        cuts.extend(ends.flat_map(|interval| [interval.low, interval.high.saturating_add(1)]));
+    }
+}
+
+fn is_link(expr: &Expr) -> bool {
+    matches!(expr, Expr::Field(Field::EtherSaddr | Field::EtherDaddr))
+}
+
 struct Rules<'r, 'c> {
     ruleset: &'r Ruleset,
     table: &'r Table,

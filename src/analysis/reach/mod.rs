@@ -39,7 +39,7 @@ mod sources;
 mod tracking;
 mod walk;
 
-pub use cuts::cuts;
+pub use cuts::{cuts, link_cuts};
 pub use facts::HostFacts;
 pub use interfaces::interfaces;
 pub use notes::Decision;
@@ -90,11 +90,13 @@ pub struct Settings {
     pub interfaces: Option<Interfaces>,
     /// Addresses by the pieces of a line; its verdict says whether answers count.
     pub line: Option<Line>,
+    /// Link-layer addresses likewise.
+    pub links: Option<Line>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { order: Order::Host, budget: Bdd::BUDGET, interfaces: None, line: None }
+        Self { order: Order::Host, budget: Bdd::BUDGET, interfaces: None, line: None, links: None }
     }
 }
 
@@ -146,7 +148,8 @@ impl<'a> Engine<'a> {
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, facts: &'a HostFacts<'a>, settings: &Settings) -> Self {
         let names = settings.interfaces.clone().unwrap_or_else(|| interfaces(&[ruleset], facts.host()));
-        let layout = Layout::on_line(facts.family(), settings.order, names, settings.line.clone());
+        let (line, links) = (settings.line.clone(), settings.links.clone());
+        let layout = Layout::on_line(facts.family(), settings.order, names, line, links);
         let encoder = Encoder::new(Bdd::new(settings.budget), layout, ruleset, facts);
         Self { walk: Walk::new(encoder, facts), hooks: Hooks::new(ruleset, facts) }
     }

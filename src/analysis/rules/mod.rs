@@ -383,8 +383,8 @@ fn walk_base<'a>(
         return Err(format!("the sets of packets of all chains together need more than {} nodes", limits.all_nodes));
     }
     let budget = limits.nodes.min(*left);
-    let settings =
-        Settings { order: Order::Forward, budget, interfaces: Some(asked.interfaces.clone()), line: line.cloned() };
+    let interfaces = Some(asked.interfaces.clone());
+    let settings = Settings { order: Order::Forward, budget, interfaces, line: line.cloned(), links: None };
     let mut engine = Engine::new(ruleset, facts, &settings);
     let early = base.priority < CONNTRACK_PRIORITY && matches!(base.hook, Hook::Prerouting | Hook::Output);
     let device = matches!(base.hook, Hook::Ingress | Hook::Egress);

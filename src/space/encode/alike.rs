@@ -1,15 +1,19 @@
 //! Open conditions that are the same in two rulesets: whatever the answer is, both get it.
 
 use super::Eval;
-use super::value::Truth;
-use crate::ruleset::{Expr, Field, Interval, Match, OpaqueKind, Operator, SetRef};
+use super::value::{Truth, Value};
+use crate::packet::Hook;
+use crate::ruleset::{Backend, Expr, Field, Interval, Match, OpaqueKind, Operator, SetRef};
 use crate::space::bdd::{Built, Set};
+use crate::space::header::Binding;
 
 /// Link-layer addresses of one set that get an answer each.
 const MAX_ADDRESSES: usize = 64;
 
 /// `ARPHRD_ETHER`, the kind of device whose packets have link-layer addresses.
 const ETHERNET: u128 = 1;
+/// `ARPHRD_NONE`, that of devices without a link layer.
+const TUN: u128 = 0xfffe;
 
 /// What an open condition is called where rulesets are compared: the same for both spellings of a limit or a quota, as
 /// `iptables-translate` turns one into the other.
@@ -55,6 +59,32 @@ fn quota(text: &str) -> Option<String> {
 }
 
 impl Eval<'_, '_> {
+    /// An address of the link layer: Ethernet devices have such, and whether a packet of a device that nobody knows has one is a
+    /// property of the packet.
+    pub(super) fn link_address(&mut self, binding: Binding) -> Built<Value> {
+        if binding == Binding::Unknown || matches!(self.site.hook, Hook::Postrouting | Hook::Egress) {
+            return Ok(Value::unknown());
+        }
+        let kind = self.field(&Field::Iiftype)?;
+        let ethernet = kind.within(&mut self.encoder.bdd, &[Interval::single(ETHERNET)])?;
+        let tun = kind.within(&mut self.encoder.bdd, &[Interval::single(TUN)])?;
+        let (epoch, hook) = (self.header.epoch, self.site.hook);
+        let native = self.encoder.ruleset.tables.get(self.site.table).is_some_and(|one| one.backend == Backend::Nft);
+        // xtables asks for Ethernet, nft for the header of any link layer
+        let possible = if native { !tun.certain } else { ethernet.possible };
+        let there = match ethernet.certain == possible {
+            true => Truth::YES,
+            false => self.encoder.question(format!("{epoch}:{hook}:link layer"))?,
+        };
+        let value = self.bound(binding)?;
+        let bdd = &mut self.encoder.bdd;
+        let open = bdd.minus(possible, ethernet.certain)?;
+        let (certain, maybe) = (bdd.and(open, there.certain)?, bdd.and(open, there.possible)?);
+        let present = bdd.or(ethernet.certain, maybe)?;
+        let unknown = bdd.minus(maybe, certain)?;
+        Ok(Value { missing: !present, unknown, ..value })
+    }
+
     /// A test of the link layer's addresses where rulesets are compared: whether the packet has such an address, and whether it is
     /// this one, are properties of the packet that every rule finds the same. `None`: another condition, or not open.
     pub(super) fn link_truth(&mut self, condition: &Match) -> Built<Option<Truth>> {

@@ -152,6 +152,8 @@ impl Eval<'_, '_> {
             }),
             Field::EtherType => Ok(Value::constant(if self.v6() { 0x86dd } else { 0x0800 })),
             Field::EtherSaddr | Field::EtherDaddr if self.site.hook == Hook::Output => Ok(Value::absent()),
+            Field::EtherSaddr => self.link_address(header.link_source),
+            Field::EtherDaddr => self.link_address(header.link_destination),
             Field::Pkttype => self.packet_type(),
             Field::Iiftype => self.of_interface(header.iif, |facts, name| facts.interface_type(name)),
             Field::Oiftype => self.of_interface(header.oif, |facts, name| facts.interface_type(name)),

@@ -481,11 +481,11 @@ impl Encoder<'_> {
             Value::cases(cases)
         } else {
             let bits = self.layout.bits(&mut self.bdd, dimension)?;
-            match self.layout.line() {
-                Some(line) if matches!(dimension, Dimension::Source | Dimension::Destination) => {
+            match self.layout.line_of(dimension) {
+                Some(line) => {
                     Value { number: Number::Piece(bits, line.clone()), missing: Set::NONE, unknown: Set::NONE }
                 }
-                _ => Value::bits(bits),
+                None => Value::bits(bits),
             }
         };
         self.fields.insert(dimension, value.clone());
