@@ -169,8 +169,7 @@ fn told(output: &Output) -> Told {
 
 /// Sends past the queues, which a running daemon holds.
 fn send(output: &Output, messages: &[Message<'_>]) -> Told {
-    let lines: Vec<Vec<u8>> =
-        messages.iter().map(|message| output.encoding.line(message, ("direct", 0)).into_bytes()).collect();
+    let lines: Vec<Vec<u8>> = messages.iter().map(|message| output.encoding.payload(message, ("direct", 0))).collect();
     let mut told = Told { sent: lines.len(), ..told(output) };
     match over(output, &lines) {
         Ok(()) => told.delivered = told.sent,

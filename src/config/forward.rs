@@ -86,7 +86,7 @@ impl Forward {
 
     fn destination(&self) -> Option<(Protocol, String)> {
         match self.transport {
-            Transport::File | Transport::Unix => None,
+            Transport::File | Transport::Unix | Transport::Journald => None,
             Transport::Udp => self.address.clone().map(|address| (Protocol::UDP, address)),
             Transport::Tcp | Transport::Tls | Transport::Relp | Transport::RelpTls => {
                 self.address.clone().map(|address| (Protocol::TCP, address))
@@ -115,6 +115,8 @@ pub enum Transport {
     File,
     /// A datagram socket.
     Unix,
+    /// systemd's journal.
+    Journald,
     /// Syslog over UDP.
     Udp,
     /// Syslog over TCP.
@@ -317,7 +319,9 @@ fn destination(
     let missing =
         |key: &str, example: &str| Err((at, format!("{key}: transport \"{name}\" needs one, such as {example}")));
     match transport {
-        Transport::File | Transport::Unix => match &raw.path {
+        Transport::File | Transport::Unix | Transport::Journald => match &raw.path {
+            // journald has a place of its own
+            None if transport == Transport::Journald => Ok(()),
             None => missing("path", "\"/var/log/hepguard.log\" or \"/dev/log\""),
             Some(path) if !path.get_ref().is_absolute() => {
                 Err((line(path.span()), format!("path: expected an absolute path, found {:?}", path.get_ref())))

@@ -373,11 +373,15 @@ mod tests {
             assert_eq!(found, Some((6, expected.to_owned())));
         }
         assert_eq!(at("transport = \"file\"\npath = \"/x\"\n"), None);
+        // journald has a place of its own, which may be told
+        assert_eq!(at("transport = \"journald\"\n"), None);
+        assert_eq!(at("transport = \"journald\"\npath = \"/run/systemd/journal.siem/socket\"\n"), None);
         let tls = "transport = \"tls\"\naddress = \"a:1\"\n";
         let http = "transport = \"elasticsearch\"\nurl = \"http://a\"\n";
         let cases = [
             (entry("transport = \"tcp\"\n"), ":3: address: transport \"tcp\" needs one"),
             (entry("transport = \"file\"\npath = \"x\"\n"), ":4: path: expected an absolute path"),
+            (entry("transport = \"journald\"\npath = \"x\"\n"), ":4: path: expected an absolute path"),
             (entry("transport = \"tcp\"\naddress = \"a\"\n"), ":4: address: expected \"host:port\""),
             (entry("transport = \"tcp\"\naddress = \"::1:5\"\n"), ":4: address: expected \"host:port\""),
             (entry("transport = \"otlp\"\nurl = \"siem:4318\"\n"), ":4: url: expected \"http://host\""),

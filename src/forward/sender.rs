@@ -249,7 +249,7 @@ impl Shared {
             return;
         }
         let lane = usize::from(matches!(message.body, Body::Event { .. }));
-        let line = |sequence| self.output.encoding.line(message, (LANES[lane], sequence)).into_bytes();
+        let line = |sequence| self.output.encoding.payload(message, (LANES[lane], sequence));
         let _ = lock(&self.lanes)[lane].put(line);
     }
 
@@ -398,7 +398,7 @@ impl Shared {
             Item::Gap { from, to } => (*from, *to),
         };
         let why = format!("{} messages of the queue {} were lost before they could be sent", item.lost(), LANES[lane]);
-        self.output.encoding.line(&self.gap(lane, (from, to), to - from + 1, &why), (LANES[lane], to)).into_bytes()
+        self.output.encoding.payload(&self.gap(lane, (from, to), to - from + 1, &why), (LANES[lane], to))
     }
 
     /// The word about messages that the collector will not get: so many of those from the first number to the last.

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::encode::rfc5424::Header;
-use super::encode::{Encoding, Shape};
+use super::encode::{Encoding, Envelope, Shape};
 use super::frame::Framing;
 use super::sender::Output;
 use super::transport::{Api, Http, Target, Tls};
 use crate::audit::finding::Severity;
 use crate::config::{Denies, Format, Forward, Transport};
+
+/// Where journald takes entries, unless told otherwise.
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Waits between attempts: from a second to a minute.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -39,6 +42,7 @@ pub fn output(entry: &Forward) -> Output {
     let target = match entry.transport {
         Transport::File => Target::File(path),
         Transport::Unix => Target::Unix(path),
+        Transport::Journald => Target::Journald(entry.path.clone().unwrap_or_else(|| JOURNAL.into())),
         Transport::Udp => Target::Udp(address),
         Transport::Tcp => Target::Tcp { address, framing },
         Transport::Tls => Target::Tls { address, tls: tls.clone().unwrap_or_default() },
@@ -64,12 +68,17 @@ pub fn output(entry: &Forward) -> Output {
         bom: entry.bom,
         max_bytes: entry.max_message_bytes,
     };
-    // a file of documents is a file of lines of JSON; everything else that is not HTTP is syslog
+    // a file of documents is a file of lines of JSON; the journal has entries; everything else that is not HTTP is syslog
     let bare = entry.transport.is_http() || entry.transport == Transport::File && entry.format != Format::Rfc5424;
+    let envelope = match entry.transport {
+        Transport::Journald => Envelope::Journal(header),
+        _ if bare => Envelope::Bare,
+        _ => Envelope::Syslog(header),
+    };
     Output {
         name: entry.name.clone(),
         target,
-        encoding: Encoding { shape, syslog: (!bare).then_some(header) },
+        encoding: Encoding { shape, envelope },
         max_bytes: entry.max_bytes,
         least: Severity::from(entry.minimum),
         denies: entry.denies != Denies::Off,

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use super::state::replace;
 use crate::audit::finding::Severity;
 use crate::diagnostic::printable;
+use crate::forward::encode::journal::field;
 use crate::monitor::alert::Alert;
 
 /// Where journald takes entries.
@@ -106,10 +107,12 @@ impl Journal {
         let text = printable(text);
         if let Some(socket) = &self.socket {
             let mut entry = Vec::new();
-            field(&mut entry, "MESSAGE", &text);
-            field(&mut entry, "PRIORITY", &priority.to_string());
-            field(&mut entry, "SYSLOG_IDENTIFIER", "hepguard");
-            fields.iter().filter(|(_, value)| !value.is_empty()).for_each(|(key, value)| field(&mut entry, key, value));
+            field(&mut entry, "MESSAGE", text.as_bytes());
+            field(&mut entry, "PRIORITY", priority.to_string().as_bytes());
+            field(&mut entry, "SYSLOG_IDENTIFIER", b"hepguard");
+            for (key, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+                field(&mut entry, key, value.as_bytes());
+            }
             if socket.send(&entry).is_ok() {
                 return;
             }
@@ -118,19 +121,6 @@ impl Journal {
         // whoever closed standard error does not want to hear
         let _ = writeln!(io::stderr(), "{mark}{text}");
     }
-}
-
-/// A field as journald takes it; the long form holds any byte.
-fn field(entry: &mut Vec<u8>, key: &str, value: &str) {
-    entry.extend_from_slice(key.as_bytes());
-    if value.contains('\n') {
-        entry.push(b'\n');
-        entry.extend(u64::try_from(value.len()).unwrap_or(0).to_le_bytes());
-    } else {
-        entry.push(b'=');
-    }
-    entry.extend_from_slice(value.as_bytes());
-    entry.push(b'\n');
 }
 
 fn priority(severity: Severity) -> u8 {
@@ -173,14 +163,6 @@ pub(super) fn wall(alert: &Alert) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_hold_any_text() {
-        let mut entry = Vec::new();
-        field(&mut entry, "A", "plain=1");
-        field(&mut entry, "B", "two\nlines");
-        assert_eq!(entry, b"A=plain=1\nB\n\x09\0\0\0\0\0\0\0two\nlines\n");
-    }
 
     #[test]
     fn the_message_of_the_day_is_empty_when_all_is_well() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use hepguard::forward::encode::{Encoding, Shape};
+use hepguard::forward::encode::{Encoding, Envelope, Shape};
 use hepguard::forward::sender::{Forwarder, OutputStatus};
 use hepguard::forward::transport::{Api, Http, Target};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ fn start(state: &Path, api: Api, count: u64, port: u16) -> Forwarder {
         acknowledge: true,
     };
     let mut to = output(Target::Http(http));
-    to.encoding = Encoding { shape: Shape::Ecs, syslog: None };
+    to.encoding = Encoding { shape: Shape::Ecs, envelope: Envelope::Bare };
     let (forwarder, _) = Forwarder::start(state, vec![to], "bastion", now).expect("started");
     for number in 0..count {
         forwarder.submit(&numbered(number, "<b>\u{1b}"));

@@ -8,6 +8,7 @@ mod commands;
 mod content;
 mod crash;
 mod http;
+mod journald;
 mod outage;
 mod refusal;
 mod rig;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hepguard::audit::finding::Severity;
 use hepguard::forward::encode::message::{Body, Message, Notice, NoticeKind, id_of};
 use hepguard::forward::encode::rfc5424::Header;
-use hepguard::forward::encode::{Encoding, Shape};
+use hepguard::forward::encode::{Encoding, Envelope, Shape};
 use hepguard::forward::sender::Output;
 use hepguard::forward::transport::{Target, Tls};
 
@@ -201,7 +201,7 @@ pub(crate) fn output(target: Target) -> Output {
     Output {
         name: "siem".to_owned(),
         target,
-        encoding: Encoding { shape: Shape::Text, syslog: Some(Header::default()) },
+        encoding: Encoding { shape: Shape::Text, envelope: Envelope::Syslog(Header::default()) },
         max_bytes: 16 << 20,
         least: Severity::Info,
         denies: true,

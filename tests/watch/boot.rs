@@ -25,7 +25,7 @@ systemctl reload hepguard; echo "reloaded=$?"
 systemctl kill -s KILL hepguard; sleep 4; echo "again=$(systemctl is-active hepguard) restarts=$(systemctl show -p NRestarts --value hepguard)"
 sleep 1; hepguard status --format json | grep -o '"denies": 1'
 systemctl stop hepguard; echo "result=$(systemctl show -p Result --value hepguard)"
-mkdir -p /etc/hepguard; printf '[logs]\njournal = "on"\n' >/etc/hepguard/hepguard.toml
+mkdir -p /etc/hepguard; printf '[logs]\njournal = "on"\n[[forward]]\nname = "journal"\ntransport = "journald"\ndenies = "each"\n' >/etc/hepguard/hepguard.toml
 F='INFO <nil> <nil>:  action="deny" dstIP="192.0.2.1" dstPort="22" inBytes=0 inPackets=0 outBytes=1 outPackets=1 policy="p" proto="6" rule="-1" ruleDir="egress" srcIP="10.0.1.10" srcPort="1" tier="t" trafficDir="outbound" updateType=report'
 denies() { hepguard status --format json 2>/dev/null | grep -o '"denies": [0-9]*' | head -1; }
 until_denies() { for i in $(seq 150); do [ "$(denies)" = "\"denies\": $1" ] && break; sleep .2; done; sleep 1; echo "journal $(denies)"; }
@@ -34,6 +34,11 @@ logger -t calico-felix "$F"; systemd-cat -t calico-felix <<<"$F"; until_denies 3
 systemctl stop hepguard; logger -t calico-felix "$F"; systemctl start hepguard; until_denies 4
 systemctl kill -s KILL hepguard; logger -t calico-felix "$F"; until_denies 5
 systemctl reset-failed hepguard; systemctl restart hepguard; until_denies 5
+systemctl kill -s KILL systemd-journald; logger -t calico-felix "$F"; until_denies 6
+for i in $(seq 50); do hepguard forward status | grep -q '0 of denies wait' && break; sleep .2; done; journalctl --sync
+forwarded() { journalctl -q HEPGUARD_KIND=DENY -o json | grep -o "$1" | sort -u | wc -l; }
+echo "forwarded=$(forwarded '"HEPGUARD_ID":"[0-9a-f]*"') to=$(forwarded '"HEPGUARD_DST_IP":"192.0.2.1"') unit=$(forwarded '"_SYSTEMD_UNIT":"hepguard.service"')"
+echo "limit=$(systemctl show -p LogRateLimitIntervalUSec --value hepguard)"
 "#;
 
 #[test]
@@ -72,7 +77,10 @@ fn the_unit_works_under_a_real_systemd() {
         "again=active restarts=1",
         "result=success",
         // an entry of the journal counts once, whatever becomes of the daemon
-        "journal \"denies\": 3\njournal \"denies\": 4\njournal \"denies\": 5\njournal \"denies\": 5\n",
+        "journal \"denies\": 3\njournal \"denies\": 4\njournal \"denies\": 5\njournal \"denies\": 5\njournal \"denies\": 6\n",
+        // and each since the output is configured is in the journal as an entry of its own, which nobody takes for a deny again
+        "forwarded=5 to=1 unit=1",
+        "limit=0",
     ];
     for line in expected {
         assert!(said.contains(line), "{line} is missing:\n{said}\n{errors}");

@@ -4,6 +4,7 @@
 mod cef;
 mod ecs;
 mod findings;
+pub mod journal;
 mod leef;
 pub mod message;
 mod ocsf;
@@ -98,29 +99,46 @@ impl Shape {
 /// Longest line of a log that travels with its event, in bytes: the fields are what counts.
 const MAX_RAW: usize = 2048;
 
+/// What the text travels in.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Envelope {
+    /// Nothing: the text alone.
+    #[default]
+    Bare,
+    /// A syslog message with this header.
+    Syslog(Header),
+    /// An entry of systemd's journal, with facility, process id and greatest length of the header.
+    Journal(Header),
+}
+
 /// How messages are written for one output.
 #[derive(Clone, Debug, Default)]
 pub struct Encoding {
     /// The text.
     pub shape: Shape,
-    /// In a syslog message with this header, or the text alone.
-    pub syslog: Option<Header>,
+    /// And what it travels in.
+    pub envelope: Envelope,
 }
 
 impl Encoding {
-    /// A message as one line without its end. `lane` names the queue it stands in and its number there, by which a receiver
-    /// sees what is missing.
+    /// A message as it is sent, without the end of its line. `lane` names the queue it stands in and its number there, by which
+    /// a receiver sees what is missing.
     #[must_use]
-    pub fn line(&self, message: &Message<'_>, lane: (&str, u64)) -> String {
-        let text = match self.shape {
+    pub fn payload(&self, message: &Message<'_>, lane: (&str, u64)) -> Vec<u8> {
+        match &self.envelope {
+            Envelope::Bare => self.text(message, lane).into_bytes(),
+            Envelope::Syslog(header) => rfc5424::line(message, header, lane, &self.text(message, lane)).into_bytes(),
+            Envelope::Journal(header) => journal::entry(message, header, lane, &self.text(message, lane)),
+        }
+    }
+
+    /// The text, in one line.
+    fn text(&self, message: &Message<'_>, lane: (&str, u64)) -> String {
+        match self.shape {
             Shape::Text => rfc5424::words(message),
             Shape::Cef => cef::message(message),
             Shape::Leef => leef::line(message),
             Shape::Json | Shape::Ecs | Shape::Ocsf => json_text(&document(self.shape, message, lane)),
-        };
-        match &self.syslog {
-            Some(header) => rfc5424::line(message, header, lane, &text),
-            None => text,
         }
     }
 }

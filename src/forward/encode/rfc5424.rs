@@ -45,11 +45,15 @@ fn level(severity: Severity) -> u8 {
     }
 }
 
+/// The severity of a message in syslog's numbers.
+pub(super) fn priority(message: &Message<'_>) -> u8 {
+    if message.kind() == "DENY" { 4 } else { level(message.severity()) }
+}
+
 /// A message of the lane `lane` with the number `sequence` there. `text` is the part behind the structured data: a sentence,
 /// or a document of another form.
 pub(super) fn line(message: &Message<'_>, header: &Header, (lane, sequence): (&str, u64), text: &str) -> String {
-    let level = if message.kind() == "DENY" { 4 } else { level(message.severity()) };
-    let priority = header.facility.min(23) * 8 + level;
+    let priority = header.facility.min(23) * 8 + priority(message);
     let mut out = format!(
         "<{priority}>1 {} {} hepguard {} {} ",
         millis(message.time),
@@ -74,7 +78,7 @@ pub(super) fn line(message: &Message<'_>, header: &Header, (lane, sequence): (&s
 }
 
 /// The longest head of `text` of at most `room` bytes that ends between characters.
-fn cut(text: &str, room: usize) -> &str {
+pub(super) fn cut(text: &str, room: usize) -> &str {
     if text.len() <= room {
         return text;
     }

@@ -195,8 +195,12 @@ struct Messages<'e>(&'e Encoding, Vec<String>);
 impl Sink for Messages<'_> {
     fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
         let message = message(Body::Event { event, raw: origin.line });
-        self.1.push(self.0.line(&message, ("denies", 7)));
+        self.1.push(payload(self.0, &message, ("denies", 7)));
     }
+}
+
+fn payload(encoding: &Encoding, message: &Message<'_>, lane: (&str, u64)) -> String {
+    String::from_utf8(encoding.payload(message, lane)).expect("text")
 }
 
 fn message(body: Body<'_>) -> Message<'_> {
@@ -219,7 +223,7 @@ fn finding() -> crate::audit::finding::Finding {
 }
 
 fn syslog() -> Encoding {
-    Encoding { shape: Shape::Text, syslog: Some(Header::default()) }
+    Encoding { shape: Shape::Text, envelope: Envelope::Syslog(Header::default()) }
 }
 
 /// The structured data of a line, read by another parser.
@@ -256,15 +260,16 @@ fn syslog_messages_say_everything_before_the_text() {
 #[test]
 fn findings_and_notices_are_syslog_too() {
     let finding = finding();
-    let line = syslog().line(&message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
+    let line = payload(&syslog(), &message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
     let (data, text) = read_back(&line);
     assert!(data.contains(&("finding@32473.code".to_owned(), "HG101".to_owned())), "{line}");
     assert!(text.contains("HG101") && !line.contains(['\u{1b}', '\n']), "{line}");
     assert!(line.starts_with("<130>1 "), "critical: {line}");
-    let gone = syslog().line(&message(Body::Finding { finding: &finding, state: State::Resolved }), ("findings", 1));
+    let gone =
+        payload(&syslog(), &message(Body::Finding { finding: &finding, state: State::Resolved }), ("findings", 1));
     assert!(gone.starts_with("<134>1 "), "good news: {gone}");
     let notice = Notice { kind: NoticeKind::Gap, text: "3 lost".to_owned(), fields: vec![("lost", "3".to_owned())] };
-    let line = syslog().line(&message(Body::Notice(notice)), ("denies", 1));
+    let line = payload(&syslog(), &message(Body::Notice(notice)), ("denies", 1));
     assert!(read_back(&line).0.contains(&("health@32473.lost".to_owned(), "3".to_owned())), "{line}");
 }
 
@@ -277,9 +282,9 @@ fn hostile_lines_stay_data_in_every_shape() {
          TOS=0x00 PREC=0x00 TTL=64 ID=1 PROTO=TCP SPT=1 DPT=22 WINDOW=1 RES=0x00 SYN URGP=0\n";
     let log = format!("{hostile}\n{kernel}{LAB}");
     for (shape, name) in Shape::NAMES {
-        for syslog in [None, Some(Header { max_bytes: 4000, ..Header::default() })] {
-            let in_syslog = syslog.is_some();
-            let lines = written(&Encoding { shape, syslog }, log.as_bytes());
+        for envelope in [Envelope::Bare, Envelope::Syslog(Header { max_bytes: 4000, ..Header::default() })] {
+            let in_syslog = envelope != Envelope::Bare;
+            let lines = written(&Encoding { shape, envelope }, log.as_bytes());
             assert!(lines.len() >= 5, "{name}: {lines:?}");
             for line in lines {
                 // between the pairs of LEEF stand tabs
@@ -302,8 +307,8 @@ fn hostile_lines_stay_data_in_every_shape() {
 fn documents_of_findings_have_what_their_schema_asks_for() {
     let finding = finding();
     let of = |shape| {
-        let line = Encoding { shape, syslog: None }
-            .line(&message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
+        let bare = Encoding { shape, envelope: Envelope::Bare };
+        let line = payload(&bare, &message(Body::Finding { finding: &finding, state: State::New }), ("findings", 1));
         serde_json::from_str::<Value>(&line).expect("JSON")
     };
     let ecs = of(Shape::Ecs);
@@ -322,7 +327,7 @@ fn documents_of_findings_have_what_their_schema_asks_for() {
 
 #[test]
 fn leef_pairs_are_tabs_apart_and_nothing_else_is() {
-    let lines = written(&Encoding { shape: Shape::Leef, syslog: None }, LAB.as_bytes());
+    let lines = written(&Encoding { shape: Shape::Leef, envelope: Envelope::Bare }, LAB.as_bytes());
     let parts: Vec<&str> = lines[0].splitn(7, '|').collect();
     assert_eq!(parts[..2], ["LEEF:2.0", "hepguard"]);
     let pairs: Vec<(&str, &str)> = parts[6].split('\t').map(|pair| pair.split_once('=').expect("a pair")).collect();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | file | written and on the disk |
 //! | unix | the socket took the datagram |
+//! | journald | journald read it, and went on to the next |
 //! | udp | it was sent: nobody answers, so it may be lost |
 //! | tcp, tls | the peer's kernel acknowledged it, and the connection lived a while longer without a reset |
 //! | relp | the receiver answered `200` for it |
@@ -11,6 +12,7 @@
 
 mod file;
 mod http;
+mod journald;
 mod relp;
 mod stream;
 mod tls;
@@ -39,6 +41,8 @@ pub enum Target {
     File(PathBuf),
     /// A datagram socket such as `/dev/log`.
     Unix(PathBuf),
+    /// systemd's journal by its native socket.
+    Journald(PathBuf),
     /// Syslog over UDP (RFC 5426), `host:port`.
     Udp(String),
     /// Syslog over TCP (RFC 6587), `host:port`.
@@ -71,6 +75,7 @@ impl fmt::Display for Target {
         match self {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Journald(path) => write!(f, "journald {}", path.display()),
             Self::Udp(address) => write!(f, "udp {address}"),
             Self::Tcp { address, .. } => write!(f, "tcp {address}"),
             Self::Tls { address, .. } => write!(f, "tls {address}"),
@@ -154,6 +159,7 @@ pub fn open(target: &Target) -> Result<Box<dyn Link>, Failure> {
     Ok(match target {
         Target::File(path) => Box::new(file::FileLink::open(path)?),
         Target::Unix(path) => Box::new(Datagrams::Unix(unix(path)?)),
+        Target::Journald(path) => Box::new(journald::JournalLink::open(path)?),
         Target::Udp(address) => Box::new(Datagrams::Udp(udp(address)?)),
         Target::Tcp { address, framing } => Box::new(stream::StreamLink::plain(connect(address)?, *framing)?),
         Target::Tls { address, tls } => {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -124,12 +124,12 @@ pub(super) fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-/// Bytes the peer's kernel has not acknowledged.
-fn unsent(socket: &TcpStream) -> Option<i32> {
+/// Bytes the peer has not taken: its kernel in TCP, its process on a local socket.
+pub(super) fn unsent(socket: &impl AsRawFd) -> Option<i32> {
     unacknowledged::bytes(socket.as_raw_fd())
 }
 
-/// `SIOCOUTQ` (tcp(7)); nix has the request's shape, not the request.
+/// `SIOCOUTQ` (tcp(7), unix(7)); nix has the request's shape, not the request.
 #[allow(unsafe_code, reason = "an ioctl that nix does not wrap")]
 mod unacknowledged {
     use nix::libc::{TIOCOUTQ, c_int};
