@@ -143,6 +143,7 @@ fn drill(output: &Output, host: &str) -> Told {
         bytes: 60,
         count: 1,
         repeats: 0,
+        totals: None,
         workload: false,
         failsafe: true,
     };

@@ -1,7 +1,7 @@
-//! Denies of one kind as one message: the first of them with how many there were, and their packets and bytes.
+//! Denies of one kind as one message: the first of them with how many there were, and the packets and bytes of all.
 //!
 //! A kind is what an admin would call the same deny: source, direction, tier, policy, rule, prefix, protocol, addresses and
-//! service port, packets and bytes; the caller's port is left out. With the packets in the kind, packets times number is exact. Sums are closed by told time, never by the clock.
+//! service port; the caller's port and how large a packet was are left out. Sums are closed by told time, never by the clock.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,8 +31,6 @@ struct Kind {
     dport: Option<u16>,
     icmp: (Option<u8>, Option<u8>),
     rule: Option<i32>,
-    /// Packets and bytes of one event.
-    size: (u64, u64),
     names: [Option<Box<[u8]>>; 6],
 }
 
@@ -49,7 +47,6 @@ impl Kind {
             dport: event.dst_port,
             icmp: (event.icmp_type, event.icmp_code),
             rule: event.rule_index,
-            size: (event.packets, event.bytes),
             names: [
                 own(event.host),
                 own(event.tier.as_deref()),
@@ -70,6 +67,9 @@ pub struct Sum {
     failsafe: bool,
     count: u64,
     repeats: u64,
+    /// Packets and bytes of the first event, and of all.
+    size: (u64, u64),
+    totals: (u64, u64),
     line: Vec<u8>,
     id: String,
     order: u64,
@@ -101,10 +101,11 @@ impl Sum {
             policy: name(2).map(Cow::Borrowed),
             rule_index: kind.rule,
             log_prefix: name(3),
-            packets: kind.size.0,
-            bytes: kind.size.1,
+            packets: self.size.0,
+            bytes: self.size.1,
             count: self.count,
             repeats: self.repeats,
+            totals: Some(self.totals),
             workload: false,
             failsafe: self.failsafe,
         }
@@ -137,6 +138,8 @@ pub struct Told {
     icmp: (Option<u8>, Option<u8>),
     rule: Option<i32>,
     size: (u64, u64),
+    /// As kept by a version that summed events of one size only: none.
+    totals: Option<(u64, u64)>,
     names: [Option<String>; 6],
     first: Option<Micros>,
     failsafe: bool,
@@ -161,7 +164,8 @@ impl From<&Sum> for Told {
             dport: kind.dport,
             icmp: kind.icmp,
             rule: kind.rule,
-            size: kind.size,
+            size: sum.size,
+            totals: Some(sum.totals),
             names: kind.names.each_ref().map(|name| name.as_deref().map(lossy)),
             first: sum.first,
             failsafe: sum.failsafe,
@@ -195,7 +199,6 @@ impl Told {
                 dport: self.dport,
                 icmp: self.icmp,
                 rule: self.rule,
-                size: self.size,
                 names: self.names.map(|name| name.map(own)),
             },
             first: self.first,
@@ -203,11 +206,21 @@ impl Told {
             failsafe: self.failsafe,
             count: self.count,
             repeats: self.repeats,
+            size: self.size,
+            totals: self.totals.unwrap_or_else(|| times(self.size, self.count)),
             line,
             id: self.id,
             order,
         })
     }
+}
+
+fn times((packets, bytes): (u64, u64), count: u64) -> (u64, u64) {
+    (packets.saturating_mul(count), bytes.saturating_mul(count))
+}
+
+fn plus(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
 }
 
 /// Sums that are open.
@@ -235,7 +248,7 @@ impl Summer {
     pub fn add(&mut self, event: &Event<'_>, line: &[u8], place: &[u8], now: Micros) -> Vec<Sum> {
         let mut closed = self.begin(now);
         let kind = Kind::of(event);
-        let times = event.count.max(1);
+        let count = event.count.max(1);
         let order = self.seen;
         let sum = self.open.entry(kind).or_insert_with_key(|kind| Sum {
             kind: kind.clone(),
@@ -244,11 +257,14 @@ impl Summer {
             failsafe: event.failsafe,
             count: 0,
             repeats: 0,
+            size: (event.packets, event.bytes),
+            totals: (0, 0),
             line: line.get(..MAX_LINE).unwrap_or(line).to_vec(),
             id: id_of(&[b"deny", place, line]),
             order,
         });
-        sum.count = sum.count.saturating_add(times);
+        sum.count = sum.count.saturating_add(count);
+        sum.totals = plus(sum.totals, event.totals.unwrap_or_else(|| times((event.packets, event.bytes), count)));
         sum.repeats = sum.repeats.saturating_add(event.repeats);
         if sum.src_port != event.src_port {
             sum.src_port = None;
@@ -269,6 +285,7 @@ impl Summer {
             Some(known) => {
                 known.count = known.count.saturating_add(sum.count);
                 known.repeats = known.repeats.saturating_add(sum.repeats);
+                known.totals = plus(known.totals, sum.totals);
                 if known.src_port != sum.src_port {
                     known.src_port = None;
                 }
@@ -390,12 +407,26 @@ mod tests {
         let (_, each) = summed(0);
         let mut event = each[0].event();
         let mut summer = Summer::new(Duration::from_secs(10));
-        for packets in [1, 2, 4, 2] {
-            event.packets = packets;
+        let mut wanted = (0, 0);
+        for (packets, bytes, count) in [(1, 60, 1), (2, 120, 1), (4, 9000, 3), (2, 120, 1)] {
+            (event.packets, event.bytes, event.count, event.totals) = (packets, bytes, count, None);
+            wanted = plus(wanted, times((packets, bytes), count));
             let _ = summer.add(&event, b"x", b"p", 1);
         }
-        let sums: Vec<(u64, u64)> = summer.close().iter().map(|sum| (sum.event().count, sum.event().packets)).collect();
-        assert_eq!(sums, [(1, 1), (2, 2), (1, 4)]);
+        let told = summer.opened();
+        let sums = summer.close();
+        let sum = sums[0].event();
+        assert_eq!((sums.len(), sum.count, sum.packets, sum.bytes), (1, 6, 1, 60), "one kind, the first for all");
+        assert_eq!((sum.totals(), wanted), ((17, 27_300), (17, 27_300)));
+        // on its way to another process, and to one that did not know totals
+        let mut there = Summer::new(Duration::from_secs(10));
+        there.take(told[0].clone(), 1);
+        there.take(told[0].clone(), 1);
+        assert_eq!(there.close()[0].event().totals(), (34, 54_600));
+        let mut old: serde_json::Value = serde_json::to_value(&told[0]).expect("JSON");
+        old.as_object_mut().expect("an object").remove("totals");
+        there.take(serde_json::from_value(old).expect("as it was kept before"), 1);
+        assert_eq!(there.close()[0].event().totals(), (6, 360), "they were of one size then");
     }
 
     #[test]

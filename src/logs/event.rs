@@ -148,6 +148,8 @@ pub struct Event<'a> {
     pub count: u64,
     /// Those of them that only a repeat notice tells of.
     pub repeats: u64,
+    /// Packets and bytes of all of them, where they are not the same in each.
+    pub totals: Option<(u64, u64)>,
     /// The service port is on the failsafe list of its direction.
     pub failsafe: bool,
     /// The endpoint that reports is a workload, not a host (flow logs tell).
@@ -159,6 +161,12 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn end_of_tier(&self) -> bool {
         self.rule_index == Some(-1)
+    }
+
+    /// Packets and bytes of all events the line stands for.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        self.totals.unwrap_or_else(|| (self.packets.saturating_mul(self.count), self.bytes.saturating_mul(self.count)))
     }
 
     /// The event of a report line.
@@ -194,6 +202,7 @@ impl<'a> Event<'a> {
             bytes: flow.bytes.unwrap_or_else(|| flow.in_bytes.saturating_add(flow.out_bytes)),
             count: 1,
             repeats: 0,
+            totals: None,
             failsafe: false,
             workload: false,
         }
@@ -230,6 +239,7 @@ impl<'a> Event<'a> {
             bytes: packet.length.map_or(0, u64::from),
             count: 1,
             repeats: 0,
+            totals: None,
             failsafe: false,
             workload: false,
         }

@@ -226,6 +226,7 @@ impl Record {
             bytes: self.bytes,
             count: 1,
             repeats: 0,
+            totals: None,
             failsafe: false,
             workload: self.workload,
         }

@@ -51,6 +51,9 @@ impl Serialize for EventJson<'_> {
         map.serialize_entry("failsafe", &event.failsafe)?;
         map.serialize_entry("log_prefix", &Json(&value(Field::LogPrefix, event)))?;
         map.serialize_entry("count", &event.count)?;
+        let (packets, bytes) = event.totals();
+        map.serialize_entry("packets_total", &packets)?;
+        map.serialize_entry("bytes_total", &bytes)?;
         map.serialize_entry("raw", &String::from_utf8_lossy(self.line))?;
         map.end()
     }

@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::rig::{Rig, append, deny, open};
+use crate::rig::{Rig, append, deny, open, size};
 
 /// Messages the collector has.
 fn arrived(rig: &Rig) -> Vec<Value> {
@@ -162,19 +162,19 @@ fn sums_of_a_daemon_killed_at_random_add_up() {
     }
     rig.start();
     // what comes again has the same id and says the same
-    let totals = |text: &str| -> Option<u64> {
+    let totals = |text: &str| -> Option<[u64; 3]> {
         let mut by_id = std::collections::BTreeMap::new();
         for line in text.lines() {
             let event: Value = serde_json::from_str(line).expect("JSON");
             if event["schema"] == "hepguard/event/v1" {
-                let count = event["count"].as_u64().unwrap_or(1);
-                let before = by_id.insert(event["id"].as_str()?.to_owned(), count);
-                assert!(before.is_none_or(|before| before == count), "one id, two sums: {line}");
+                let sums = ["count", "packets_total", "bytes_total"].map(|key| event[key].as_u64().expect("a number"));
+                let before = by_id.insert(event["id"].as_str()?.to_owned(), sums);
+                assert!(before.is_none_or(|before| before == sums), "one id, two sums: {line}");
             }
         }
-        Some(by_id.values().sum())
+        Some([0, 1, 2].map(|at| by_id.values().map(|sums| sums[at]).sum()))
     };
-    let wanted = u64::try_from(number).expect("few");
+    let wanted = written(number);
     for path in [rig.path("siem.jsonl"), second] {
         let read = || {
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -182,6 +182,75 @@ fn sums_of_a_daemon_killed_at_random_add_up() {
         };
         rig.until("every sum", |_| read() >= Some(wanted));
         assert_eq!(read(), Some(wanted), "{}", path.display());
+    }
+    assert_eq!(rig.stop(), Some(0));
+}
+
+/// How many denies, packets and bytes lines with the numbers below `number` tell of.
+fn written(number: usize) -> [u64; 3] {
+    let (packets, bytes) = (0..number).map(size).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    [number as u64, packets, bytes]
+}
+
+/// The number behind `key` in a line of pairs, 0 without one.
+fn number_behind(line: &str, key: &str) -> u64 {
+    let rest = line.split(key).nth(1).unwrap_or_default();
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+}
+
+#[test]
+fn sums_in_every_format_tell_the_packets_and_bytes_of_all_their_events() {
+    let formats = ["json", "ecs", "ocsf", "cef", "leef", "rfc5424"];
+    let mut rig = Rig::new("");
+    let outputs: String = formats
+        .iter()
+        .map(|format| {
+            let path = rig.path(format);
+            format!(
+                "[[forward]]\nname = \"{format}\"\ntransport = \"file\"\nformat = \"{format}\"\npath = \"{}\"\nsum-over = \"1s\"\n",
+                path.display()
+            )
+        })
+        .collect();
+    rig.configure(&outputs);
+    let all = 3000;
+    append(&rig.path("syslog"), &(0..all).map(|number| deny(443 + (number % 2) as u16, number)).collect::<String>());
+    rig.start();
+    for format in formats {
+        let path = rig.path(format);
+        let told = |line: &str| -> [u64; 3] {
+            let json = || serde_json::from_str::<Value>(line).expect("JSON");
+            let at = |pointers: [&str; 3]| {
+                pointers.map(|pointer| json().pointer(pointer).and_then(Value::as_u64).unwrap_or(0))
+            };
+            match format {
+                "json" => at(["/count", "/packets_total", "/bytes_total"]),
+                "ecs" => {
+                    let (network, source) = (
+                        at(["/hepguard/count", "/network/packets", "/network/bytes"]),
+                        at(["/hepguard/count", "/source/packets", "/source/bytes"]),
+                    );
+                    // all of a deny comes from who asked
+                    assert_eq!(network, source, "{line}");
+                    network
+                }
+                "ocsf" if line.contains("\"class_uid\":4001") => at(["/count", "/traffic/packets", "/traffic/bytes"]),
+                "ocsf" => [0; 3],
+                "cef" => [" cnt=", " cn2=", " in="].map(|key| number_behind(line, key)),
+                "leef" => ["eventCount=", "srcPackets=", "srcBytes="].map(|key| number_behind(line, key)),
+                _ => [" n=\"", " packets_total=\"", " bytes_total=\""].map(|key| number_behind(line, key)),
+            }
+        };
+        let read = || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let sums: Vec<[u64; 3]> = whole.lines().map(told).filter(|sums| sums[0] > 0).collect();
+            (sums.len(), [0, 1, 2].map(|at| sums.iter().map(|sums| sums[at]).sum::<u64>()))
+        };
+        rig.until(format, |_| read().1[0] >= all as u64);
+        let (messages, sums) = read();
+        assert_eq!(sums, written(all), "{format}");
+        assert!(messages < 100, "{format}: denies of one kind are one message, however large they are: {messages}");
     }
     assert_eq!(rig.stop(), Some(0));
 }

@@ -154,16 +154,23 @@ impl Drop for Rig {
 
 /// A line of Felix, as rsyslog writes it.
 ///
-/// Lines differ in port and time only, so that denies of one port are one kind.
+/// Lines differ in port, time and size only, so that denies of one port are one kind.
 pub(crate) fn deny(port: u16, number: usize) -> String {
     let (caller, second) = (1024 + number % 60_000, number / 60_000 % 3600);
+    let (packets, bytes) = size(number);
     format!(
         "Aug  4 16:{:02}:{:02} bastion calico-felix[312412]: INFO <nil> <nil>:  action=\"deny\" dstIP=\"147.75.40.148\" dstPort=\"{port}\" \
-         inBytes=0 inPackets=0 outBytes=120 outPackets=2 policy=\"hep-external\" proto=\"6\" rule=\"-1\" ruleDir=\"egress\" \
+         inBytes=0 inPackets=0 outBytes={bytes} outPackets={packets} policy=\"hep-external\" proto=\"6\" rule=\"-1\" ruleDir=\"egress\" \
          srcIP=\"10.0.1.10\" srcPort=\"{caller}\" tier=\"security\" trafficDir=\"outbound\" updateType=report\n",
         second / 60,
         second % 60
     )
+}
+
+/// Packets and bytes of the deny with this number.
+pub(crate) fn size(number: usize) -> (u64, u64) {
+    let packets = 1 + number as u64 % 5;
+    (packets, 60 * packets + number as u64 % 7)
 }
 
 pub(crate) fn append(path: &Path, text: &str) {

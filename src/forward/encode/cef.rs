@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::findings::number;
 use super::message::{Body, Message};
 use super::rfc5424::words;
-use super::{Fate, fate, lossy, sums};
+use super::{Fate, fate, lossy};
 use crate::diagnostic::printable;
 use crate::logs::event::{Direction, Event};
 use crate::packet::Protocol;
@@ -47,7 +47,7 @@ pub(super) fn line(event: &Event<'_>) -> String {
         Some(Direction::Forward) | None => None,
     };
     pairs.number("deviceDirection", direction);
-    let (packets, bytes) = sums(event);
+    let (packets, bytes) = event.totals();
     // "in" is what flows from the source; of what is denied there is nothing else
     pairs.number("in", (fate == Fate::Denied).then_some(bytes));
     pairs.number("cnt", Some(event.count));

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Fate, fate, lossy, sums};
+use super::{Fate, fate, lossy};
 use crate::logs::event::{Direction, Event, Source};
 use crate::logs::tally::family;
 use crate::logs::time::rfc3339;
@@ -79,7 +79,7 @@ fn ends(event: &Event<'_>, fate: Fate, out: &mut Map<String, Value>) {
     if let Some(mut source) = end(event.src_ip, event.src_port) {
         // what is denied has only the side of the one who asked
         if let (Fate::Denied, Some(fields)) = (fate, source.as_object_mut()) {
-            let (packets, bytes) = sums(event);
+            let (packets, bytes) = event.totals();
             fields.insert("packets".to_owned(), json!(packets));
             fields.insert("bytes".to_owned(), json!(bytes));
         }
@@ -91,7 +91,7 @@ fn ends(event: &Event<'_>, fate: Fate, out: &mut Map<String, Value>) {
 }
 
 fn network(event: &Event<'_>) -> Value {
-    let (packets, bytes) = sums(event);
+    let (packets, bytes) = event.totals();
     let direction = match event.direction {
         Some(Direction::Ingress) => Some("ingress"),
         Some(Direction::Egress) => Some("egress"),

@@ -140,7 +140,14 @@ fn of_event(entry: &mut Entry, host: &str, event: &Event<'_>, raw: &[u8]) {
         };
         entry.own(name.name(), text.as_bytes());
     }
-    for (name, number) in [("packets", event.packets), ("bytes", event.bytes), ("count", event.count)] {
+    let (packets, bytes) = event.totals();
+    for (name, number) in [
+        ("packets", event.packets),
+        ("bytes", event.bytes),
+        ("count", event.count),
+        ("packets_total", packets),
+        ("bytes_total", bytes),
+    ] {
         entry.own(name, number.to_string().as_bytes());
     }
     entry.own("failsafe", event.failsafe.to_string().as_bytes());

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use super::findings::number;
+use super::lossy;
 use super::message::{Body, Message};
 use super::rfc5424::words;
-use super::{lossy, sums};
 use crate::diagnostic::printable;
 use crate::packet::Protocol;
 
@@ -30,7 +30,7 @@ pub(super) fn line(message: &Message<'_>) -> String {
     pairs.put("eventUid", &message.id);
     match &message.body {
         Body::Event { event, .. } => {
-            let (packets, bytes) = sums(event);
+            let (packets, bytes) = event.totals();
             let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
             let port = |port: Option<u16>| port.map(|port| port.to_string()).unwrap_or_default();
             let text = |bytes: Option<&[u8]>| bytes.map(lossy).unwrap_or_default();

@@ -194,8 +194,3 @@ fn fate(action: Action) -> Fate {
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
-
-/// Packets and bytes of all events the line stands for.
-fn sums(event: &Event<'_>) -> (u64, u64) {
-    (event.packets.saturating_mul(event.count), event.bytes.saturating_mul(event.count))
-}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ecs::without_nulls;
-use super::{Fate, fate, lossy, sums};
+use super::{Fate, fate, lossy};
 use crate::logs::event::{Direction, Event, Source};
 use crate::packet::Protocol;
 use crate::report::events::{reason, sentence};
@@ -39,7 +39,7 @@ pub(super) fn document(event: &Event<'_>, raw: &[u8]) -> Value {
         Source::Flowlog => "calico-flowlog",
     };
     let version = env!("CARGO_PKG_VERSION");
-    let (packets, bytes) = sums(event);
+    let (packets, bytes) = event.totals();
     // the schema wants a name where there is no address, as in flow logs that were aggregated
     let end = |ip: Option<std::net::IpAddr>, port: Option<u16>, interface: Option<&[u8]>| {
         let name = (ip.is_none() && interface.is_none()).then_some("unknown");

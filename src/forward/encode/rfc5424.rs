@@ -166,6 +166,7 @@ fn event_fields(event: &Event<'_>) -> Vec<(&'static str, String)> {
     let text = |bytes: Option<&[u8]>| bytes.map(super::lossy).unwrap_or_default();
     let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let address = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let (packets, bytes) = event.totals();
     vec![
         ("act", event.action.name().to_owned()),
         ("src", address(event.src_ip)),
@@ -183,6 +184,8 @@ fn event_fields(event: &Event<'_>) -> Vec<(&'static str, String)> {
         ("packets", event.packets.to_string()),
         ("bytes", event.bytes.to_string()),
         ("n", event.count.to_string()),
+        ("packets_total", packets.to_string()),
+        ("bytes_total", bytes.to_string()),
         ("failsafe", if event.failsafe { "1".to_owned() } else { String::new() }),
         ("source", event.source.name().to_owned()),
         ("loghost", text(event.host)),
