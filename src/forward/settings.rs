@@ -1,6 +1,6 @@
 //! From the configuration's `[[forward]]` to outputs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::encode::rfc5424::Header;
@@ -72,6 +72,7 @@ pub fn output(entry: &Forward) -> Output {
     let bare = entry.transport.is_http() || entry.transport == Transport::File && entry.format != Format::Rfc5424;
     let envelope = match entry.transport {
         Transport::Journald => Envelope::Journal(header),
+        Transport::Unix if entry.path.as_deref() == Some(Path::new("/dev/log")) => Envelope::Local(header),
         _ if bare => Envelope::Bare,
         _ => Envelope::Syslog(header),
     };

@@ -208,6 +208,37 @@ fn the_journal_takes_an_entry_that_is_longer_than_a_datagram() {
     assert_eq!(bytes(&entries[0]["HEPGUARD_LONG"]), long.as_bytes());
 }
 
+/// Syslog on journald's own `/dev/log`: program and process are told apart, and the fields are in the text.
+#[test]
+fn the_journal_understands_what_its_syslog_socket_gets() {
+    if let Some(missing) = lacking() {
+        return skip("the_journal_understands_what_its_syslog_socket_gets", &missing);
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let journald = Journald::start(dir.path());
+    let state = tempfile::tempdir().expect("a folder");
+    let target = Target::Unix(dir.path().join("run/systemd/journal/dev-log"));
+    let encoding = Encoding { shape: Shape::Text, envelope: Envelope::Local(Header { pid: 42, ..Header::default() }) };
+    let (forwarder, _) =
+        Forwarder::start(state.path(), vec![Output { encoding, ..output(target) }], "bastion", now).expect("started");
+    for number in 0..50 {
+        forwarder.submit(&numbered(number, "two\nlines"));
+    }
+    assert_eq!(forwarder.stop(Duration::from_secs(10)).remove(0).lanes[0].waiting, 0);
+    let end = Instant::now() + Duration::from_secs(10);
+    while journald.entries().len() < 50 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let entries = journald.entries();
+    assert_eq!(entries.len(), 50);
+    for (at, entry) in entries.iter().enumerate() {
+        assert_eq!((&entry["SYSLOG_PID"], &entry["PRIORITY"]), (&"42".into(), &"6".into()));
+        let message = entry["MESSAGE"].as_str().expect("text");
+        let number = format!("[health@32473 kind=\"test\" number=\"{at}\"] two\\nlines");
+        assert!(message.starts_with("HEALTH [hepguard@32473 id=\"") && message.ends_with(&number), "{message}");
+    }
+}
+
 #[test]
 fn a_journald_that_stops_hangs_and_dies_misses_nothing() {
     if let Some(missing) = lacking() {

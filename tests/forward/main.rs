@@ -7,8 +7,10 @@
 mod commands;
 mod content;
 mod crash;
+mod formats;
 mod http;
 mod journald;
+mod local;
 mod outage;
 mod refusal;
 mod rig;

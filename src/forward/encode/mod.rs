@@ -107,6 +107,8 @@ pub enum Envelope {
     Bare,
     /// A syslog message with this header.
     Syslog(Header),
+    /// A syslog message as the host's own `/dev/log` takes it.
+    Local(Header),
     /// An entry of systemd's journal, with facility, process id and greatest length of the header.
     Journal(Header),
 }
@@ -128,6 +130,7 @@ impl Encoding {
         match &self.envelope {
             Envelope::Bare => self.text(message, lane).into_bytes(),
             Envelope::Syslog(header) => rfc5424::line(message, header, lane, &self.text(message, lane)).into_bytes(),
+            Envelope::Local(header) => rfc5424::local(message, header, lane, &self.text(message, lane)).into_bytes(),
             Envelope::Journal(header) => journal::entry(message, header, lane, &self.text(message, lane)),
         }
     }

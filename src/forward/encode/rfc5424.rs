@@ -1,4 +1,4 @@
-//! Syslog messages of RFC 5424: header, structured data, then the text. What must not be lost stands in the structured data,
+//! Syslog messages of RFC 5424, and as the host's own `/dev/log` takes them: header, structured data, then the text. What must not be lost stands in the structured data,
 //! because a receiver may cut a message at its end.
 
 use std::fmt::Write as _;
@@ -52,18 +52,32 @@ pub(super) fn priority(message: &Message<'_>) -> u8 {
 
 /// A message of the lane `lane` with the number `sequence` there. `text` is the part behind the structured data: a sentence,
 /// or a document of another form.
-pub(super) fn line(message: &Message<'_>, header: &Header, (lane, sequence): (&str, u64), text: &str) -> String {
+pub(super) fn line(message: &Message<'_>, header: &Header, lane: (&str, u64), text: &str) -> String {
     let priority = header.facility.min(23) * 8 + priority(message);
-    let mut out = format!(
-        "<{priority}>1 {} {} hepguard {} {} ",
-        millis(message.time),
-        word(message.host, 255),
-        header.pid,
-        message.kind()
-    );
+    let (time, host) = (millis(message.time), word(message.host, 255));
+    let out = format!("<{priority}>1 {time} {host} hepguard {} {} ", header.pid, message.kind());
+    behind(out, message, header, (lane, String::new()), text)
+}
+
+/// The same for `/dev/log`: its readers, journald and rsyslog, know no RFC 5424 there. They put time and host in front
+/// themselves; when it happened stands in the structured data.
+pub(super) fn local(message: &Message<'_>, header: &Header, lane: (&str, u64), text: &str) -> String {
+    let priority = header.facility.min(23) * 8 + priority(message);
+    let out = format!("<{priority}>hepguard[{}]: {} ", header.pid, message.kind());
+    behind(out, message, header, (lane, millis(message.time)), text)
+}
+
+/// Structured data and text, behind a header.
+fn behind(
+    mut out: String,
+    message: &Message<'_>,
+    header: &Header,
+    ((lane, sequence), time): ((&str, u64), String),
+    text: &str,
+) -> String {
     let _ = write!(out, "[hepguard@{} ", header.enterprise);
-    let own = [("id", message.id.as_str()), ("lane", lane), ("seq", &sequence.to_string())];
-    pairs(&mut out, own.iter().map(|(key, value)| (*key, (*value).to_owned())));
+    let own = [("id", message.id.clone()), ("lane", lane.to_owned()), ("seq", sequence.to_string()), ("time", time)];
+    pairs(&mut out, own.into_iter());
     out.push(']');
     let (name, fields) = structured(message);
     let _ = write!(out, "[{name}@{} ", header.enterprise);
