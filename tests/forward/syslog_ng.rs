@@ -61,12 +61,17 @@ fn libraries(root: &Path) -> Vec<PathBuf> {
 fn start(root: &Path, folder: &Path) -> SyslogNg {
     let path = folder.display();
     let version = "@version: 3.38\n";
+    let tls = format!(
+        "key-file(\"{path}/server.key\") cert-file(\"{path}/server.pem\") ca-file(\"{path}/ca.pem\") \
+         peer-verify(required-trusted) trusted-dn(\"*CN=bastion.test*\")"
+    );
     let config = format!(
         r#"{version}options {{ keep-hostname(yes); log-msg-size(65536); }};
 source s {{
   syslog(ip("127.0.0.1") port(6020) transport("tcp"));
-  syslog(ip("127.0.0.1") port(6524) transport("tls") tls(key-file("{path}/server.key") cert-file("{path}/server.pem")
-    ca-file("{path}/ca.pem") peer-verify(required-trusted) trusted-dn("*CN=bastion.test*")));
+  syslog(ip("127.0.0.1") port(6524) transport("tls") tls({tls}));
+  syslog(ip("127.0.0.1") port(6525) transport("tls") tls({tls} ssl-options(no-sslv2, no-sslv3, no-tlsv1, no-tlsv11, no-tlsv13)));
+  syslog(ip("127.0.0.1") port(6526) transport("tls") tls({tls} ssl-options(no-sslv2, no-sslv3, no-tlsv1, no-tlsv11, no-tlsv12)));
 }};
 destination d {{ file("{path}/out.json" template("$(format-json --scope rfc5424,nv-pairs,sdata)\n")); }};
 log {{ source(s); destination(d); }};
@@ -131,6 +136,9 @@ fn syslog_ng_understands_every_message_over_tcp_and_tls() {
         let targets = [
             Target::Tcp { address: "127.0.0.1:6020".to_owned(), framing: counted },
             Target::Tls { address: "127.0.0.1:6524".to_owned(), tls: tls(dir.path()) },
+            // one that speaks TLS 1.2 only, one that speaks TLS 1.3 only
+            Target::Tls { address: "127.0.0.1:6525".to_owned(), tls: tls(dir.path()) },
+            Target::Tls { address: "127.0.0.1:6526".to_owned(), tls: tls(dir.path()) },
         ];
         let all = 300;
         for (round, target) in targets.into_iter().enumerate() {
@@ -160,5 +168,58 @@ fn syslog_ng_understands_every_message_over_tcp_and_tls() {
                 assert_eq!(head, ["bastion", "hepguard", "HEALTH"], "{target}");
             }
         }
+    });
+}
+
+/// What syslog-ng says when a connection ends without `close_notify`: somebody may have cut it.
+const CUT: &str = "unexpected eof while reading";
+
+#[test]
+fn syslog_ng_is_told_when_a_connection_over_tls_ends() {
+    let name = "syslog_ng_is_told_when_a_connection_over_tls_ends";
+    let Some(root) = found() else { return skip(name, "needs syslog-ng, or HEPGUARD_SYSLOG_NG") };
+    apart(name, || {
+        let dir = tempfile::tempdir().expect("a folder");
+        certificates(dir.path());
+        let _collector = start(&root, dir.path());
+        let said = || fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+        let closed = |connections: usize| {
+            let end = Instant::now() + Duration::from_secs(20);
+            while said().matches("connection closed").count() < connections && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            said()
+        };
+        // connections of the rig that looked whether it listens
+        std::thread::sleep(Duration::from_millis(300));
+        let before = said().matches("connection closed").count();
+        for (count, address) in [(1, "127.0.0.1:6525"), (2, "127.0.0.1:6526")] {
+            let state = tempfile::tempdir().expect("a folder");
+            let to = output(Target::Tls { address: address.to_owned(), tls: tls(dir.path()) });
+            let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+            forwarder.submit(&numbered(1, "x"));
+            assert_eq!(forwarder.stop(Duration::from_secs(20)).remove(0).lanes[0].waiting, 0, "{address}");
+            let said = closed(before + count);
+            assert!(said.matches("connection closed").count() >= before + count, "{address}: {said}");
+            assert!(!said.contains(CUT), "{address}: {said}");
+        }
+        // and it does say so when there was none
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", "127.0.0.1:6525", "-CAfile"])
+            .arg(dir.path().join("ca.pem"))
+            .arg("-cert")
+            .arg(dir.path().join("client.pem"))
+            .arg("-key")
+            .arg(dir.path().join("client.key"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl starts");
+        std::thread::sleep(Duration::from_secs(1));
+        let _ = client.kill();
+        let _ = client.wait();
+        let said = closed(before + 3);
+        assert!(said.contains(CUT), "{said}");
     });
 }

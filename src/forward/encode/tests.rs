@@ -282,8 +282,9 @@ fn hostile_lines_stay_data_in_every_shape() {
          TOS=0x00 PREC=0x00 TTL=64 ID=1 PROTO=TCP SPT=1 DPT=22 WINDOW=1 RES=0x00 SYN URGP=0\n";
     let log = format!("{hostile}\n{kernel}{LAB}");
     for (shape, name) in Shape::NAMES {
-        for envelope in [Envelope::Bare, Envelope::Syslog(Header { max_bytes: 4000, ..Header::default() })] {
-            let in_syslog = envelope != Envelope::Bare;
+        let header = Header { max_bytes: 4000, ..Header::default() };
+        for envelope in [Envelope::Bare, Envelope::Syslog(header.clone()), Envelope::Local(header)] {
+            let (in_syslog, local) = (envelope != Envelope::Bare, matches!(envelope, Envelope::Local(_)));
             let lines = written(&Encoding { shape, envelope }, log.as_bytes());
             assert!(lines.len() >= 5, "{name}: {lines:?}");
             for line in lines {
@@ -291,7 +292,9 @@ fn hostile_lines_stay_data_in_every_shape() {
                 let tab = |c: char| c == '\t' && shape == Shape::Leef;
                 assert!(!line.contains(|c: char| c.is_control() && !tab(c) || c == '\u{202e}'), "{name}: {line:?}");
                 assert!(!in_syslog || line.len() <= 4000, "{name}: {}", line.len());
-                if in_syslog {
+                if local {
+                    assert!(line.starts_with("<132>hepguard[1]: DENY [hepguard@32473 id=\""), "{line}");
+                } else if in_syslog {
                     let (data, _) = read_back(&line);
                     assert_eq!(data.iter().filter(|(name, _)| name == "hepguard@32473.id").count(), 1, "{line}");
                 } else if matches!(shape, Shape::Json | Shape::Ecs | Shape::Ocsf) {
@@ -323,6 +326,49 @@ fn documents_of_findings_have_what_their_schema_asks_for() {
     assert_eq!((&own["schema"], &own["finding"]["code"]), (&"hepguard/alert/v1".into(), &"HG101".into()));
     let text = own["finding"]["evidence"][0]["text"].as_str().expect("text");
     assert!(text.chars().count() < 400, "evidence is cut to what a message carries: {}", text.len());
+}
+
+/// Findings in every state and notices of every kind, under the published schemas, by somebody else's validator.
+#[test]
+fn documents_of_findings_and_notices_are_valid_under_the_published_schemas() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/siem/");
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.enable_format_assertions();
+    let mut schema =
+        |place: &str| compiler.compile(&format!("{folder}{place}"), &mut schemas).expect("the schema compiles");
+    let ecs = schema("ecs-9.4.0.json");
+    let [compliance, detection, application] = ["compliance_finding", "detection_finding", "application_lifecycle"]
+        .map(|class| schema(&format!("ocsf-findings-1.8.0.json#/$defs/{class}")));
+    let checked = |message: &Message<'_>, class| {
+        for (shape, index) in [(Shape::Ecs, ecs), (Shape::Ocsf, class)] {
+            let line = payload(&Encoding { shape, envelope: Envelope::Bare }, message, ("findings", 1));
+            let document: Value = serde_json::from_str(&line).expect("JSON");
+            if let Err(error) = schemas.validate(&document, index) {
+                panic!("{shape:?}: {error:#}\n{document:#}");
+            }
+            // and the schema is one that can refuse
+            for (pointer, wrong) in [("/event/kind", "finding"), ("/severity", "Grave"), ("/class_name", "Finding")] {
+                let mut document = document.clone();
+                if let Some(value) = document.pointer_mut(pointer) {
+                    *value = wrong.into();
+                    assert!(schemas.validate(&document, index).is_err(), "{pointer}: {document:#}");
+                }
+            }
+        }
+    };
+    let mut logs = finding();
+    (logs.code, logs.name) = ("HG511", "new-deny");
+    let mut without = finding();
+    without.fix = String::new();
+    for (finding, class) in [(finding(), compliance), (logs, detection), (without, compliance)] {
+        for state in [State::New, State::Open, State::Resolved] {
+            checked(&message(Body::Finding { finding: &finding, state }), class);
+        }
+    }
+    for kind in [NoticeKind::Gap, NoticeKind::Heartbeat, NoticeKind::Test] {
+        let notice = Notice { kind, text: "3 lost\n".to_owned(), fields: vec![("lost", "3".to_owned())] };
+        checked(&message(Body::Notice(notice)), application);
+    }
 }
 
 #[test]
