@@ -51,6 +51,8 @@ pub struct Forward {
     pub max_message_bytes: usize,
     /// Room for the queues on the disk, in bytes.
     pub max_bytes: u64,
+    /// Messages a second at most, such as after an outage.
+    pub max_per_second: u32,
     /// Findings below are not sent.
     #[serde(serialize_with = "show")]
     pub minimum: Weight,
@@ -203,6 +205,7 @@ pub(super) struct RawForward {
     bom: bool,
     max_message_bytes: Option<Spanned<usize>>,
     max_bytes: Option<Spanned<u64>>,
+    max_per_second: Option<Spanned<u32>>,
     minimum: Option<Spanned<String>>,
     denies: Option<Denies>,
     sum_over: Option<Spanned<Span>>,
@@ -248,6 +251,7 @@ pub(super) fn forward(
     let max_message_bytes =
         bounded(raw.max_message_bytes.as_ref(), 8000, LEAST_MESSAGE, 65_000, "max-message-bytes", line)?;
     let max_bytes = bounded(raw.max_bytes.as_ref(), 256 << 20, LEAST_QUEUE, 1 << 40, "max-bytes", line)?;
+    let max_per_second = bounded(raw.max_per_second.as_ref(), 10_000, 1, 1_000_000, "max-per-second", line)?;
     let minimum = match &raw.minimum {
         None => Weight::Low,
         Some(text) => super::severity(text.get_ref()).ok_or_else(|| {
@@ -282,6 +286,7 @@ pub(super) fn forward(
         bom: raw.bom,
         max_message_bytes,
         max_bytes,
+        max_per_second,
         minimum,
         denies: raw.denies.unwrap_or(Denies::Summed),
         sum_over,

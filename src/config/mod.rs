@@ -392,6 +392,7 @@ mod tests {
             (entry(&format!("{http}format = \"cef\"\n")), ":5: format: expected json, ecs or ocsf"),
             (entry(&format!("{http}facility = 24\n")), ":5: facility: expected 0 to 23, found 24"),
             (entry(&format!("{http}max-bytes = 5\n")), ":5: max-bytes: expected "),
+            (entry(&format!("{http}max-per-second = 0\n")), ":5: max-per-second: expected 1 to 1000000, found 0"),
             (entry(&format!("{http}sum-over = \"0s\"\n")), ":5: sum-over: expected 1s to 1h"),
             (entry(&format!("{http}minimum = \"x\"\n")), ":5: minimum: expected critical"),
             ("[[forward]]\nname = \"../x\"\ntransport = \"udp\"\n".to_owned(), ":2: name: expected 1 to 64 letters"),

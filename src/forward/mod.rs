@@ -9,6 +9,7 @@ mod aside;
 pub mod encode;
 #[deny(clippy::disallowed_methods)]
 pub mod frame;
+mod pace;
 pub mod spool;
 #[deny(clippy::disallowed_methods)]
 pub mod sum;

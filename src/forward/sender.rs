@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::aside::Aside;
 use super::encode::Encoding;
 use super::encode::message::{Body, Message, Notice, NoticeKind, id_of};
+use super::pace::Pace;
 use super::spool::{Item, Limits, Spool, Status};
 use super::transport::{self, Failure, Link, Refusal, Target};
 use crate::audit::finding::Severity;
@@ -45,6 +46,8 @@ pub struct Output {
     pub encoding: Encoding,
     /// Room for its queues on the disk, in bytes.
     pub max_bytes: u64,
+    /// Messages a second at most.
+    pub max_per_second: u32,
     /// Findings below are not sent.
     pub least: Severity,
     /// Whether denies are sent.
@@ -294,6 +297,7 @@ impl Shared {
     fn run(&self) {
         let (shortest, longest) = self.output.retry;
         let mut wait = shortest;
+        let mut pace = Pace::new(self.output.max_per_second, Instant::now());
         loop {
             if !has_waiting(&lock(&self.lanes)) {
                 if self.is_over(true) {
@@ -306,9 +310,10 @@ impl Shared {
             let failure = match transport::open(&self.output.target) {
                 Ok(mut link) => {
                     lock(&self.health).connected = true;
-                    let outcome = self.deliver(link.as_mut());
+                    let outcome = self.deliver(link.as_mut(), &mut pace);
                     lock(&self.health).connected = false;
                     match outcome {
+                        Ok(()) if self.is_over(false) => return,
                         Ok(()) => continue,
                         Err(failure) => failure,
                     }
@@ -337,19 +342,30 @@ impl Shared {
     }
 
     /// Delivers over an open way until it breaks, or there is nothing left and the end has come.
-    fn deliver(&self, link: &mut dyn Link) -> Result<(), Failure> {
+    fn deliver(&self, link: &mut dyn Link, pace: &mut Pace) -> Result<(), Failure> {
         for spool in lock(&self.lanes).iter_mut() {
             spool.rewind();
         }
         let mut open: VecDeque<OnItsWay> = VecDeque::new();
         loop {
+            if self.is_over(false) {
+                return Ok(());
+            }
             let room = link.window().saturating_sub(open.len()).min(BATCH);
-            let (lane, items) = self.next(room);
+            let due = pace.take(room, Instant::now());
+            let (lane, items) = self.next(due);
+            pace.give_back(due - items.len());
+            // more waits than is due
+            let early = room > 0 && due == 0 && has_waiting(&lock(&self.lanes));
             let outcome = if items.is_empty() {
-                if self.is_over(open.is_empty()) {
+                if self.is_over(open.is_empty() && !early) {
                     return Ok(());
                 }
-                let patience = if open.is_empty() { Duration::ZERO } else { Duration::from_millis(500) };
+                let patience = match early {
+                    _ if open.is_empty() => Duration::ZERO,
+                    true => pace.wait(),
+                    false => Duration::from_millis(500),
+                };
                 match link.settle(patience) {
                     // nothing was on the way: the collector may go as it likes
                     Err(_) if open.is_empty() => return Ok(()),
@@ -375,7 +391,10 @@ impl Shared {
                 self.refused(&refusal, &delivered);
             }
             if items.is_empty() && open.is_empty() {
-                self.pause(Duration::from_secs(5), true);
+                match early {
+                    true => self.pause(pace.wait(), false),
+                    false => self.pause(Duration::from_secs(5), true),
+                }
             }
         }
     }

@@ -81,6 +81,7 @@ pub fn output(entry: &Forward) -> Output {
         target,
         encoding: Encoding { shape, envelope },
         max_bytes: entry.max_bytes,
+        max_per_second: entry.max_per_second,
         least: Severity::from(entry.minimum),
         denies: entry.denies != Denies::Off,
         retry: RETRY,

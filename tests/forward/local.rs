@@ -124,6 +124,37 @@ fn the_hosts_own_socket_gets_the_form_that_its_readers_know() {
     assert!(matches!(of("/run/siem"), Envelope::Syslog(_)));
 }
 
+/// A queue from an outage is sent no faster than configured, and whole.
+#[test]
+fn a_queue_does_not_fall_on_the_collector_at_once() {
+    let (dir, state) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let path = dir.path().join("siem.log");
+    let to = Output { max_per_second: 100, ..output(Target::File(path.clone())) };
+    let began = std::time::Instant::now();
+    let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+    for number in 0..250 {
+        forwarder.submit(&numbered(number, "waited"));
+    }
+    forwarder.flush().expect("written");
+    let mut seen = 0;
+    while seen < 250 {
+        // what was delivered, then the time: a slow machine only makes more room
+        seen = forwarder.status()[0].delivered;
+        let (most, passed) = (100.0 * began.elapsed().as_secs_f64() + 10.0, began.elapsed());
+        assert!(seen as f64 <= most, "{seen} after {passed:?}");
+        assert!(passed < Duration::from_secs(60), "{seen} delivered");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // the end does not wait for ever, and what is left stays
+    for number in 250..5000 {
+        forwarder.submit(&numbered(number, "waited"));
+    }
+    let status = forwarder.stop(Duration::from_millis(200)).remove(0);
+    assert!(status.lanes[0].waiting > 0 && status.lost == 0, "{status:?}");
+    let arrived = numbers(&fs::read_to_string(&path).expect("read").lines().map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(arrived, (0..5000 - status.lanes[0].waiting).collect::<Vec<_>>());
+}
+
 /// No collector, little room, and denies without end: the finding from before the flood is the first to arrive.
 #[test]
 fn a_flood_of_denies_never_pushes_a_finding_out() {

@@ -203,6 +203,7 @@ pub(crate) fn output(target: Target) -> Output {
         target,
         encoding: Encoding { shape: Shape::Text, envelope: Envelope::Syslog(Header::default()) },
         max_bytes: 16 << 20,
+        max_per_second: 1_000_000,
         least: Severity::Info,
         denies: true,
         retry: (Duration::from_millis(50), Duration::from_millis(400)),

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::rig::{Rig, in_namespace, open, sh};
 
 /// One change a line, by each tool and backend.
@@ -119,6 +121,57 @@ fn who_flushed_is_named_and_felix_that_ends_is_told() {
         rig.until("the end of Felix", |status| !open(status, "HG521").is_empty());
         println!("Felix's end was told after {:?}", began.elapsed());
         assert!(rig.errors().contains("alert: HG521 high felix-ended: Felix (pid "), "{}", rig.errors());
+        assert_eq!(rig.stop(), Some(0));
+    });
+}
+
+/// The way to the SIEM is cut: the SIEM cannot be told, so this host is, and the finding arrives when the way is open again.
+#[test]
+fn a_rule_that_cuts_the_way_to_the_collector_is_told_here_at_once_and_there_later() {
+    in_namespace("collector", &["ip", "iptables-legacy"], || {
+        // the collector is another host, at the other end of a wire
+        let (sender, received) = std::sync::mpsc::channel();
+        let (ready, waits) = std::sync::mpsc::channel();
+        let (wired, wire) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a namespace");
+            ready.send(nix::unistd::gettid()).expect("heard");
+            wire.recv().expect("a wire");
+            sh("ip addr add 192.0.2.2/24 dev wire1; ip link set wire1 up");
+            let collector = std::net::TcpListener::bind("192.0.2.2:6514").expect("a port");
+            ready.send(nix::unistd::gettid()).expect("heard");
+            for mut socket in collector.incoming().flatten() {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(count @ 1..) = std::io::Read::read(&mut socket, &mut bytes) {
+                        let _ = sender.send(bytes[..count].to_vec());
+                    }
+                });
+            }
+        });
+        let other = waits.recv().expect("a namespace");
+        sh(&format!(
+            "ip link set lo up; ip link add wire0 type veth peer name wire1 netns {other}; ip addr add 192.0.2.1/24 dev wire0; ip link set wire0 up"
+        ));
+        wired.send(()).expect("heard");
+        waits.recv().expect("it listens");
+        let mut rig = Rig::new(
+            "[[forward]]\nname = \"siem\"\ntransport = \"tcp\"\naddress = \"192.0.2.2:6514\"\nminimum = \"high\"\n",
+        );
+        rig.start().judged();
+        let refused = |status: &Value| open(status, "HG209").iter().any(|alert| alert.to_string().contains("6514"));
+        assert!(!refused(&rig.status().expect("an answer")), "{}", rig.errors());
+        sh("iptables-legacy -I OUTPUT -p tcp --dport 6514 -j DROP");
+        let status = rig.until("the finding", refused);
+        assert!(rig.errors().contains("alert: HG209 high log-path-refused: "), "{}", rig.errors());
+        let waiting = &status["outputs"][0]["waiting"];
+        assert!(waiting.as_u64() > Some(0), "it waits for the way: {:#}", status["outputs"]);
+        while received.try_recv().is_ok() {}
+        sh("iptables-legacy -D OUTPUT 1");
+        rig.until("the way", |status| status["outputs"][0]["waiting"] == 0);
+        let text: Vec<u8> = received.try_iter().flatten().collect();
+        assert!(String::from_utf8_lossy(&text).contains("code=\"HG209\""), "{}", String::from_utf8_lossy(&text));
         assert_eq!(rig.stop(), Some(0));
     });
 }
