@@ -168,13 +168,81 @@ fn an_independent_reader_takes_cef_apart() {
     }
 }
 
+/// Neither Elasticsearch nor Grafana is to be had here, but the types their makers publish of what they take are: `tests/run`
+/// installs them, and `HEPGUARD_TYPES` names the folder.
+#[test]
+fn the_template_and_the_dashboard_are_of_the_types_that_their_makers_publish() {
+    let name = "the_template_and_the_dashboard_are_of_the_types_that_their_makers_publish";
+    let types = std::env::var_os("HEPGUARD_TYPES").map(std::path::PathBuf::from);
+    let Some(types) = types.filter(|folder| folder.join("node_modules/.bin/tsc").exists()) else {
+        // a registry may be out of reach
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: needs HEPGUARD_TYPES");
+        return;
+    };
+    let folder = tempfile::tempdir_in(&types).expect("a folder");
+    let accepts = |import: &str, value: &str| {
+        let file = folder.path().join("value.ts");
+        fs::write(&file, format!("import type {import};\nexport const value: Wanted = {value};\n")).expect("written");
+        let output = Command::new(types.join("node_modules/.bin/tsc"))
+            .args(["--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--types", ""])
+            .args(["--module", "nodenext", "--moduleResolution", "nodenext"])
+            .arg(&file)
+            .output()
+            .expect("tsc runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mut template: Value = serde_json::from_str(&read("elastic/index-template.json")).expect("JSON");
+    template["name"] = "hepguard".into();
+    let template = template.to_string();
+    let elastic = "{ IndicesPutIndexTemplateRequest as Wanted } from \"@elastic/elasticsearch/lib/api/types\"";
+    let grafana = "{ Dashboard as Wanted } from \"@grafana/schema\"";
+    let dashboard = read("grafana/hepguard.json");
+    for (import, value) in [(elastic, &template), (grafana, &dashboard)] {
+        let (accepted, why) = accepts(import, value);
+        assert!(accepted, "{import}: {why}");
+    }
+    // and they can refuse: a type that does not exist, a key that does not exist, a word for a number
+    for (import, value) in [
+        (elastic, template.replace("\"match_only_text\"", "\"match_only_txt\"")),
+        (elastic, template.replace("\"index_patterns\"", "\"index_pattern\"")),
+        (grafana, dashboard.replacen("\"schemaVersion\": ", "\"schemaVersion\": \"x\" + ", 1)),
+    ] {
+        assert!(value != template && value != dashboard, "something was changed");
+        assert!(!accepts(import, &value).0, "{import} takes anything");
+    }
+}
+
+/// Vector itself is not to be had here; the compiler of its language is, as a Python module.
+#[test]
+fn vectors_own_compiler_takes_what_its_configuration_remaps() {
+    let name = "vectors_own_compiler_takes_what_its_configuration_remaps";
+    let python = |source: &str| {
+        let script = "import sys, pyvrl; pyvrl.Transform(sys.argv[1])";
+        Command::new("python3").args(["-c", script, source]).stdout(Stdio::null()).output()
+    };
+    if !python(".").is_ok_and(|output| output.status.success()) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: needs Python's pyvrl");
+        return;
+    }
+    let config: toml::Table = toml::from_str(&read("vector/hepguard.toml")).expect("TOML");
+    let transforms = config["transforms"].as_table().expect("transforms");
+    assert!(!transforms.is_empty());
+    for (name, transform) in transforms {
+        let source = transform["source"].as_str().expect("a program");
+        let output = python(source).expect("python3 runs");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let wrong = source.replace("parse_json(", "parse_nothing(");
+        assert!(!python(&wrong).expect("python3 runs").status.success(), "it takes anything");
+    }
+}
+
 #[test]
 fn promtool_takes_the_rules_and_their_tests_pass() {
     let promtool = |arguments: &[&str]| {
         Command::new("promtool").args(arguments).current_dir(format!("{SIEM}/prometheus")).output()
     };
     if promtool(&["--version"]).is_err() {
-        // it comes with a server that no other test needs, so it is not asked for
+        // `tests/run` unpacks it where it can be had
         let _ = writeln!(
             std::io::stderr(),
             "SKIPPED promtool_takes_the_rules_and_their_tests_pass: promtool is not installed"
