@@ -232,13 +232,26 @@ impl Bdd {
         self.nodes.push(node);
         self.unique[slot] = tagged(hash, index);
         if self.nodes.len() * 3 > self.unique.len() * 2 {
-            self.grow();
+            self.grow_to(self.unique.len() * 2);
         }
         Ok(Set(index << 1).not_if(complemented))
     }
 
-    fn grow(&mut self) {
-        let size = self.unique.len() * 2;
+    /// Makes room for so many more nodes at once, as far as the budget goes: tables that grow step by step are filled again with
+    /// each step, and need twice the memory for a while.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let all = self.nodes.len().saturating_add(more).min(self.budget);
+        self.nodes.reserve_exact(all - self.nodes.len());
+        let mut size = self.unique.len();
+        while all * 3 > size * 2 {
+            size *= 2;
+        }
+        if size > self.unique.len() {
+            self.grow_to(size);
+        }
+    }
+
+    fn grow_to(&mut self, size: usize) {
         let mask = size - 1;
         let mut unique = vec![0u32; size];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
@@ -251,7 +264,7 @@ impl Bdd {
         }
         self.unique = unique;
         if self.cache.len() < MAX_CACHE {
-            self.cache = vec![EMPTY; self.cache.len() * 2];
+            self.cache = vec![EMPTY; size.min(MAX_CACHE)];
         }
     }
 

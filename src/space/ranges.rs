@@ -65,6 +65,44 @@ pub fn mask(width: u32) -> u128 {
     if width >= 128 { u128::MAX } else { (1 << width) - 1 }
 }
 
+/// Sets of so many intervals are worth counting their nodes first.
+const MANY: usize = 1000;
+
+/// How many low bits are free where an interval is an aligned block.
+fn free_bits(low: u128, high: u128) -> Option<u32> {
+    let differ = low ^ high;
+    (differ & differ.wrapping_add(1) == 0 && low & differ == 0).then(|| differ.count_ones())
+}
+
+/// About how many nodes a set of intervals (as from [`joined`]) of numbers of `width` bits needs.
+///
+/// An interval that shares its first bits with no neighbour has a chain of nodes of its own below them, for each end that is not
+/// aligned. Of chains over the last few bits there are no more than numbers of so many bits.
+fn nodes_needed(intervals: &[Interval], width: u32) -> usize {
+    // chains that start above each bit, less those that ended before
+    let mut starts = [0isize; 129];
+    let highest = |one: u128, other: u128| u128::BITS - (one ^ other).leading_zeros();
+    for (at, Interval { low, high }) in intervals.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| intervals.get(at)).map_or(width, |one| highest(one.high, *low));
+        let after = intervals.get(at + 1).map_or(width, |one| highest(*high, one.low));
+        let top = before.min(after).saturating_sub(1);
+        let ends = match free_bits(*low, *high) {
+            Some(free) => [free, top],
+            None => [low.trailing_zeros(), high.trailing_ones()],
+        };
+        for end in ends.into_iter().filter(|end| *end < top) {
+            starts[end as usize] += 1;
+            starts[top as usize] -= 1;
+        }
+    }
+    let (mut chains, mut nodes) = (0, 2 * intervals.len());
+    for (bit, start) in (0u32..).zip(starts) {
+        chains += start;
+        nodes += usize::try_from(chains).unwrap_or(0).min(1usize.checked_shl(bit + 2).unwrap_or(usize::MAX));
+    }
+    nodes
+}
+
 impl Bdd {
     /// The set in which the number made of `bits`, most significant first, lies in one of `intervals` (as from [`joined`]).
     ///
@@ -77,7 +115,11 @@ impl Bdd {
         let width = u32::try_from(bits.len()).unwrap_or(128).min(128);
         let most = mask(width);
         let end = intervals.partition_point(|interval| interval.low <= most);
-        self.block(bits, 0, intervals.get(..end).unwrap_or_default())
+        let intervals = intervals.get(..end).unwrap_or_default();
+        if intervals.len() >= MANY && width > 64 {
+            self.reserve(nodes_needed(intervals, width));
+        }
+        self.block(bits, 0, intervals)
     }
 
     /// Numbers that start with the bits decided so far, which make `low`.
@@ -89,6 +131,11 @@ impl Bdd {
             return Ok(Set::ALL);
         }
         let Some((bit, rest)) = bits.split_first() else { return Ok(Set::ALL) };
+        if let [one] = intervals
+            && let Some(free) = free_bits(one.low.max(low), one.high.min(high))
+        {
+            return self.prefix(bits, one.low.max(low), free);
+        }
         let middle = low | 1 << (width - 1);
         let lower = if *bit == Set::ALL {
             Set::NONE
@@ -102,6 +149,16 @@ impl Bdd {
         let start = intervals.partition_point(|interval| interval.high < middle);
         let upper = self.block(rest, middle, intervals.get(start..).unwrap_or_default())?;
         self.choose(*bit, upper, lower)
+    }
+
+    /// Numbers whose bits but the last `free` ones are those of `number`.
+    fn prefix(&mut self, bits: &[Set], number: u128, free: u32) -> Built {
+        let mut set = Set::ALL;
+        for (at, bit) in bits.iter().rev().enumerate().skip(free as usize) {
+            let (one, zero) = if number >> at & 1 == 1 { (set, Set::NONE) } else { (Set::NONE, set) };
+            set = self.choose(*bit, one, zero)?;
+        }
+        Ok(set)
     }
 
     /// The set that is another one for each piece of the number in the variables of `place` (the first one and how many).
@@ -177,5 +234,32 @@ mod tests {
         assert_eq!(of(1, 8), [(1, 0), (2, 1), (4, 2), (8, 0)]);
         assert_eq!(of(u128::MAX - 1, u128::MAX), [(u128::MAX - 1, 1)]);
         assert_eq!(of(1, u128::MAX).len(), 128);
+    }
+
+    #[test]
+    fn nodes_of_large_sets_are_counted_before_they_are_made() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        for shortest in [64, 96, 128] {
+            let members = (0..5000).map(|_| {
+                let free = 128 - rng.u32(shortest..=128);
+                let low = rng.u128(..) >> free << free;
+                Interval { low, high: low | mask(free) }
+            });
+            let members = joined(members.collect());
+            let mut bdd = Bdd::new(Bdd::BUDGET);
+            let bits: Vec<Set> = (0..128).map(|bit| bdd.variable(bit).expect("room")).collect();
+            let set = bdd.within(&bits, &members).expect("room");
+            let (made, counted) = (bdd.size(set), nodes_needed(&members, 128));
+            assert!(made <= counted && counted < made + made / 8, "{made} {counted}");
+            let bit = |number: u128| move |variable: u16| number >> (127 - variable) & 1 == 1;
+            for Interval { low, high } in members.iter().step_by(50) {
+                assert!(bdd.contains(set, bit(*low)) && bdd.contains(set, bit(*high)));
+                let (before, after) = (low.wrapping_sub(1), high.wrapping_add(1));
+                for other in [before, after] {
+                    let inside = members.iter().any(|one| one.contains(other));
+                    assert_eq!(bdd.contains(set, bit(other)), inside);
+                }
+            }
+        }
     }
 }
