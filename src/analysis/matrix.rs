@@ -17,7 +17,7 @@ use super::reach::{Engine, HostFacts, Question, Settings, Way, cuts};
 use crate::packet::{CtState, Family, Hook, Prefix, Protocol};
 use crate::ruleset::{Interval, Policy, RuleRef, Ruleset, interface_number};
 use crate::space::bdd::{Built, Set, TooLarge};
-use crate::space::describe::{address, of_pieces};
+use crate::space::describe::{address, of_classes};
 use crate::space::header::{Binding, Header};
 use crate::space::line::{self, Line};
 use crate::space::partition::{Block, Diagrams, Partition};
@@ -286,7 +286,7 @@ pub fn classes(engine: &Engine<'_>, set: Set) -> Result<Classes, TooBig> {
     let mut classes = Vec::with_capacity(blocks.len());
     for numbers in blocks {
         let blocks = match layout.line() {
-            Some(line) => of_pieces(line, &numbers).into_iter().flat_map(ranges::blocks).take(left + 1).collect(),
+            Some(line) => of_classes(line, &numbers).into_iter().flat_map(ranges::blocks).take(left + 1).collect(),
             None => numbers,
         };
         left = left.checked_sub(blocks.len()).ok_or(TooBig::Prefixes)?;

@@ -111,7 +111,7 @@ pub fn prefixes(
     let width = u16::try_from(address_width(layout.family())).unwrap_or(128);
     let blocks = match layout.line() {
         Some(line) => {
-            let addresses = |set| of_pieces(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
+            let addresses = |set| of_classes(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
             between((&addresses(must), &addresses(may)), width, limit)
         }
         None => blocks(bdd, layout, (must, may), dimension, limit),
@@ -123,17 +123,49 @@ pub fn prefixes(
     Listing { items: blocks.items.iter().filter_map(prefix).collect(), total: blocks.total }
 }
 
-/// The addresses that blocks of pieces of a line are, as few intervals in order.
+/// The addresses that blocks of classes of a line are, as few intervals in order.
 #[must_use]
-pub fn of_pieces(line: &Line, pieces: &[Block]) -> Vec<Interval> {
+pub fn of_classes(line: &Line, classes: &[Block]) -> Vec<Interval> {
     let numbers = |(low, free): &Block| Interval { low: *low, high: low | mask(u32::from(*free)) };
-    joined(pieces.iter().filter_map(|block| line.addresses(numbers(block))).collect())
+    line.addresses(classes.iter().map(numbers))
 }
 
 /// The fewest aligned blocks of numbers of `width` bits that hold all of `must` and nothing outside `may`, in order, at most
 /// `limit` of them. Both as from [`joined`].
 fn between((must, may): (&[Interval], &[Interval]), width: u16, limit: usize) -> Found {
-    let mut found = Listing { items: Vec::new(), total: 0 };
+    let (mut items, mut cut) = (Vec::new(), false);
+    halve((must, may), width, |block| {
+        cut = items.len() >= limit;
+        if !cut {
+            items.push(block);
+        }
+        !cut
+    });
+    // no block reaches from one interval into the next
+    let total = if cut { may.iter().map(|one| count_in(must, *one, width)).sum() } else { items.len() as u128 };
+    Listing { items, total }
+}
+
+/// How many blocks there are within one of the intervals they may not leave.
+fn count_in(must: &[Interval], may: Interval, width: u16) -> u128 {
+    let inside = must.partition_point(|one| one.high < may.low)..must.partition_point(|one| one.low <= may.high);
+    match must.get(inside).unwrap_or_default() {
+        [] => 0,
+        // nothing is left to choose
+        [one] if *one == may => count_of(may).into(),
+        must => {
+            let mut count = 0;
+            halve((must, &[may]), width, |_| {
+                count += 1;
+                true
+            });
+            count
+        }
+    }
+}
+
+/// Finds these blocks in order until `found` has enough.
+fn halve((must, may): (&[Interval], &[Interval]), width: u16, mut found: impl FnMut(Block) -> bool) {
     // the next block to look at is on top
     let mut todo = vec![(0u128, u32::from(width))];
     while let Some((low, free)) = todo.pop() {
@@ -157,16 +189,10 @@ fn between((must, may): (&[Interval], &[Interval]), width: u16, limit: usize) ->
         while shared < free && fits(shared + 1) {
             shared += 1;
         }
-        found.total += 1;
-        if found.items.len() < limit {
-            found.items.push((from & !mask(shared), u16::try_from(shared).unwrap_or(128)));
-        } else if must == may {
-            // nothing is left to choose: the rest is only counted
-            found.total = must.iter().map(|interval| u128::from(count_of(*interval))).sum();
+        if !found((from & !mask(shared), u16::try_from(shared).unwrap_or(128))) {
             break;
         }
     }
-    found
 }
 
 /// How many aligned blocks make up an interval.
@@ -187,7 +213,7 @@ fn count_of(Interval { low, high }: Interval) -> u32 {
 #[must_use]
 pub fn intervals(bdd: &Bdd, layout: &Layout, set: Set, dimension: Dimension, limit: usize) -> (Vec<Interval>, bool) {
     if let Some(line) = layout.line_of(dimension) {
-        let mut all = of_pieces(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
+        let mut all = of_classes(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
         let cut = all.len() > limit;
         all.truncate(limit);
         return (all, cut);
@@ -281,7 +307,9 @@ mod tests {
             halved(must, may, 0, 6, &mut wanted);
             assert_eq!(between((&intervals(must), &intervals(may)), 6, 64).items, wanted, "{must:064b} {may:064b}");
             // the same when few are told and the rest counted
-            let must = intervals(must);
+            let (must, may) = (intervals(must), intervals(may));
+            let few = between((&must, &may), 6, 2);
+            assert_eq!((few.total, &few.items[..]), (wanted.len() as u128, &wanted[..wanted.len().min(2)]));
             let all = between((&must, &must), 6, 64);
             let few = between((&must, &must), 6, 2);
             assert_eq!((few.total, &few.items[..]), (all.total, &all.items[..all.items.len().min(2)]));

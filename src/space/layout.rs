@@ -246,9 +246,9 @@ pub struct Layout {
     /// First variable and width of each dimension.
     places: Vec<(Dimension, u16, u16)>,
     interfaces: Interfaces,
-    /// Addresses are numbers of its pieces.
+    /// Addresses are numbers of its classes.
     line: Option<Line>,
-    /// Link-layer addresses are numbers of its pieces.
+    /// Link-layer addresses are numbers of its classes.
     links: Option<Line>,
 }
 
@@ -262,7 +262,7 @@ impl Layout {
         Self::on_line(family, order, interfaces, None, None)
     }
 
-    /// The same; with a line, addresses are the numbers of its pieces, and so are those of the link layer with `links`.
+    /// The same; with a line, addresses are the numbers of its classes, and so are those of the link layer with `links`.
     #[must_use]
     pub fn on_line(
         family: Family,
@@ -316,7 +316,7 @@ impl Layout {
         self.line.as_ref()
     }
 
-    /// The line of whose pieces the values of a dimension are numbers.
+    /// The line of whose classes the values of a dimension are numbers.
     #[must_use]
     pub fn line_of(&self, dimension: Dimension) -> Option<&Line> {
         match dimension {

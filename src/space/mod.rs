@@ -5,7 +5,7 @@
 //!   is used up, never a hang; two managers know nothing of each other's sets.
 //! - [`ranges`]: numbers in intervals, large address sets in one pass.
 //! - [`layout`]: which variable is which bit of the packet, in which order; interfaces as classes.
-//! - [`mod@line`]: addresses by the pieces rules cut their line into, where that says all.
+//! - [`mod@line`]: addresses by the classes rules cut their line into, where that says all.
 //! - [`header`]: the packets as rules see them at one place; rewriting changes the header, never the set.
 //! - [`encode`]: a rule's condition for a header, as the packets for which it certainly and possibly holds.
 //! - [`partition`]: numbers that a set treats alike, as classes.

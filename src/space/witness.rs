@@ -11,7 +11,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The number it has in `dimension`; of classes the class, of pieces of a line their first address.
+    /// The number it has in `dimension`; of classes the class, of classes of a line their first address.
     #[must_use]
     pub fn number(&self, layout: &Layout, dimension: Dimension) -> u128 {
         let bits = layout.variables(dimension).map(|variable| self.bit(variable));

@@ -206,12 +206,13 @@ impl<'s> Comparison<'s> {
 
     /// The changes of each way, on the line of addresses as both rulesets, both hosts and the examples cut it.
     fn answer(&self, ways: &[Direction], order: Order) -> Built<Vec<Changes>> {
-        let [before, after] = [0, 1].map(|at| cuts(&self.snapshots[at].ruleset, &self.facts[at]));
-        let wished = witness::addresses(self).into_iter().flat_map(|one| [Some(one.low), one.high.checked_add(1)]);
-        let all: Vec<u128> = before.into_iter().chain(after).chain(wished.flatten()).collect();
-        let mut links: Vec<u128> = self.snapshots.iter().flat_map(|one| link_cuts(&one.ruleset)).collect();
+        let [mut all, after] = [0, 1].map(|at| cuts(&self.snapshots[at].ruleset, &self.facts[at]));
+        all.extend(&after);
+        witness::addresses(self).into_iter().for_each(|one| all.set(&[one]));
+        let [mut links, after] = [0, 1].map(|at| link_cuts(&self.snapshots[at].ruleset));
+        links.extend(&after);
         if !links.is_empty() {
-            links.extend([witness::LINK.low, witness::LINK.high + 1]);
+            links.set(&[witness::LINK]);
         }
         line::exactly(LINK_WIDTH.into(), links, |links| {
             line::exactly(address_width(self.family), all.clone(), |line| self.run(ways, order, [line, links]))
@@ -248,7 +249,7 @@ impl<'s> Comparison<'s> {
             let first = walked(engines.at(BEFORE, about), way, &header)?;
             let second = walked(engines.at(AFTER, about), way, &header)?;
             let passed = [BARE_BEFORE, BARE_AFTER].map(|which| walked(engines.at(which, about), way, &header));
-            if lines.into_iter().flatten().any(|line| line.verdict() != line::Verdict::Exact) {
+            if lines.into_iter().flatten().any(|line| !line.is_exact()) {
                 // nothing of it counts: it is asked again
                 return Ok(Vec::new());
             }

@@ -1,4 +1,4 @@
-//! Where rules cut the line of addresses: the ends of the intervals their conditions compare with.
+//! How rules cut the line of addresses: the sets of addresses their conditions ask for.
 //!
 //! More than needed does no harm, and what is overlooked here is told by [`Line::verdict`](crate::space::line::Line::verdict).
 
@@ -7,13 +7,16 @@ use std::collections::HashSet;
 use super::HostFacts;
 use crate::packet::Family;
 use crate::ruleset::{
-    Effect, Elements, Expr, Field, Interval, Match, NatTarget, Ruleset, SetRef, Step, Table, Verdict,
+    Effect, Elements, Expr, Field, Interval, Match, NatTarget, Operator, Ruleset, SetRef, Step, Table, Verdict,
 };
+use crate::space::line::Cuts;
+use crate::space::ranges::joined;
 
-/// First addresses of the pieces that the rules and the host tell apart, and some more, in no order.
+/// Sets of addresses that the rules and the host tell apart, and some more.
 #[must_use]
-pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
-    let mut cuts = facts.cuts().to_vec();
+pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Cuts {
+    let mut cuts = Cuts::default();
+    facts.cuts().iter().for_each(|start| cuts.at(*start));
     let family = facts.family();
     let mut seen = HashSet::new();
     for table in ruleset.tables.iter().filter(|table| table.family == family || table.family == Family::Inet) {
@@ -24,7 +27,7 @@ pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
                 Step::Vmap { key, map } => rules.lookup(key, map),
                 Step::Effect(Effect::Set { value, .. }) => rules.expr(value),
                 Step::Verdict(Verdict::Nat(nat)) => match &nat.address {
-                    Some(NatTarget::Range(addresses)) => rules.cut(*addresses),
+                    Some(NatTarget::Range(addresses)) => rules.cuts.set(&[*addresses]),
                     Some(NatTarget::Expr(expr)) => rules.expr(expr),
                     None => {}
                 },
@@ -35,10 +38,10 @@ pub fn cuts(ruleset: &Ruleset, facts: &HostFacts<'_>) -> Vec<u128> {
     cuts
 }
 
-/// First link-layer addresses of the pieces that rules tell apart, where they ask for some.
+/// Sets of link-layer addresses that the rules tell apart; empty where they ask for none.
 #[must_use]
-pub fn link_cuts(ruleset: &Ruleset) -> Vec<u128> {
-    let mut cuts = Vec::new();
+pub fn link_cuts(ruleset: &Ruleset) -> Cuts {
+    let mut cuts = Cuts::default();
     for table in &ruleset.tables {
         let rules = table.chains.iter().flat_map(|chain| &chain.rules);
         for step in rules.flat_map(|rule| &rule.steps) {
@@ -49,15 +52,16 @@ pub fn link_cuts(ruleset: &Ruleset) -> Vec<u128> {
             }
         }
     }
-    cuts.sort_unstable();
-    cuts.dedup();
     cuts
 }
 
-fn link_conditions(table: &Table, condition: &Match, cuts: &mut Vec<u128>) {
+fn link_conditions(table: &Table, condition: &Match, cuts: &mut Cuts) {
     match condition {
-        Match::Compare { left, right: Expr::Number(number), .. } if is_link(left) => {
-            cuts.extend([*number, number.saturating_add(1)]);
+        Match::Compare { left, operator, right: Expr::Number(number) } if is_link(left) => {
+            cuts.set(&[Interval::single(*number)]);
+            if !matches!(operator, Operator::Eq | Operator::Ne) {
+                cuts.at(*number);
+            }
         }
         Match::Lookup { left, set, .. } => link_elements(table, left, set, cuts),
         Match::Any(all) | Match::All(all) => all.iter().for_each(|one| link_conditions(table, one, cuts)),
@@ -66,7 +70,7 @@ fn link_conditions(table: &Table, condition: &Match, cuts: &mut Vec<u128>) {
     }
 }
 
-fn link_elements(table: &Table, key: &Expr, set: &SetRef, cuts: &mut Vec<u128>) {
+fn link_elements(table: &Table, key: &Expr, set: &SetRef, cuts: &mut Cuts) {
     let parts = match key {
         Expr::Concat(parts) => parts.as_slice(),
         single => std::slice::from_ref(single),
@@ -76,8 +80,8 @@ fn link_elements(table: &Table, key: &Expr, set: &SetRef, cuts: &mut Vec<u128>) 
         SetRef::Named(name) => table.set(name).map(|set| &set.elements),
     };
     for at in (0..parts.len()).filter(|at| parts.get(*at).is_some_and(is_link)) {
-        let ends = elements.into_iter().flat_map(Elements::keys).filter_map(|key| key.get(at));
-        cuts.extend(ends.flat_map(|interval| [interval.low, interval.high.saturating_add(1)]));
+        let intervals = elements.into_iter().flat_map(Elements::keys).filter_map(|key| key.get(at));
+        intervals.for_each(|interval| cuts.set(&[*interval]));
     }
 }
 
@@ -88,7 +92,7 @@ fn is_link(expr: &Expr) -> bool {
 struct Rules<'r, 'c> {
     ruleset: &'r Ruleset,
     table: &'r Table,
-    cuts: &'c mut Vec<u128>,
+    cuts: &'c mut Cuts,
     /// Elements looked at, by their place in memory, and in which dimensions: many rules share a large set.
     seen: &'c mut HashSet<(usize, Vec<bool>)>,
 }
@@ -96,10 +100,15 @@ struct Rules<'r, 'c> {
 impl<'r> Rules<'r, '_> {
     fn condition(&mut self, condition: &'r Match) {
         match condition {
-            Match::Compare { left, right, .. } => {
+            Match::Compare { left, operator, right } => {
                 for (one, other) in [(left, right), (right, left)] {
                     match other {
-                        Expr::Number(number) if is_address(one) => self.cut(Interval::single(*number)),
+                        Expr::Number(number) if is_address(one) => {
+                            self.cuts.set(&[Interval::single(*number)]);
+                            if !matches!(operator, Operator::Eq | Operator::Ne) {
+                                self.cuts.at(*number);
+                            }
+                        }
                         _ => self.expr(other),
                     }
                 }
@@ -118,11 +127,6 @@ impl<'r> Rules<'r, '_> {
             Match::Not(inner) => self.condition(inner),
             Match::Xtables { .. } | Match::Opaque { .. } => {}
         }
-    }
-
-    fn cut(&mut self, interval: Interval) {
-        self.cuts.push(interval.low);
-        self.cuts.extend(interval.high.checked_add(1));
     }
 
     fn lookup(&mut self, key: &'r Expr, set: &'r SetRef) {
@@ -146,15 +150,25 @@ impl<'r> Rules<'r, '_> {
         }
     }
 
-    /// Ends of the intervals in the dimensions that `wanted` picks.
+    /// The intervals in the dimensions that `wanted` picks: all in one set where they are asked for together.
     fn elements(&mut self, elements: &'r Elements, wanted: impl Fn(usize) -> bool) {
         let wanted: Vec<bool> = (0..elements.dimensions()).map(wanted).collect();
         if !self.seen.insert((std::ptr::from_ref(elements) as usize, wanted.clone())) {
             return;
         }
+        let by_itself = |at| elements.extra(at).is_some_and(|extra| extra.nomatch || extra.stateful);
+        if elements.dimensions() == 1
+            && elements.data(0).is_none()
+            && (elements.is_plain() || !(0..elements.len()).any(by_itself))
+        {
+            if wanted == [true] {
+                self.cuts.set(&joined(elements.keys().flatten().copied().collect()));
+            }
+            return;
+        }
         for key in elements.keys() {
             for (interval, _) in key.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
-                self.cut(*interval);
+                self.cuts.set(&[*interval]);
             }
         }
     }

@@ -88,7 +88,7 @@ pub struct Settings {
     pub budget: usize,
     /// Interfaces told apart; `None`: as ruleset and host need it. Engines whose sets are compared need the same.
     pub interfaces: Option<Interfaces>,
-    /// Addresses by the pieces of a line; its verdict says whether answers count.
+    /// Addresses by the classes of a line; its verdict says whether answers count.
     pub line: Option<Line>,
     /// Link-layer addresses likewise.
     pub links: Option<Line>,

@@ -92,7 +92,7 @@ pub fn answer(
 ) -> Result<Answer, TooLarge> {
     let mut cuts = cuts(ruleset, facts);
     if let Some((low, high)) = wanted.from.map(Prefix::range) {
-        cuts.extend([Some(low), high.checked_add(1)].into_iter().flatten());
+        cuts.set(&[Interval { low, high }]);
     }
     line::exactly(address_width(facts.family()), cuts, |line| {
         let with = |order| {

@@ -15,6 +15,7 @@ use crate::space::Dimension;
 use crate::space::bdd::{Built, Set};
 use crate::space::encode::{Site, Truth};
 use crate::space::header::Binding;
+use crate::space::line::Line;
 use crate::space::ranges::{gaps, joined, mask};
 
 /// Larger sets are built once and looked up.
@@ -203,17 +204,16 @@ impl<'a> Walk<'a> {
             in_doubt |= doubtful;
         }
         let place = self.encoder.layout.place(dimension);
+        let pieces = match self.encoder.layout.line() {
+            Some(line) => on_line(line, pieces, classes.len()),
+            None => pieces,
+        };
         let mut spread = |kind: usize| -> Built {
             let of = |(interval, class): &(Interval, usize)| {
                 (*interval, answers.get(*class).map_or(Set::NONE, |one| one[kind]))
             };
-            let mut line: Vec<(Interval, Set)> = pieces.iter().map(of).collect();
-            if let Some(cut) = self.encoder.layout.line() {
-                let addresses: Vec<Interval> = line.iter().map(|(interval, _)| *interval).collect();
-                line =
-                    cut.numbers(&addresses).into_iter().zip(line).map(|(numbers, (_, set))| (numbers, set)).collect();
-            }
-            self.encoder.bdd.spread(place, &line)
+            let spread: Vec<(Interval, Set)> = pieces.iter().map(of).collect();
+            self.encoder.bdd.spread(place, &spread)
         };
         let [accepted, returned] = [spread(0)?, spread(1)?];
         let refused = if in_doubt { Some(spread(2)?) } else { None };
@@ -290,6 +290,35 @@ impl<'a> Walk<'a> {
         }
         Ok((answer, in_doubt))
     }
+}
+
+/// The pieces by the numbers of a line instead of addresses, for so many classes of pieces.
+fn on_line(line: &Line, pieces: Pieces, classes: usize) -> Pieces {
+    let mut by_class: Vec<Vec<Interval>> = vec![Vec::new(); classes];
+    for (interval, class) in pieces {
+        if let Some(intervals) = by_class.get_mut(class) {
+            intervals.push(interval);
+        }
+    }
+    // the class in most places is the rest
+    let rest = (0..classes).max_by_key(|class| by_class.get(*class).map_or(0, Vec::len)).unwrap_or(0);
+    let mut numbered = Pieces::new();
+    for (class, intervals) in by_class.iter().enumerate().filter(|(class, _)| *class != rest) {
+        numbered.extend(line.numbers(intervals).into_iter().map(|interval| (interval, class)));
+    }
+    numbered.sort_unstable();
+    let (mut all, mut next) = (Pieces::with_capacity(2 * numbered.len() + 1), Some(0));
+    for (Interval { low, high }, class) in numbered {
+        let Some(start) = next.filter(|start| *start <= high) else { continue };
+        if start < low {
+            all.push((Interval { low: start, high: low - 1 }, rest));
+        }
+        // they overlap only where they do not fit the line, and then nothing of it counts
+        all.push((Interval { low: low.max(start), high }, class));
+        next = high.checked_add(1);
+    }
+    all.extend(next.map(|low| (Interval { low, high: u128::MAX }, rest)));
+    all
 }
 
 /// What is in both; each as from [`joined`].

@@ -370,7 +370,7 @@ impl Eval<'_, '_> {
         match binding {
             Binding::Free(_) => match self.bound(binding)?.number {
                 Number::Cases(cases) => Ok(cases.into_iter().map(|(set, number)| (set, Some(number))).collect()),
-                Number::Bits(_) | Number::Piece(..) => Ok(vec![(Set::ALL, None)]),
+                Number::Bits(_) | Number::Class(..) => Ok(vec![(Set::ALL, None)]),
             },
             other => Ok(vec![(Set::ALL, other.known())]),
         }
@@ -382,7 +382,7 @@ fn bits_of(value: Value, low: u32, width: u32) -> Value {
     let most = (1u128 << width) - 1;
     value.mapped(|number| match number.by_bits() {
         Number::Cases(cases) => Number::Cases(cases.into_iter().map(|(set, n)| (set, n >> low & most)).collect()),
-        Number::Piece(bits, _) | Number::Bits(bits) => {
+        Number::Class(bits, _) | Number::Bits(bits) => {
             let end = bits.len() - low as usize;
             let start = end - width as usize;
             Number::Bits(bits.get(start..end).unwrap_or_default().to_vec())

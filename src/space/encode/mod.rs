@@ -409,7 +409,7 @@ impl<'r> Eval<'_, 'r> {
             Number::Cases(cases) => {
                 Number::Cases(cases.into_iter().map(|(set, number)| (set, shift(number, by))).collect())
             }
-            Number::Piece(bits, _) | Number::Bits(bits) => {
+            Number::Class(bits, _) | Number::Bits(bits) => {
                 // each bit moves where a number with that bit alone would move
                 let width = bits.len();
                 let mut moved = vec![Set::NONE; 128];
@@ -483,7 +483,7 @@ impl Encoder<'_> {
             let bits = self.layout.bits(&mut self.bdd, dimension)?;
             match self.layout.line_of(dimension) {
                 Some(line) => {
-                    Value { number: Number::Piece(bits, line.clone()), missing: Set::NONE, unknown: Set::NONE }
+                    Value { number: Number::Class(bits, line.clone()), missing: Set::NONE, unknown: Set::NONE }
                 }
                 None => Value::bits(bits),
             }

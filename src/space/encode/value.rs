@@ -89,15 +89,15 @@ pub(super) enum Number {
     Cases(Vec<(Set, u128)>),
     /// Bit by bit, most significant first.
     Bits(Vec<Set>),
-    /// An address by the number of its piece, bit by bit.
-    Piece(Vec<Set>, Line),
+    /// An address by the number of its class on a line, bit by bit.
+    Class(Vec<Set>, Line),
 }
 
 impl Number {
-    /// Somebody looks at single bits: not those of a piece, whose line remembers it.
+    /// Somebody looks at single bits: not those of a class, whose line remembers it.
     pub(super) fn by_bits(self) -> Self {
         match self {
-            Self::Piece(_, line) => {
+            Self::Class(_, line) => {
                 line.note_bits();
                 Self::Bits(vec![Set::NONE; line.width() as usize])
             }
@@ -139,7 +139,7 @@ impl Value {
                 Set::NONE => Some(number << 1),
                 _ => None,
             }),
-            Number::Piece(..) => None,
+            Number::Class(..) => None,
         }
         .filter(|_| self.missing.is_empty() && self.unknown.is_empty())
     }
@@ -202,7 +202,7 @@ impl Value {
                 .rev()
                 .map(|bit| bdd.union(cases.iter().filter(|(_, number)| number >> bit & 1 == 1).map(|(set, _)| *set)))
                 .collect(),
-            Number::Piece(_, line) => {
+            Number::Class(_, line) => {
                 line.note_bits();
                 Ok(vec![Set::NONE; width as usize])
             }
@@ -214,7 +214,7 @@ impl Value {
         match &self.number {
             Number::Bits(bits) => u32::try_from(bits.len()).unwrap_or(128),
             Number::Cases(cases) => cases.iter().map(|(_, number)| 128 - number.leading_zeros()).max().unwrap_or(0),
-            Number::Piece(_, line) => line.width(),
+            Number::Class(_, line) => line.width(),
         }
     }
 
@@ -230,7 +230,7 @@ impl Value {
         }
         let inside = match &self.number {
             Number::Bits(bits) => bdd.within(bits, intervals)?,
-            Number::Piece(bits, line) => bdd.within(bits, &line.numbers(intervals))?,
+            Number::Class(bits, line) => bdd.within(bits, &line.numbers(intervals))?,
             Number::Cases(cases) => {
                 let holds = |number: u128| {
                     let after = intervals.partition_point(|interval| interval.low <= number);
@@ -331,7 +331,7 @@ impl Value {
                 let bits = bits.into_iter().enumerate();
                 Number::Bits(bits.map(|(at, bit)| if kept(at) { bit } else { Set::NONE }).collect())
             }
-            piece => piece.by_bits(),
+            class => class.by_bits(),
         })
     }
 }
