@@ -19,7 +19,8 @@ use super::sources::{Asked, Rulings};
 use crate::analysis::path::BaseRef;
 use crate::packet::Hook;
 use crate::ruleset::{
-    Backend, ChainKind, Data, Effect, Expr, Field, Policy, Rule, RuleRef, SetChange, SetRef, Step, Verdict,
+    Backend, ChainKind, Data, Effect, Expr, Field, Match, OpaqueKind, Policy, Rule, RuleRef, SetChange, SetRef, Step,
+    Verdict,
 };
 use crate::space::bdd::{Built, Set};
 use crate::space::encode::{Encoder, Site, Truth};
@@ -362,14 +363,17 @@ impl<'a> Walk<'a> {
                 let table = self.encoder.ruleset().tables.get(place.site.table);
                 let native = table.is_some_and(|table| table.backend == Backend::Nft);
                 let touched = (if native { place.site.table } else { usize::MAX }, set.clone());
-                if !header.touched.contains(&touched) {
+                let seen = !native || self.encoder.is_looked_up(place.site.table, set);
+                if seen && !header.touched.contains(&touched) {
                     header.touched.push(touched);
                 }
                 // a key the packet does not have, a set that is full, an element's own rate or quota can end the rule
                 let room = table.and_then(|table| table.set(set)).and_then(crate::ruleset::Set::room);
                 let full = room.is_some_and(|room| room < ADDED);
                 let counted = ["limit", "quota", "ct count"].iter().any(|word| text.contains(word));
-                if counted || full || self.may_lack(change.as_deref(), &flow, &header, place.site)? {
+                // whatever ends the rule here, the condition behind it that hangs on the count asks for, too
+                let asked = self.encoder.ruleset().rule(place.rule).is_some_and(|rule| asks_count(rule, text));
+                if !asked && (counted || full || self.may_lack(change.as_deref(), &flow, &header, place.site)?) {
                     let words = || format!("depends on what was counted so far: {text}");
                     self.note_doubt(place, Truth::OPEN, flow.set, words)?;
                     turn.passed.in_doubt = true;
@@ -550,4 +554,10 @@ fn set_field(header: &mut Header, field: &Field, binding: Binding) {
             }
         }
     }
+}
+
+/// Whether a rule goes on only by what the statement `text` counts.
+fn asks_count(rule: &Rule, text: &str) -> bool {
+    let asks = |step: &Step| matches!(step, Step::Match(Match::Opaque { kind: OpaqueKind::Stateful, text: own }) if **own == *text);
+    rule.steps.iter().any(asks)
 }

@@ -15,12 +15,14 @@ const ETHERNET: u128 = 1;
 /// `ARPHRD_NONE`, that of devices without a link layer.
 const TUN: u128 = 0xfffe;
 
-/// What an open condition is called where rulesets are compared: the same for both spellings of a limit or a quota, as
-/// `iptables-translate` turns one into the other.
-pub(super) fn words(condition: &Match) -> String {
+/// What an open condition is called where rulesets are compared: the same for both spellings of what keeps a count, as
+/// `iptables-translate` turns one into the other. `width` are the bits of an address; `is_own` says whether only this rule has
+/// to do with a set.
+pub(super) fn words(condition: &Match, width: u32, is_own: &dyn Fn(&str) -> bool) -> String {
     match condition {
         Match::Opaque { kind: OpaqueKind::Stateful, text } => {
-            let text = limit(text).or_else(|| quota(text)).unwrap_or_else(|| text.to_string());
+            let counted = || super::counted::words(text, width, is_own);
+            let text = limit(text).or_else(|| quota(text)).or_else(counted).unwrap_or_else(|| text.to_string());
             format!("stateful {text}")
         }
         other => format!("{other:?}"),

@@ -5,21 +5,24 @@
 //! depends on state (rates, recent lists) is open anew at each meeting.
 
 mod alike;
+mod counted;
 mod fields;
 mod ipset;
 mod lookup;
 mod value;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::packet::{Family, Hook};
 use crate::ruleset::{
-    Data, Expr, FibField, Field, Interval, Match, Name, OpaqueKind, Ruleset, Set as NamedSet, SetRef,
+    Data, Effect, Expr, FibField, Field, Interval, Match, Name, OpaqueKind, Rule, Ruleset, Set as NamedSet, SetRef,
+    Step, Table,
 };
 
 use super::bdd::{Bdd, Built, Set};
 use super::header::{Binding, Header};
-use super::layout::{Dimension, EXTENSIONS, Layout, MAX_QUESTIONS, STATES};
+use super::layout::{Dimension, EXTENSIONS, Layout, MAX_QUESTIONS, STATES, address_width};
 pub use alike::is_about_links;
 pub use lookup::Found;
 use value::Number;
@@ -92,7 +95,12 @@ pub struct Encoder<'r> {
     about: usize,
     /// Where every undecided condition gets an answer of its own.
     answers: Option<Answers>,
+    /// Sets that rules change, by table, where asked before.
+    grown: HashMap<usize, Rc<Grown>>,
 }
+
+/// Sets of a table that its rules change: how many do, and whether others look at the set.
+type Grown = HashMap<Name, (usize, bool)>;
 
 /// Which of several conditions with the same words is meant: by place in memory, in the order they were met.
 #[derive(Debug, Default)]
@@ -120,6 +128,7 @@ impl<'r> Encoder<'r> {
             asked: HashMap::new(),
             about: 0,
             answers: None,
+            grown: HashMap::new(),
         }
     }
 
@@ -207,7 +216,26 @@ impl<'r> Encoder<'r> {
     pub fn truth(&mut self, condition: &'r Match, site: Site, header: &Header) -> Built<Truth> {
         let truth = Eval { encoder: self, site, header, depth: 0 }.truth(condition)?;
         let place = std::ptr::from_ref(condition) as usize;
-        self.settled(truth, place, || alike::words(condition), site.hook, header)
+        if truth.is_exact() || self.answers.is_none() {
+            return Ok(truth);
+        }
+        let (grown, width) = (self.grown(site.table), address_width(self.layout.family()));
+        let words = || alike::words(condition, width, &|set| grown.get(set) == Some(&(1, false)));
+        self.settled(truth, place, words, site.hook, header)
+    }
+
+    /// Whether rules that look at a native set of a table can find what others have put into it or taken out.
+    pub fn is_looked_up(&mut self, table: usize, set: &Name) -> bool {
+        self.grown(table).get(set).is_none_or(|(_, looked_up)| *looked_up)
+    }
+
+    fn grown(&mut self, table: usize) -> Rc<Grown> {
+        if let Some(known) = self.grown.get(&table) {
+            return Rc::clone(known);
+        }
+        let grown = Rc::new(self.ruleset.tables.get(table).map(grown_sets).unwrap_or_default());
+        self.grown.insert(table, Rc::clone(&grown));
+        grown
     }
 
     /// `truth`, and where it is open the one answer that the rule or condition at `place` gets; the same where answers are
@@ -499,6 +527,34 @@ impl Encoder<'_> {
     pub fn bound_within(&mut self, binding: Binding, intervals: &[Interval]) -> Built<Truth> {
         self.bound(binding)?.within(&mut self.bdd, intervals)
     }
+}
+
+/// Sets that rules of a table change.
+fn grown_sets(table: &Table) -> Grown {
+    let mut grown = Grown::new();
+    let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
+    let changed = |rule: &'_ Rule| -> Vec<Name> {
+        let changed = rule.steps.iter().filter_map(|step| match step {
+            Step::Effect(Effect::UpdateSet { set, .. }) => Some(set.clone()),
+            _ => None,
+        });
+        changed.collect()
+    };
+    for set in rules().flat_map(changed) {
+        grown.entry(set).or_default().0 += 1;
+    }
+    if grown.is_empty() {
+        return grown;
+    }
+    for rule in rules().filter(|rule| rule.text.contains('@')) {
+        let own = changed(rule);
+        for (set, (_, looked_up)) in &mut grown {
+            // a longer name counts for its beginning: that does no harm
+            let mentioned = rule.text.matches(&format!("@{set}")).count();
+            *looked_up |= mentioned > own.iter().filter(|one| *one == set).count();
+        }
+    }
+    grown
 }
 
 /// `ip frag-off & MASK` where the mask leaves out the don't-fragment bit: zero for whole packets.
