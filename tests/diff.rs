@@ -126,3 +126,51 @@ fn bad_input_says_what_to_do() {
     let output = hepguard(&[&save, &save, "--family", "ipv6"]);
     assert_eq!(output.status.code(), Some(3), "nothing is known of IPv6");
 }
+
+#[test]
+fn link_layer_addresses_and_extension_headers_stand_in_the_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = |name: &str, file: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).expect("a folder");
+        put(&path, file, text);
+        put(
+            &path,
+            "ip-addr.json",
+            r#"[{"ifname":"eth0","flags":["UP"],"link_type":"ether","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":24,"scope":"global"},{"family":"inet6","local":"fd00::1","prefixlen":64,"scope":"global"}]}]"#,
+        );
+        path.to_string_lossy().into_owned()
+    };
+    let mac = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m mac --mac-source 02:00:00:00:00:07 -j ACCEPT\nCOMMIT\n";
+    let next = |field: &str| {
+        format!(
+            r#"{{"nftables":[{{"table":{{"family":"ip6","name":"t"}}}},{{"chain":{{"family":"ip6","table":"t","name":"in","type":"filter","hook":"input","prio":0,"policy":"drop"}}}},{{"rule":{{"family":"ip6","table":"t","chain":"in","expr":[{{"match":{{"op":"==","left":{field},"right":"tcp"}}}},{{"accept":null}}]}}}}]}}"#
+        )
+    };
+    let one = host("one", "iptables-save.txt", mac);
+    let other = host("other", "iptables-save.txt", &mac.replace("00:07", "00:08"));
+    let (next, protocol) =
+        (next(r#"{"payload":{"protocol":"ip6","field":"nexthdr"}}"#), next(r#"{"meta":{"key":"l4proto"}}"#));
+    let narrow = host("narrow", "nft-ruleset.json", &next);
+    let wide = host("wide", "nft-ruleset.json", &protocol);
+    let run = |before: &str, after: &str, format: &str| {
+        let output = hepguard(&[before, after, "--direction", "in", "--format", format]);
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = run(&one, &other, "text");
+    assert!(text.contains("from MAC 02:00:00:00:00:07\n") && text.contains(", from MAC 02:00:00:00:00:08"), "{text}");
+    let told = document(&run(&one, &other, "json"));
+    let piece = &told["parts"][0]["newly_accepted"][0];
+    assert_eq!(piece["packets"][0]["mac_src"]["values"][0], "02:00:00:00:00:08");
+    assert_eq!(piece["witness"]["mac_src"], "02:00:00:00:00:08");
+    let text = run(&narrow, &wide, "text");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("tcp, first extension header any but none"), "{text}");
+    assert!(words.contains(", behind extension header"), "{text}");
+    let told = document(&run(&narrow, &wide, "json"));
+    let parts = told["parts"].as_array().expect("parts");
+    let piece = parts.iter().find_map(|part| part["newly_accepted"].get(0)).expect("a piece");
+    assert_eq!(piece["packets"][0]["extension"], serde_json::json!({ "except": true, "values": ["none"] }));
+    assert!(piece["witness"]["ext_headers"].is_array(), "{piece:#}");
+}

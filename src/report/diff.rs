@@ -8,7 +8,7 @@ use super::trace::{Place, place, short, told, words};
 use crate::analysis::diff::{Cause, Changes, Condition, Diff, Field, Line, Part, Piece, Values};
 use crate::calico::names::Meanings;
 use crate::packet::text::to_json;
-use crate::packet::{Direction, Prefix, Protocol, TcpFlags};
+use crate::packet::{Direction, Packet, Prefix, Protocol, TcpFlags};
 use crate::ruleset::Interval;
 use crate::snapshot::Snapshot;
 use crate::space::Dimension;
@@ -351,7 +351,7 @@ impl Shown<'_, '_> {
             self.wrap("      because ", &text);
         }
         if let Some(packet) = &piece.witness {
-            self.wrap("      such as ", &packet.to_string());
+            self.wrap("      such as ", &format!("{packet}{}", beside(piece, packet)));
         }
     }
 
@@ -401,6 +401,24 @@ impl Shown<'_, '_> {
         };
         format!("{before}{}{values}", if field.except { "any but " } else { "" })
     }
+}
+
+/// What of an example is not among the words of `hepguard trace`: its link-layer addresses, where they matter, and extension headers.
+fn beside(piece: &Piece, packet: &Packet) -> String {
+    let asks = |dimension| piece.lines.iter().flat_map(|line| &line.fields).any(|field| field.dimension == dimension);
+    let links = [
+        (Dimension::SourceLink, "from", packet.details.source_mac),
+        (Dimension::DestinationLink, "to", packet.details.destination_mac),
+    ];
+    let mut words = String::new();
+    for (_, word, mac) in links.into_iter().filter(|(dimension, ..)| asks(*dimension)) {
+        let number = |mac: [u8; 6]| mac.into_iter().fold(0u128, |all, byte| all << 8 | u128::from(byte));
+        words.extend(mac.map(|mac| format!(", {word} MAC {}", mac_text(number(mac)))));
+    }
+    for header in packet.details.extensions.as_deref().unwrap_or_default() {
+        words.push_str(&format!(", behind extension header {}", header.header.0));
+    }
+    words
 }
 
 /// Order of fields in a line.
