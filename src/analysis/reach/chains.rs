@@ -149,6 +149,10 @@ impl Scene<'_, '_> {
 impl<'a> Walk<'a> {
     /// Joins what was refused rule by rule: in a balanced tree, because the union gets large long before the last rule.
     pub(super) fn settle(&mut self, passed: &mut Passed) -> Built<()> {
+        if self.notes.as_ref().is_some_and(|notes| !notes.joins) {
+            passed.parts.clear();
+            return Ok(());
+        }
         let mut sets = vec![passed.refused];
         for part in std::mem::take(&mut passed.parts) {
             sets.push(match part {
@@ -380,18 +384,75 @@ impl<'a> Walk<'a> {
         Ok(seen == Set::ALL)
     }
 
-    /// Leads flows through a chain rule by rule.
-    fn followed(&mut self, site: Site, index: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+    /// Leads flows through a chain rule by rule, but for parts that all of them leave as they came.
+    fn followed(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
         let mut passed = Passed::nothing();
-        let rules = self.rules(site, index);
-        self.open.insert((site.table, index));
-        let mut flows = self.along((site, index, depth), rules.iter().enumerate(), flows, &mut passed)?;
-        self.open.remove(&(site.table, index));
+        let rules = self.rules(site, chain);
+        let blocks = self.blocks(site, chain, rules);
+        let scene = Scene { site, chain, rules, blocks: &blocks, part: (0, blocks.len()), depth };
+        self.open.insert((site.table, chain));
+        let mut flows = self.follow(scene, flows, &mut passed)?;
+        self.open.remove(&(site.table, chain));
         passed.returned.append(&mut flows);
         passed.accepted = self.merged(passed.accepted)?;
         passed.returned = self.merged(passed.returned)?;
         self.settle(&mut passed)?;
         Ok(passed)
+    }
+
+    /// Leads flows through a part of a chain; gives those that go on after it.
+    fn follow(&mut self, scene: Scene<'a, '_>, flows: Vec<Flow>, passed: &mut Passed) -> Built<Vec<Flow>> {
+        if self.nothing_happens(scene, &flows)? {
+            return Ok(flows);
+        }
+        let (first, end) = scene.part;
+        match scene.blocks.get(first..end).unwrap_or_default() {
+            [] => Ok(flows),
+            [Block::Rules(range) | Block::Run(_, range)] => {
+                let rules = scene.rules.iter().enumerate().take(range.end).skip(range.start);
+                self.along((scene.site, scene.chain, scene.depth), rules, flows, passed)
+            }
+            _ => {
+                let (first, second) = scene.halves();
+                let between = self.follow(first, flows, passed)?;
+                self.follow(second, between, passed)
+            }
+        }
+    }
+
+    /// Whether flows leave a part of a chain as they came, for certain, and with nothing to note.
+    fn nothing_happens(&mut self, scene: Scene<'a, '_>, flows: &[Flow]) -> Built<bool> {
+        // somebody wants to know which chains they come to
+        if self.calls.is_some() {
+            return Ok(false);
+        }
+        for flow in flows {
+            // bits of a mark that are taken away and set again have another author
+            if self.header(flow.header).mark.known().is_some_and(|mark| mark != 0) {
+                return Ok(false);
+            }
+            let summary = self.decided_part(scene, flow.header)?;
+            let go_on = summary.and_then(|summary| match *summary.next {
+                [Flow { header, set, .. }] if header == flow.header => Some(set),
+                _ => None,
+            });
+            let Some(go_on) = go_on else { return Ok(false) };
+            if !self.encoder.bdd.minus(flow.set, go_on)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What a part of a chain does to packets with a header; `None` where it leaves something open.
+    fn decided_part(&mut self, scene: Scene<'a, '_>, header: usize) -> Built<Option<Rc<Summary>>> {
+        // a summary notes nothing
+        let notes = self.notes.take();
+        let summary = self.part(scene, header);
+        self.notes = notes;
+        let summary = summary?;
+        let decided = summary.refused.is_none() && !summary.flows().any(|flow| self.is_hidden(flow.set));
+        Ok(decided.then_some(summary))
     }
 
     /// Leads flows through a chain, where only open questions are asked for: parts that leave nothing open by their
@@ -418,13 +479,7 @@ impl<'a> Walk<'a> {
             if self.asked_enough() {
                 break;
             }
-            // a summary notes nothing
-            let notes = self.notes.take();
-            let summary = self.part(scene, flow.header);
-            self.notes = notes;
-            let summary = summary?;
-            let decided = summary.refused.is_none() && !summary.flows().any(|flow| self.is_hidden(flow.set));
-            if decided {
+            if let Some(summary) = self.decided_part(scene, flow.header)? {
                 let tagged = |flows: Vec<Flow>| flows.into_iter().map(|one| Flow { tag: flow.tag, ..one });
                 let mut others = Vec::new();
                 for (from, to) in [

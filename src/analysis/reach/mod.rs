@@ -329,7 +329,9 @@ impl<'a> Engine<'a> {
         Ok(questions)
     }
 
-    fn account(&mut self, way: Way, header: Header, start: Set, notes: Notes) -> Built<Account> {
+    fn account(&mut self, way: Way, header: Header, start: Set, mut notes: Notes) -> Built<Account> {
+        // what a flowtable holds passes rules that would refuse it
+        notes.joins = !self.hooks.offloads.is_empty();
         self.walk.notes = Some(notes);
         let driven = self.drive(way, header, start);
         let notes = self.walk.notes.take();

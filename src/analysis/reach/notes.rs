@@ -54,6 +54,8 @@ pub(super) struct Notes {
     pub(super) depend: QuickMap<usize, bool>,
     /// Only open questions are asked for, not what decides: this many of them.
     pub(super) questions_only: Option<usize>,
+    /// Whether somebody asks for all that was refused together.
+    pub(super) joins: bool,
     tags: Vec<Tag>,
     numbers: HashMap<Tag, usize>,
     /// Packets each rule or policy refused.
@@ -72,6 +74,7 @@ impl Notes {
             hidden,
             depend: QuickMap::default(),
             questions_only,
+            joins: true,
             tags: Vec::new(),
             numbers: HashMap::new(),
             refusals: Vec::new(),
