@@ -123,7 +123,7 @@ impl Line {
         let mut sum = (0u64, 0u64);
         let mut rest = ends.as_slice();
         while let Some((start, _)) = rest.first() {
-            let (here, after) = rest.split_at(rest.partition_point(|(other, _)| other == start));
+            let (here, after) = rest.split_at(rest.iter().position(|(other, _)| other != start).unwrap_or(rest.len()));
             for (_, set) in here {
                 let name = (scattered(u64::from(*set) << 1), scattered(u64::from(*set) << 1 | 1));
                 sum = (sum.0 ^ name.0, sum.1 ^ name.1);
