@@ -264,7 +264,10 @@ impl Bdd {
         }
         self.unique = unique;
         if self.cache.len() < MAX_CACHE {
-            self.cache = vec![EMPTY; size.min(MAX_CACHE)];
+            let known = std::mem::replace(&mut self.cache, vec![EMPTY; size.min(MAX_CACHE)]);
+            for one in known.into_iter().filter(|one| one.operation != EMPTY.operation) {
+                self.remember(one.operation, one.left, one.right, one.result);
+            }
         }
     }
 

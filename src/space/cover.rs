@@ -66,12 +66,18 @@ pub fn cover(bdd: &mut Bdd, layout: &Layout, (must, may): (Set, Set), limit: usi
     };
     let others: HashMap<Dimension, Group> = matters.iter().map(|one| (*one, but(bdd, layout, *one))).collect();
     let (mut products, mut rest) = (Vec::new(), must);
+    let mut seeds = Vec::new();
     while !rest.is_empty() && products.len() < limit {
         let mut values = one_of(bdd, layout, rest)?;
+        seeds.push(a_point(bdd, rest));
         // what is allowed does not depend on the others
         values.retain(|(known, _)| others.contains_key(known));
         for dimension in &matters {
             let Some(group) = others.get(dimension) else { continue };
+            // it cannot be wider
+            if values.iter().any(|(known, set)| known == dimension && *set == Set::ALL) {
+                continue;
+            }
             let beside = product(bdd, values.iter().filter(|(known, _)| known != dimension))?;
             let barred = bdd.and_exists(beside, !may, *group)?;
             if let Some((_, set)) = values.iter_mut().find(|(known, _)| known == dimension) {
@@ -84,7 +90,7 @@ pub fn cover(bdd: &mut Bdd, layout: &Layout, (must, may): (Set, Set), limit: usi
         rest = bdd.minus(rest, set)?;
         products.push(Product { fields: values, set });
     }
-    without_needless(bdd, must, &mut products)?;
+    without_needless(bdd, must, &mut products, &seeds)?;
     Ok(Cover { products, rest })
 }
 
@@ -99,24 +105,39 @@ fn product<'v>(bdd: &mut Bdd, values: impl Iterator<Item = &'v (Dimension, Set)>
     Ok(all)
 }
 
-/// Leaves out products whose packets the others hold, too.
-fn without_needless(bdd: &mut Bdd, must: Set, products: &mut Vec<Product>) -> Built<()> {
-    // what each and those after it hold
-    let mut after = vec![Set::NONE; products.len() + 1];
-    for (at, product) in products.iter().enumerate().rev() {
-        after[at] = bdd.or(after[at + 1], product.set)?;
-    }
-    let (mut kept, mut before) = (Vec::with_capacity(products.len()), Set::NONE);
-    for (product, after) in std::mem::take(products).into_iter().zip(after.into_iter().skip(1)) {
-        let own = bdd.minus(product.set, before)?;
-        let own = bdd.minus(own, after)?;
-        if !bdd.and(own, must)?.is_empty() {
-            before = bdd.or(before, product.set)?;
-            kept.push(product);
+/// Leaves out products whose packets the others hold, too. Each has a seed: variables that are one at a point of `must` that it holds
+/// and those before it do not.
+fn without_needless(bdd: &mut Bdd, must: Set, products: &mut Vec<Product>, seeds: &[Vec<u16>]) -> Built<()> {
+    let mut needed = vec![true; products.len()];
+    for (at, seed) in seeds.iter().enumerate() {
+        let is_one = |variable: u16| seed.binary_search(&variable).is_ok();
+        if !products.iter().skip(at + 1).any(|later| bdd.contains(later.set, is_one)) {
+            continue;
         }
+        let mut own = bdd.and(products[at].set, must)?;
+        for (other, product) in products.iter().enumerate() {
+            if other != at && needed[other] && !own.is_empty() {
+                own = bdd.minus(own, product.set)?;
+            }
+        }
+        needed[at] = !own.is_empty();
     }
-    *products = kept;
+    let mut needed = needed.into_iter();
+    products.retain(|_| needed.next().unwrap_or(true));
     Ok(())
+}
+
+/// The variables that are one at a point of `set`, which must not be empty: zeros where there can be.
+fn a_point(bdd: &Bdd, mut set: Set) -> Vec<u16> {
+    let mut ones = Vec::new();
+    while set != Set::ALL && !set.is_empty() {
+        let (low, high) = bdd.branches(set);
+        if low.is_empty() {
+            ones.push(bdd.level(set));
+        }
+        set = if low.is_empty() { high } else { low };
+    }
+    ones
 }
 
 /// All variables but those of one dimension.

@@ -112,7 +112,9 @@ pub fn prefixes(
     let blocks = match layout.line() {
         Some(line) => {
             let addresses = |set| of_classes(line, &blocks(bdd, layout, (set, set), dimension, usize::MAX).items);
-            between((&addresses(must), &addresses(may)), width, limit)
+            let inside = addresses(must);
+            let around = (must != may).then(|| addresses(may));
+            between((&inside, around.as_ref().unwrap_or(&inside)), width, limit)
         }
         None => blocks(bdd, layout, (must, may), dimension, limit),
     };

@@ -3,6 +3,7 @@
 use fastrand::Rng;
 use hepguard::packet::{Family, Prefix};
 use hepguard::ruleset::{Interval, interface_number};
+use hepguard::space::cover::cover;
 use hepguard::space::describe::{intervals, prefixes, size};
 use hepguard::space::ranges::{gaps, joined};
 use hepguard::space::{Bdd, Dimension, Interfaces, Layout, Order, Set};
@@ -165,4 +166,37 @@ fn interfaces_that_no_rule_tells_apart_are_one_class() {
     }
     let lonely = Interfaces::new(&[], []);
     assert_eq!(lonely.names().len(), 1, "all names are one class");
+}
+
+#[test]
+fn products_hold_a_set_and_none_of_them_can_be_left_out() {
+    let layout = layout(Family::Ipv4);
+    let mut rng = Rng::with_seed(11);
+    for _ in 0..200 {
+        let mut bdd = Bdd::new(Bdd::BUDGET);
+        let mut product = |bdd: &mut Bdd| {
+            [Dimension::Source, Dimension::DestinationPort, Dimension::Protocol].into_iter().fold(
+                Set::ALL,
+                |all, one| {
+                    let bits = layout.bits(bdd, one).expect("room");
+                    let low = rng.u128(..60);
+                    let within = bdd.within(&bits, &[Interval { low, high: low + rng.u128(..40) }]).expect("room");
+                    bdd.and(all, within).expect("room")
+                },
+            )
+        };
+        let (sets, more): (Vec<Set>, Vec<Set>) = (0..5).map(|_| (product(&mut bdd), product(&mut bdd))).unzip();
+        let must = bdd.union(sets).expect("room");
+        let more = bdd.union(more).expect("room");
+        let may = bdd.or(must, more).expect("room");
+        let found = cover(&mut bdd, &layout, (must, may), 1000).expect("room");
+        let products: Vec<Set> = found.products.iter().map(|product| product.set).collect();
+        let all = bdd.union(products.clone()).expect("room");
+        assert!(bdd.is_subset(must, all).expect("room") && bdd.is_subset(all, may).expect("room"));
+        for left_out in 0..products.len() {
+            let others = products.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, set)| *set);
+            let others = bdd.union(others).expect("room");
+            assert!(!bdd.is_subset(must, others).expect("room"), "product {left_out} is needless");
+        }
+    }
 }

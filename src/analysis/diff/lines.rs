@@ -65,9 +65,15 @@ pub(super) type Known = HashMap<(Dimension, Set, Set), Field>;
 /// Tells a product; `needed` are the packets it stands for.
 pub(super) fn line(engine: &mut Engine<'_>, product: &Product, needed: Set, known: &mut Known) -> Built<Line> {
     let mut fields = Vec::with_capacity(product.fields.len());
+    let inside = engine.bdd().and(product.set, needed)?;
     for (dimension, set) in &product.fields {
-        let group = engine.hidden(&[*dimension]);
-        let must = engine.bdd().and_exists(product.set, needed, group)?;
+        let must = if inside == product.set {
+            // fields of a product do not depend on each other
+            *set
+        } else {
+            let group = engine.hidden(&[*dimension]);
+            engine.bdd().exists(inside, group)?
+        };
         let name = (*dimension, must, *set);
         if let Some(field) = known.get(&name) {
             fields.push(field.clone());
@@ -96,11 +102,11 @@ fn values(engine: &mut Engine<'_>, dimension: Dimension, must: Set, may: Set) ->
             Values::Prefixes(describe::prefixes(engine.bdd_ref(), engine.layout(), (must, may), dimension, MAX_VALUES))
         }
         Dimension::InInterface | Dimension::OutInterface => {
-            let classes = classes(engine, dimension, must)?;
+            let classes = classes(engine, dimension, must);
             Values::Names(classes.into_iter().map(|class| engine.interface_words(class)).collect())
         }
         Dimension::State => {
-            let classes = classes(engine, dimension, must)?;
+            let classes = classes(engine, dimension, must);
             Values::States(classes.into_iter().filter_map(|class| STATES.get(class).copied()).collect())
         }
         Dimension::Extension => {
@@ -108,7 +114,7 @@ fn values(engine: &mut Engine<'_>, dimension: Dimension, must: Set, may: Set) ->
                 Some(header) => Some(extension_word(*header)),
                 None => Some("none"),
             };
-            let classes = classes(engine, dimension, must)?;
+            let classes = classes(engine, dimension, must);
             Values::Names(classes.into_iter().filter_map(words).map(str::to_owned).collect())
         }
         Dimension::TcpFlags => match bits(engine, may)? {
@@ -133,18 +139,12 @@ fn extension_word(header: Protocol) -> &'static str {
     }
 }
 
-/// Numbers of classes in `set`.
-fn classes(engine: &mut Engine<'_>, dimension: Dimension, set: Set) -> Built<Vec<usize>> {
+/// Numbers of classes in `set`, which depends on their dimension alone.
+fn classes(engine: &Engine<'_>, dimension: Dimension, set: Set) -> Vec<usize> {
     let count = engine.layout().classes(dimension).unwrap_or(0);
-    let mut found = Vec::new();
-    for class in 0..count {
-        let encoder = engine.encoder();
-        let one = encoder.layout.of_classes(&mut encoder.bdd, dimension, |number| number == class)?;
-        if !encoder.bdd.and(one, set)?.is_empty() {
-            found.push(class);
-        }
-    }
-    Ok(found)
+    let place = engine.layout().place(dimension);
+    let inside = |class: &usize| engine.bdd_ref().descend(set, place, *class as u128) == Set::ALL;
+    (0..count).filter(inside).collect()
 }
 
 /// TCP flags as value and mask, where that is all there is to say.
