@@ -223,14 +223,14 @@ pub const STATES: [crate::packet::CtState; 5] = {
     [S::NEW, S::ESTABLISHED, S::RELATED, S::UNTRACKED, S::INVALID]
 };
 
-/// First IPv6 extension headers by their number in [`Dimension::Extension`]: none, hop-by-hop options, routing, destination
-/// options.
+/// First IPv6 extension headers by their number in [`Dimension::Extension`]: none, hop-by-hop options, routing, fragment,
+/// destination options; numbers past the last mean the last.
 ///
-/// Connection tracking has put fragments together before any rule that matters, which takes their header away. An authentication header is none of them: nf_tables takes it for the upper layer's, and so do the sets (the packet's protocol
+/// Connection tracking puts fragments together, which takes their header away; before it, and without it, rules see it. An authentication header is none of them: nf_tables takes it for the upper layer's, and so do the sets (the packet's protocol
 /// is 51). So is what the kernel does not look behind (mobility, host identity, encrypted payloads).
-pub const EXTENSIONS: [Option<crate::packet::Protocol>; 4] = {
+pub const EXTENSIONS: [Option<crate::packet::Protocol>; 5] = {
     use crate::packet::Protocol as P;
-    [None, Some(P(0)), Some(P(43)), Some(P(60))]
+    [None, Some(P(0)), Some(P(43)), Some(P(44)), Some(P(60))]
 };
 
 /// Bits of an address of `family` (`Ipv4`, else IPv6).
@@ -286,8 +286,8 @@ impl Layout {
                 D::SourceLink | D::DestinationLink => links.as_ref().map_or(LINK_WIDTH, Line::bits),
                 D::SourcePort | D::DestinationPort | D::Length => 16,
                 D::Protocol | D::TcpFlags | D::IcmpType | D::IcmpCode | D::Ttl | D::Tos => 8,
-                D::State => 3,
-                D::PacketType | D::Extension => 2,
+                D::State | D::Extension => 3,
+                D::PacketType => 2,
                 D::User | D::UserGroup | D::ConnectionMark => 32,
                 D::Question => MAX_ANSWERS,
             };

@@ -51,7 +51,7 @@ fn speaks_of(line: &Line, packet: &Packet) -> bool {
             }
             Values::Names(names) if field.dimension == Dimension::Extension => {
                 let class = class_of_extension(packet).expect("it is told");
-                names.iter().any(|name| ["none", "hbh", "rt", "dst"][class] == name)
+                names.iter().any(|name| ["none", "hbh", "rt", "frag", "dst"][class] == name)
             }
             Values::Names(names) => {
                 let name = if field.dimension == Dimension::InInterface { &packet.iif } else { &packet.oif };

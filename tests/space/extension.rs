@@ -51,7 +51,7 @@ fn packets() -> Vec<Packet> {
     let [src, dst] = ["2001:db8::7", "fd00:1::10"].map(|text| text.parse().expect("an address"));
     let mut packets = Vec::new();
     for (protocol, port) in [(Protocol::TCP, 22), (Protocol::TCP, 80), (Protocol::UDP, 53), (Protocol::ICMPV6, 0)] {
-        for numbers in [&[][..], &[0], &[43], &[60], &[0, 60], &[0, 43], &[60, 43]] {
+        for numbers in [&[][..], &[0], &[43], &[60], &[0, 60], &[0, 43], &[60, 43], &[44], &[0, 44]] {
             let mut packet = Packet::first(Direction::In, protocol, (src, 40_000), (dst, port));
             packet.iif = Some("ens5".into());
             (packet.ttl, packet.tos, packet.length) = (Some(64), Some(0), Some(100));
@@ -59,7 +59,8 @@ fn packets() -> Vec<Packet> {
             let behind = numbers.iter().copied().skip(1).chain([protocol.0]);
             let header = |(number, next): (&u8, u8)| ExtensionHeader {
                 header: Protocol(*number),
-                bytes: vec![next, 0, 4, 0, 0, 0, 0, 0].into(),
+                // the first of two fragments, where it is one
+                bytes: vec![next, 0, 0, 1, 0, 0, 0, 0].into(),
             };
             packet.details.extensions = Some(numbers.iter().zip(behind).map(header).collect());
             packets.push(packet);

@@ -135,6 +135,7 @@ fn extension_word(header: Protocol) -> &'static str {
     match header.0 {
         0 => "hbh",
         43 => "rt",
+        44 => "frag",
         _ => "dst",
     }
 }

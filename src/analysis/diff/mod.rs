@@ -26,13 +26,13 @@ pub use pieces::{Cause, Condition, Piece};
 use crate::analysis::reach::{Engine, HostFacts, Settings, Way, cuts, interfaces, link_cuts};
 use crate::analysis::trace::blind_spots;
 use crate::host::Host;
-use crate::packet::{CtState, Direction, Family};
+use crate::packet::{CtState, Direction, Family, Protocol};
 use crate::ruleset::{Interval, Ruleset, Step, interface_number};
 use crate::snapshot::Snapshot;
 use crate::space::bdd::{Bdd, Built, Set, TooLarge};
 use crate::space::encode::{Encoder, is_about_links};
 use crate::space::header::{Binding, Header};
-use crate::space::layout::{LINK_WIDTH, STATES};
+use crate::space::layout::{EXTENSIONS, LINK_WIDTH, STATES};
 use crate::space::line;
 use crate::space::{Dimension, Order, address_width};
 use pieces::Sides;
@@ -300,6 +300,11 @@ impl<'s> Comparison<'s> {
             real = engine.bdd().or(real, one)?;
         }
         let mut real = if real.is_empty() { Set::ALL } else { real };
+        // connection tracking has put fragments together
+        let encoder = engine.encoder();
+        let whole = |class: usize| EXTENSIONS.get(class) != Some(&Some(Protocol(44)));
+        let whole = encoder.layout.of_classes(&mut encoder.bdd, Dimension::Extension, whole)?;
+        real = encoder.bdd.and(real, whole)?;
         if way == Direction::Forward {
             // what goes over loopback stays on this host
             let lo = [Interval::single(interface_number(b"lo"))];

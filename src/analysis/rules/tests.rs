@@ -160,6 +160,32 @@ fn the_first_header_of_an_ipv6_packet_need_not_be_its_protocol() {
 }
 
 #[test]
+fn a_first_fragment_may_come_before_it_is_put_together() {
+    let rule = |left: &str, right: &str| {
+        let tcp = r#"{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}}"#;
+        let other = format!(r#"{{"match":{{"op":"==","left":{left},"right":{right}}}}}"#);
+        format!(r#"{{"rule":{{"family":"ip6","table":"t","chain":"in","expr":[{tcp},{other},{{"accept":null}}]}}}}"#)
+    };
+    let next = r#"{"payload":{"protocol":"ip6","field":"nexthdr"}}"#;
+    let rules = [
+        rule(next, r#""ipv6-frag""#),
+        rule(r#"{"exthdr":{"name":"frag"}}"#, "true"),
+        rule(next, "17"),
+        rule(next, r#"{"set":[6,17]}"#),
+        rule(next, "6"),
+    ];
+    let found = dead(&read(
+        "nft-ruleset.json",
+        &format!(
+            r#"{{"nftables":[{{"table":{{"family":"ip6","name":"t"}}}},
+{{"chain":{{"family":"ip6","table":"t","name":"in","type":"filter","hook":"prerouting","prio":-450,"policy":"accept"}}}},{}]}}"#,
+            rules.join(",\n")
+        ),
+    ));
+    assert_eq!(found, ["in 3 Impossible: ", "in 5 Covered: in 4"]);
+}
+
+#[test]
 fn an_answer_to_an_untracked_packet_stays_invalid_whatever_notrack_says() {
     let found = dead(&read(
         "iptables-save.txt",

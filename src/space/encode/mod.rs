@@ -7,6 +7,7 @@
 mod alike;
 mod counted;
 mod fields;
+mod grown;
 mod ipset;
 mod lookup;
 mod value;
@@ -16,14 +17,14 @@ use std::rc::Rc;
 
 use crate::packet::{Family, Hook};
 use crate::ruleset::{
-    Data, Effect, Expr, FibField, Field, Interval, Match, Name, OpaqueKind, Rule, Ruleset, Set as NamedSet, SetRef,
-    Step, Table,
+    Data, Expr, FibField, Field, Interval, Match, Name, OpaqueKind, Ruleset, Set as NamedSet, SetRef,
 };
 
 use super::bdd::{Bdd, Built, Set};
 use super::header::{Binding, Header};
 use super::layout::{Dimension, EXTENSIONS, Layout, MAX_QUESTIONS, STATES, address_width};
 pub use alike::is_about_links;
+use grown::{Grown, grown_sets};
 pub use lookup::Found;
 use value::Number;
 pub use value::{Truth, Value};
@@ -98,9 +99,6 @@ pub struct Encoder<'r> {
     /// Sets that rules change, by table, where asked before.
     grown: HashMap<usize, Rc<Grown>>,
 }
-
-/// Sets of a table that its rules change: how many do, and whether others look at the set.
-type Grown = HashMap<Name, (usize, bool)>;
 
 /// Which of several conditions with the same words is meant: by place in memory, in the order they were met.
 #[derive(Debug, Default)]
@@ -527,34 +525,6 @@ impl Encoder<'_> {
     pub fn bound_within(&mut self, binding: Binding, intervals: &[Interval]) -> Built<Truth> {
         self.bound(binding)?.within(&mut self.bdd, intervals)
     }
-}
-
-/// Sets that rules of a table change.
-fn grown_sets(table: &Table) -> Grown {
-    let mut grown = Grown::new();
-    let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
-    let changed = |rule: &'_ Rule| -> Vec<Name> {
-        let changed = rule.steps.iter().filter_map(|step| match step {
-            Step::Effect(Effect::UpdateSet { set, .. }) => Some(set.clone()),
-            _ => None,
-        });
-        changed.collect()
-    };
-    for set in rules().flat_map(changed) {
-        grown.entry(set).or_default().0 += 1;
-    }
-    if grown.is_empty() {
-        return grown;
-    }
-    for rule in rules().filter(|rule| rule.text.contains('@')) {
-        let own = changed(rule);
-        for (set, (_, looked_up)) in &mut grown {
-            // a longer name counts for its beginning: that does no harm
-            let mentioned = rule.text.matches(&format!("@{set}")).count();
-            *looked_up |= mentioned > own.iter().filter(|one| *one == set).count();
-        }
-    }
-    grown
 }
 
 /// `ip frag-off & MASK` where the mask leaves out the don't-fragment bit: zero for whole packets.
