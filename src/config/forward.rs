@@ -195,7 +195,7 @@ pub(super) struct RawForward {
     ca: Option<Spanned<PathBuf>>,
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<PathBuf>>,
-    server_name: Option<String>,
+    server_name: Option<Spanned<String>>,
     authorization_file: Option<Spanned<PathBuf>>,
     index: Option<String>,
     acknowledge: Option<bool>,
@@ -277,7 +277,7 @@ pub(super) fn forward(
         ca: raw.ca.map(Spanned::into_inner),
         certificate: raw.certificate.map(Spanned::into_inner),
         key: raw.key.map(Spanned::into_inner),
-        server_name: raw.server_name,
+        server_name: raw.server_name.map(Spanned::into_inner),
         authorization_file: raw.authorization_file.map(Spanned::into_inner),
         index: raw.index,
         acknowledge: raw.acknowledge.unwrap_or(true),
@@ -390,6 +390,10 @@ fn certificates(
             line(ca.span()),
             "certificates have no use without TLS: choose a transport with TLS or an https url".to_owned(),
         ));
+    }
+    if let Some(name) = raw.server_name.as_ref().filter(|_| !tls || transport.is_http()) {
+        let text = "server-name: has no use here: HTTPS asks for the name in the url, and nothing else but TLS for one";
+        return Err((line(name.span()), text.to_owned()));
     }
     match (&raw.certificate, &raw.key) {
         (Some(one), None) => Err((line(one.span()), "key: a certificate needs its key".to_owned())),

@@ -388,6 +388,7 @@ mod tests {
             (entry("transport = \"pigeon\"\n"), ":3: unknown value \"pigeon\""),
             (entry(tls), ":3: ca: TLS needs the authorities"),
             (entry(&format!("{tls}ca = \"/a\"\nkey = \"/k\"\n")), ":6: certificate: a key needs"),
+            (entry(&format!("{http}server-name = \"a\"\n")), ":5: server-name: has no use here"),
             (entry(&format!("{http}ca = \"/a\"\n")), ":5: certificates have no use without TLS"),
             (entry(&format!("{http}format = \"cef\"\n")), ":5: format: expected json, ecs or ocsf"),
             (entry(&format!("{http}facility = 24\n")), ":5: facility: expected 0 to 23, found 24"),

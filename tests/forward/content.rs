@@ -74,7 +74,7 @@ fn is_mapped(template: &Value, field: &str) -> bool {
     at["type"].is_string()
 }
 
-/// No Kibana is to be had here: every object has the shape that its importer asks for, and names only what is there.
+/// No Kibana is to be had here: every object has the attributes that Kibana's sources declare, and names only what is there.
 #[test]
 fn kibana_objects_refer_to_each_other_and_to_mapped_fields() {
     let text = read("kibana/hepguard.ndjson");
@@ -87,7 +87,19 @@ fn kibana_objects_refer_to_each_other_and_to_mapped_fields() {
         |text: &Value| -> Value { serde_json::from_str(text.as_str().expect("text")).expect("JSON within JSON") };
     let known: Vec<(&Value, &Value)> = objects.iter().map(|object| (&object["type"], &object["id"])).collect();
     let mut fields = 0;
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/siem/kibana-objects.json");
+    let schema = compiler.compile(schema, &mut schemas).expect("the schema compiles");
     for object in &objects {
+        if let Err(error) = schemas.validate(object, schema) {
+            panic!("{error:#}\n{object:#}");
+        }
+        // and the schema is one that can refuse
+        for (name, value) in [("colour", Value::from("red")), ("title", Value::from(7))] {
+            let mut wrong = object.clone();
+            wrong["attributes"][name] = value;
+            assert!(schemas.validate(&wrong, schema).is_err(), "{wrong:#}");
+        }
         let (attributes, references) = (&object["attributes"], object["references"].as_array().expect("references"));
         assert!(attributes["title"].as_str().is_some_and(|title| !title.is_empty()), "{object}");
         for reference in references {

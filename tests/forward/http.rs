@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use hepguard::forward::encode::{Encoding, Envelope, Shape};
 use hepguard::forward::sender::{Forwarder, OutputStatus};
-use hepguard::forward::transport::{Api, Http, Target};
+use hepguard::forward::transport::{self, Api, Failure, Http, Target, Tls};
 use serde_json::{Value, json};
 
-use crate::rig::{apart, now, numbered, output};
+use crate::rig::{apart, certificates, now, numbered, output, tls};
 
 /// A request: its first line, its headers, its body.
 type Request = (String, String, String);
@@ -226,5 +226,109 @@ fn a_collector_that_does_not_know_us_is_told_apart_from_one_that_is_away() {
         assert_eq!(status.lanes[0].waiting, 1);
         let (_, text, act) = sends(Api::Loki, 1, 9).last_failure.expect("told");
         assert!(!act, "{text}");
+    });
+}
+
+/// An Elasticsearch that speaks HTTPS alone, wants a certificate of ours, and keeps what it was sent.
+const HTTPS: &str = r#"
+import http.server, json, ssl, sys
+folder, name, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        documents = body.splitlines()[1::2]
+        with open(folder + "/documents", "a") as out:
+            out.writelines("%s\n" % json.dumps([self.connection.version(), json.loads(one)]) for one in documents)
+        answer = json.dumps({"errors": False, "items": [{"create": {"status": 201}}] * len(documents)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+    def log_message(self, *words):
+        pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("%s/%s.pem" % (folder, name), "%s/%s.key" % (folder, name))
+context.verify_mode = ssl.CERT_REQUIRED
+context.load_verify_locations(folder + "/ca.pem")
+if len(sys.argv) > 4:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+server = http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn https(folder: &Path, certificate: &str, port: u16, more: &[&str]) -> Server {
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", HTTPS]).arg(folder).arg(certificate).arg(port.to_string()).args(more);
+    let server = Server(command.stderr(std::process::Stdio::null()).spawn().expect("python3 starts"));
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(std::time::Instant::now() < end, "it does not listen");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    server
+}
+
+fn over_tls(url: &str, tls: Option<Tls>) -> Target {
+    let (api, index) = (Api::Elastic, "logs-hepguard-default".to_owned());
+    Target::Http(Http { api, url: url.to_owned(), index, authorization: None, tls, acknowledge: true })
+}
+
+#[test]
+fn https_takes_documents_with_our_certificate_and_another_collector_gets_none() {
+    apart("https_takes_documents_with_our_certificate_and_another_collector_gets_none", || {
+        let dir = tempfile::tempdir().expect("a folder");
+        certificates(dir.path());
+        let servers =
+            [("server", 9243, &["1.2"][..]), ("server", 9244, &[]), ("expired", 9245, &[]), ("strange", 9246, &[])];
+        // the certificate is valid until the second it was made
+        std::thread::sleep(Duration::from_millis(1100));
+        let _servers = servers.map(|(certificate, port, more)| https(dir.path(), certificate, port, more));
+        for (port, version) in [(9243, "TLSv1.2"), (9244, "TLSv1.3")] {
+            let state = tempfile::tempdir().expect("a folder");
+            let mut to = output(over_tls(&format!("https://127.0.0.1:{port}"), Some(tls(dir.path()))));
+            to.encoding = Encoding { shape: Shape::Ecs, envelope: Envelope::Bare };
+            let (forwarder, _) = Forwarder::start(state.path(), vec![to], "bastion", now).expect("started");
+            for number in 0..300 {
+                forwarder.submit(&numbered(number, "two\nlines \"quoted\""));
+            }
+            let status = forwarder.stop(Duration::from_secs(20)).remove(0);
+            assert_eq!(status.lanes[0].waiting, 0, "{status:?}");
+            let text = std::fs::read_to_string(dir.path().join("documents")).expect("written");
+            let documents: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let numbers: Vec<String> = documents
+                .iter()
+                .filter_map(|one| Some(one[1]["hepguard"]["notice"]["number"].as_str()?.to_owned()))
+                .collect();
+            assert_eq!(numbers, (0..300).map(|number| number.to_string()).collect::<Vec<_>>());
+            assert!(documents.iter().all(|one| one[0] == version), "{version}: {:?}", documents[0]);
+            std::fs::remove_file(dir.path().join("documents")).expect("removed");
+        }
+        let without = Tls { certificate: None, key: None, ..tls(dir.path()) };
+        for (url, tls, words) in [
+            ("https://127.0.0.2:9244", tls(dir.path()), "another name"),
+            ("https://127.0.0.1:9245", tls(dir.path()), "expired"),
+            ("https://127.0.0.1:9246", tls(dir.path()), "authority"),
+            ("https://127.0.0.1:9244", without, "client certificate"),
+        ] {
+            let sent = transport::open(&over_tls(url, Some(tls))).and_then(|mut link| link.send(&[b"{}".to_vec()]));
+            match sent.expect_err("refused") {
+                Failure::Refused(text) => assert!(text.contains(words), "{url}: {text}"),
+                // in TLS 1.3 the end may be there before the word about it
+                Failure::Lost(text) if words == "client certificate" => assert!(text.contains(words), "{url}: {text}"),
+                other => panic!("{url}: should be told as a refusal: {other:?}"),
+            }
+        }
+        assert!(!dir.path().join("documents").exists(), "and gets nothing");
     });
 }

@@ -117,6 +117,19 @@ impl HttpLink {
         })
     }
 
+    /// What went wrong. In TLS 1.3 a collector that wants a certificate of ours may end the connection before its word is read.
+    fn trouble(&self, error: &ureq::Error) -> Failure {
+        match trouble(error) {
+            Failure::Lost(text) if self.http.tls.as_ref().is_some_and(|tls| tls.certificate.is_none()) => match error {
+                ureq::Error::Io(inner) if is_cut(inner) => {
+                    Failure::Lost(format!("{text}: it may want a client certificate it knows"))
+                }
+                _ => Failure::Lost(text),
+            },
+            other => other,
+        }
+    }
+
     fn post(&self, path: &str, kind: &str, body: &[u8]) -> Result<(u16, Value), Failure> {
         let url = format!("{}{path}", self.http.url.trim_end_matches('/'));
         let mut request = self.agent.post(&url).header("Content-Type", kind);
@@ -126,9 +139,10 @@ impl HttpLink {
         if self.http.api == Api::Splunk {
             request = request.header("X-Splunk-Request-Channel", &self.channel);
         }
-        let mut answer = request.send(body).map_err(|error| trouble(&error))?;
+        let mut answer = request.send(body).map_err(|error| self.trouble(&error))?;
         let status = answer.status().as_u16();
-        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec().map_err(|error| trouble(&error))?;
+        let text =
+            answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec().map_err(|error| self.trouble(&error))?;
         let value =
             serde_json::from_slice(&text).unwrap_or_else(|_| Value::String(head(&String::from_utf8_lossy(&text))));
         match status {
@@ -260,6 +274,11 @@ impl HttpLink {
         }
         Ok(documents.len())
     }
+}
+
+fn is_cut(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 fn trouble(error: &ureq::Error) -> Failure {
