@@ -210,10 +210,30 @@ fn splunk_loki_and_otlp_get_what_they_ask_for() {
 
         let requests = server(4318, vec![(200, Box::new(|_| "{}".to_owned()))]);
         assert_eq!(sends(Api::Otlp, 2, 4318).delivered, 2);
-        let body: Value = serde_json::from_str(&requests.recv().expect("one").2).expect("JSON");
+        let text = requests.recv().expect("one").2;
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        read_by_opentelemetry(&text);
         let record = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
         assert_eq!(record["attributes"][0]["key"], "log.record.uid");
     });
+}
+
+/// OpenTelemetry's own definition of a request takes ours: a field that it does not know is an error.
+fn read_by_opentelemetry(body: &str) {
+    let script = "import sys\nfrom google.protobuf import json_format\n\
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest as Request\n\
+        read = json_format.Parse(sys.argv[1], Request())\n\
+        print(sum(len(scope.log_records) for one in read.resource_logs for scope in one.scope_logs))";
+    let python = |body: &str| std::process::Command::new("python3").args(["-c", script, body]).output();
+    if !python("{}").is_ok_and(|output| output.status.success()) {
+        // a registry may be out of reach
+        let _ = writeln!(std::io::stderr(), "SKIPPED read_by_opentelemetry: needs Python's opentelemetry-proto");
+        return;
+    }
+    let output = python(body).expect("python3 runs");
+    assert_eq!(output.stdout, b"2\n", "{}\n{body}", String::from_utf8_lossy(&output.stderr));
+    let wrong = body.replace("timeUnixNano", "timeUnixMano");
+    assert!(!python(&wrong).expect("python3 runs").status.success(), "it takes anything");
 }
 
 #[test]
