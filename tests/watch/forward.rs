@@ -186,6 +186,42 @@ fn sums_of_a_daemon_killed_at_random_add_up() {
     assert_eq!(rig.stop(), Some(0));
 }
 
+/// Whatever became of the queue's files: the daemon starts, and what comes from then on is forwarded.
+#[test]
+fn a_queue_that_is_spoilt_does_not_keep_the_daemon_from_starting_and_forwarding() {
+    let mut rig = rig("denies = \"each\"\n");
+    let mut chance = fastrand::Rng::with_seed(3);
+    let ports = |messages: &[Value]| -> BTreeSet<u64> {
+        with_schema(messages, "hepguard/event/v1").iter().filter_map(|event| event["src_port"].as_u64()).collect()
+    };
+    let mut number = 0;
+    for round in 0..6 {
+        append(&rig.path("syslog"), &(number..number + 50).map(|number| deny(443, number)).collect::<String>());
+        number += 50;
+        rig.start();
+        let wanted: BTreeSet<u64> = (number - 50..number).map(|number| 1024 + number as u64).collect();
+        wait(&mut rig, "what came last", |messages| ports(messages).is_superset(&wanted));
+        rig.kill();
+        for lane in ["findings", "denies"] {
+            let folder = rig.path("state").join("spool/siem").join(lane);
+            for file in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+                let mut bytes = fs::read(&file).expect("read");
+                match round {
+                    0 => bytes.iter_mut().for_each(|byte| *byte = chance.u8(..)),
+                    1 => bytes.truncate(bytes.len() / 2),
+                    2 => bytes.clear(),
+                    3 => bytes.extend((0..5000).map(|_| chance.u8(..))),
+                    _ => bytes.iter_mut().skip(chance.usize(..40)).step_by(97).for_each(|byte| *byte ^= 64),
+                }
+                fs::write(&file, bytes).expect("written");
+            }
+        }
+    }
+    rig.start();
+    assert_eq!(ports(&arrived(&rig)).len(), number, "each was there before its queue was spoilt");
+    assert_eq!(rig.stop(), Some(0));
+}
+
 /// How many denies, packets and bytes lines with the numbers below `number` tell of.
 fn written(number: usize) -> [u64; 3] {
     let (packets, bytes) = (0..number).map(size).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
