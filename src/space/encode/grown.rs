@@ -37,9 +37,10 @@ pub(super) fn grown_sets(table: &Table) -> Grown {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::files::{FileState, SnapshotFiles};
-    use crate::snapshot;
+    use crate::ruleset::readers::nft_json;
 
     #[test]
     fn a_set_is_looked_up_by_whoever_does_more_than_fill_it() {
@@ -66,11 +67,9 @@ mod tests {
             rule(&add("asked")),
             rule(&format!("{},{{\"drop\":null}}", asks("asked"))),
         ];
-        let mut files = SnapshotFiles::default();
         let text = format!(r#"{{"nftables":[{}]}}"#, entries.join(","));
-        files.files.insert("nft-ruleset.json".to_owned(), FileState::Present(text.into_bytes()));
-        let snapshot = snapshot::read(files);
-        let grown = grown_sets(&snapshot.ruleset.tables[0]);
+        let tables = nft_json::read(&Arc::from("nft-ruleset.json"), text.as_bytes()).value;
+        let grown = grown_sets(&tables[0]);
         let of = |name: &str| grown.get(name).copied();
         assert_eq!([of("own"), of("shared"), of("asked")], [Some((1, false)), Some((2, false)), Some((1, true))]);
     }
