@@ -58,6 +58,12 @@ impl Field {
         (Self::LogPrefix, "log_prefix"),
     ];
 
+    /// Those an event of whatever source tells, in the order of the contract; the prefix of kernel lines is apart.
+    pub fn of_event() -> impl Iterator<Item = Self> {
+        let all = Self::NAMES.into_iter().map(|(field, _)| field);
+        all.filter(|field| !matches!(field, Self::Failsafe | Self::LogPrefix))
+    }
+
     /// The key when none is asked for. The ICMP fields are absent from all but ICMP events.
     pub const DEFAULT: [Self; 11] = [
         Self::Source,

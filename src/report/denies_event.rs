@@ -10,28 +10,6 @@ use crate::logs::query::Field;
 use crate::logs::tally::value;
 use crate::logs::time::rfc3339;
 
-/// Fields of an event in the order of the contract; those before `packets`, and those after the tier's end.
-const EVENT_FIELDS: [Field; 18] = [
-    Field::Host,
-    Field::Source,
-    Field::Action,
-    Field::Direction,
-    Field::Family,
-    Field::Proto,
-    Field::SrcIp,
-    Field::SrcPort,
-    Field::DstIp,
-    Field::DstPort,
-    Field::IcmpType,
-    Field::IcmpCode,
-    Field::InIface,
-    Field::OutIface,
-    Field::Tier,
-    Field::Policy,
-    Field::RuleIndex,
-    Field::EndOfTier,
-];
-
 struct EventJson<'a> {
     event: &'a Event<'a>,
     line: &'a [u8],
@@ -43,7 +21,7 @@ impl Serialize for EventJson<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("schema", "hepguard/event/v1")?;
         map.serialize_entry("time", &event.time.and_then(rfc3339))?;
-        for field in EVENT_FIELDS {
+        for field in Field::of_event() {
             map.serialize_entry(field.name(), &Json(&value(field, event)))?;
         }
         map.serialize_entry("packets", &event.packets)?;

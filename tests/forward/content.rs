@@ -13,7 +13,7 @@ use hepguard::monitor::{Moment, Monitor};
 use hepguard::report::status::{Health, Output, metrics};
 use serde_json::Value;
 
-use crate::rig::{Rsyslog, apart, certificates, now, numbered, output, skip, tls};
+use crate::rig::{Rsyslog, apart, certificates, now, numbered, output, python, skip, tls};
 
 const SIEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/siem");
 
@@ -140,18 +140,6 @@ fn kibana_objects_refer_to_each_other_and_to_mapped_fields() {
 /// CEF has no schema; a reader that others wrote must find what was meant, and nothing forged.
 #[test]
 fn an_independent_reader_takes_cef_apart() {
-    let python = |script: &str, input: &str| {
-        let mut child = Command::new("python3")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        child.stdin.take()?.write_all(input.as_bytes()).ok()?;
-        let output = child.wait_with_output().ok()?;
-        output.status.success().then(|| String::from_utf8(output.stdout).expect("text"))
-    };
     if python("import pycef", "").is_none() {
         return skip("an_independent_reader_takes_cef_apart", "needs Python's pycef");
     }

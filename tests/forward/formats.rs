@@ -1,15 +1,12 @@
 //! Messages of every kind in CEF and LEEF, taken apart by readers that know nothing of what wrote them.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use hepguard::audit::finding::{Finding, Severity};
 use hepguard::forward::encode::message::{Body, Message, Notice, NoticeKind, State};
 use hepguard::forward::encode::{Encoding, Envelope, Shape};
 use hepguard::logs::event::{Action, Direction, Event, Source};
 use serde_json::{Value, json};
 
-use crate::rig::skip;
+use crate::rig::{python, skip};
 
 /// What somebody may get into a log or a policy's name.
 const HOSTILE: [&str; 5] = [
@@ -76,20 +73,6 @@ fn lines(shape: Shape) -> Vec<(String, &'static str)> {
         }
     }
     lines
-}
-
-/// What a script says to an input; `None` when it ends with an error.
-fn python(script: &str, input: &str) -> Option<String> {
-    let mut child = Command::new("python3")
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let _ = child.stdin.take()?.write_all(input.as_bytes());
-    let output = child.wait_with_output().ok()?;
-    output.status.success().then(|| String::from_utf8(output.stdout).expect("text"))
 }
 
 fn read(script: &str, lines: &[(String, &'static str)]) -> Vec<Value> {

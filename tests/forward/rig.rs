@@ -37,6 +37,20 @@ pub(crate) fn skip(name: &str, missing: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {missing}");
 }
 
+/// What a script says to an input; `None` when it ends with an error.
+pub(crate) fn python(script: &str, input: &str) -> Option<String> {
+    let mut child = Command::new("python3")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let _ = child.stdin.take()?.write_all(input.as_bytes());
+    let output = child.wait_with_output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).expect("text"))
+}
+
 fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root".to_owned());

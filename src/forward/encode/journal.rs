@@ -19,28 +19,6 @@ const KINDS: [&str; 3] =
 /// Longest value beside `MESSAGE`, in bytes: with it an entry fits the queues on the disk.
 const LONGEST: usize = 8 << 10;
 
-/// Fields of a deny, as the contract names them.
-const EVENT: [Field; 18] = [
-    Field::Source,
-    Field::Action,
-    Field::Direction,
-    Field::Family,
-    Field::Proto,
-    Field::SrcIp,
-    Field::SrcPort,
-    Field::DstIp,
-    Field::DstPort,
-    Field::IcmpType,
-    Field::IcmpCode,
-    Field::InIface,
-    Field::OutIface,
-    Field::Tier,
-    Field::Policy,
-    Field::RuleIndex,
-    Field::EndOfTier,
-    Field::LogPrefix,
-];
-
 /// Writes a field; the long form, for values with a line feed, holds any byte.
 pub fn field(entry: &mut Vec<u8>, name: &str, value: &[u8]) {
     entry.extend_from_slice(name.as_bytes());
@@ -130,7 +108,8 @@ pub(super) fn entry(message: &Message<'_>, header: &Header, (lane, sequence): (&
 
 fn of_event(entry: &mut Entry, host: &str, event: &Event<'_>, raw: &[u8]) {
     entry.own("host", event.host.unwrap_or(host.as_bytes()));
-    for name in EVENT {
+    // the host is told, whoever it is
+    for name in Field::of_event().filter(|field| *field != Field::Host).chain([Field::LogPrefix]) {
         let text = match value(name, event) {
             Value::Null => continue,
             Value::Text(text) => text,
