@@ -205,8 +205,8 @@ fn a_name(low: u128, high: u128, taken: &[u128]) -> Option<u128> {
     let start = low.to_be_bytes();
     let length = start.iter().position(|byte| *byte == 0).unwrap_or(16).min(15);
     let stem = start.get(..length).unwrap_or_default();
-    let mut tries: Vec<Vec<u8>> = vec![stem.to_vec()];
-    // names within: the first one and a bit more, at every length
+    // one that says that it is any, then the first one within, and a bit more at every length
+    let mut tries: Vec<Vec<u8>> = vec![b"any0".to_vec(), stem.to_vec()];
     for keep in (0..=length).rev() {
         for last in b"0abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ123456789_-.!~" {
             let mut name = stem.get(..keep).unwrap_or_default().to_vec();
