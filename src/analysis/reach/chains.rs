@@ -146,6 +146,9 @@ impl Scene<'_, '_> {
     }
 }
 
+/// A way to lead flows through a part of a chain; gives those that go on after it.
+type Lead<'a> = for<'s> fn(&mut Walk<'a>, Scene<'a, 's>, Vec<Flow>, &mut Passed) -> Built<Vec<Flow>>;
+
 impl<'a> Walk<'a> {
     /// Joins what was refused rule by rule: in a balanced tree, because the union gets large long before the last rule.
     pub(super) fn settle(&mut self, passed: &mut Passed) -> Built<()> {
@@ -386,12 +389,23 @@ impl<'a> Walk<'a> {
 
     /// Leads flows through a chain rule by rule, but for parts that all of them leave as they came.
     fn followed(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+        self.led((site, chain, depth), flows, Self::follow)
+    }
+
+    /// Leads flows through a chain, where only open questions are asked for: parts that leave nothing open by their
+    /// summaries, others rule by rule.
+    fn questioned(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
+        self.led((site, chain, depth), flows, Self::question)
+    }
+
+    /// Leads flows through a chain, with `lead` for its parts.
+    fn led(&mut self, (site, chain, depth): (Site, usize, u32), flows: Vec<Flow>, lead: Lead<'a>) -> Built<Passed> {
         let mut passed = Passed::nothing();
         let rules = self.rules(site, chain);
         let blocks = self.blocks(site, chain, rules);
         let scene = Scene { site, chain, rules, blocks: &blocks, part: (0, blocks.len()), depth };
         self.open.insert((site.table, chain));
-        let mut flows = self.follow(scene, flows, &mut passed)?;
+        let mut flows = lead(self, scene, flows, &mut passed)?;
         self.open.remove(&(site.table, chain));
         passed.returned.append(&mut flows);
         passed.accepted = self.merged(passed.accepted)?;
@@ -453,23 +467,6 @@ impl<'a> Walk<'a> {
         let summary = summary?;
         let decided = summary.refused.is_none() && !summary.flows().any(|flow| self.is_hidden(flow.set));
         Ok(decided.then_some(summary))
-    }
-
-    /// Leads flows through a chain, where only open questions are asked for: parts that leave nothing open by their
-    /// summaries, others rule by rule.
-    fn questioned(&mut self, site: Site, chain: usize, flows: Vec<Flow>, depth: u32) -> Built<Passed> {
-        let mut passed = Passed::nothing();
-        let rules = self.rules(site, chain);
-        let blocks = self.blocks(site, chain, rules);
-        let scene = Scene { site, chain, rules, blocks: &blocks, part: (0, blocks.len()), depth };
-        self.open.insert((site.table, chain));
-        let mut flows = self.question(scene, flows, &mut passed)?;
-        self.open.remove(&(site.table, chain));
-        passed.returned.append(&mut flows);
-        passed.accepted = self.merged(passed.accepted)?;
-        passed.returned = self.merged(passed.returned)?;
-        self.settle(&mut passed)?;
-        Ok(passed)
     }
 
     /// Leads flows through a part of a chain; gives those that go on after it.
