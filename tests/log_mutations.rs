@@ -130,6 +130,133 @@ impl Sink for Told<'_> {
     }
 }
 
+/// Whether a log gives the same in one go as line by line.
+fn check_alone(query: &Query, log: &[u8], name: &str) -> u64 {
+    let scan = || Scan::new(query, Clock::utc(1_787_313_600), 0, false);
+    let (mut in_one, mut told_in_one) = (scan(), Told::default());
+    in_one.block(log, log.len(), 0, &mut told_in_one);
+    // a tally remembers what became of each text
+    let (mut tallied, mut once) = (scan(), Tally::new(query));
+    tallied.block(log, log.len(), 0, &mut once);
+    let (mut counts, mut told, mut alone) = (Counts::default(), Told::default(), Tally::new(query));
+    let mut start = 0;
+    for line in log.split_inclusive(|byte| *byte == b'\n') {
+        // a scan of its own for each line remembers nothing
+        let mut scan_line = scan();
+        scan_line.block(&log[start..], line.len(), start as u64, &mut told);
+        counts.add(scan_line.counts);
+        scan().block(&log[start..], line.len(), start as u64, &mut alone);
+        start += line.len();
+    }
+    assert_eq!((in_one.counts, told_in_one.0), (counts, told.0), "{name}: lines on their own");
+    assert_eq!(tallied.counts, counts, "{name}: counts by text or by value");
+    let events = once.events;
+    let groups = |tally: Tally| (tally.events, tally.repeats, tally.range, tally.rows(usize::MAX));
+    assert_eq!(groups(once), groups(alone), "{name}: groups by text or by value");
+    events
+}
+
+/// Messages of the kinds that are read in shortcuts, and some that are not.
+fn usual_message(random: &mut fastrand::Rng) -> String {
+    let address = |random: &mut fastrand::Rng| match random.u8(..8) {
+        0 => format!("2001:0db8:0000:0000:0000:0000:0000:{:04x}", random.u8(..9)),
+        1 => format!("fd00:10:48::{:x}", random.u8(..9)),
+        _ => format!("10.48.{}.{}", random.u8(..3), random.u8(..200)),
+    };
+    let (one, other) = (address(random), address(random));
+    let (port, packets, own) =
+        (*random.choice(&[22, 53, 443, 8080, 65535]).expect("a port"), random.u32(..2000), random.u16(..));
+    let action = *random.choice(&["deny", "deny", "deny", "allow", "pass"]).expect("an action");
+    let policy = *random.choice(&["hep-external", "knp.default.deny-all", "__NO_MATCH__", "Import"]).expect("a name");
+    let tier = *random.choice(&["security", "__PROFILE__", "Tier"]).expect("a tier");
+    let update = *random.choice(&["report", "expire"]).expect("a kind");
+    let prefix =
+        *random.choice(&["calico-packet: ", "calico-drop: ", "[UFW BLOCK] ", "calico-packet gnp:x"]).expect("one");
+    let (iface, to) = (random.u8(..4), ["", "eth0", "cali1"][random.usize(..3)]);
+    let mac = ["", "MAC= ", "MAC=02:42:ac "][random.usize(..3)];
+    let uptime = 1000 + packets;
+    let start =
+        format!("kernel: [{uptime}.{own:06}] {prefix}IN=eth{iface} OUT={to} {mac}SRC={one} DST={other} LEN={packets}");
+    let ip = ["TOS=0x00 PREC=0x00 TTL=63 ID=1 DF", "TOS=0x00 PREC=0x00 TTL=63 ID=1", "TC=0 HOPLIMIT=64 FLOWLBL=1"];
+    let ip = ip[random.usize(..3)];
+    match random.u8(..12) {
+        0..=4 => format!(
+            "calico-felix[1]: INFO <nil> <nil>:  action=\"{action}\" dstIP=\"{one}\" dstPort=\"{port}\" inBytes={packets} \
+             inPackets=1 outBytes=0 outPackets=0 policy=\"{policy}\" proto=\"6\" rule=\"-1\" ruleDir=\"ingress\" \
+             srcIP=\"{other}\" srcPort=\"{own}\" tier=\"{tier}\" trafficDir=\"inbound\" updateType={update}"
+        ),
+        5..=7 => format!("{start} {ip} PROTO=TCP SPT={own} DPT={port} WINDOW={packets} RES=0x00 SYN URGP=0 "),
+        8 => format!("{start} {ip} PROTO=UDP SPT={own} DPT={port} LEN=47 MARK=0xa000000 "),
+        9 => format!("{start} {ip} PROTO=ICMP TYPE={} CODE=0 ID=9 SEQ={packets} ", random.u8(..4)),
+        10 => format!("last message repeated {} times{}", random.u8(1..9), ["", ": x"][random.usize(..2)]),
+        _ => (*random
+            .choice(&["sshd[7]: last message", "CRON[1:2]: x", "app: last message repeated 2 times"])
+            .expect("one"))
+        .to_owned(),
+    }
+}
+
+/// Lines that follow each other within seconds say much the same; what is remembered of one must fit the next exactly.
+#[test]
+fn lines_that_are_nearly_alike_are_told_apart() {
+    use hepguard::logs::query::Field;
+    let by = |fields: &[Field], filter: Filter| Query { group_by: fields.to_vec(), filter, ..Query::new() };
+    let some = Filter { dst_port: vec![PortRange { low: 20, high: 6000 }], ..Filter::default() };
+    let kinds = [Field::SrcIp, Field::DstPort, Field::IcmpType, Field::IcmpCode, Field::Proto, Field::Direction];
+    let queries = [
+        Query::new(),
+        everything(),
+        Query { filter: some, ..Query::new() },
+        by(&kinds, Filter::default()),
+        by(&[Field::InIface, Field::OutIface, Field::LogPrefix], Filter::default()),
+        by(&[Field::Host, Field::SrcPort, Field::Tier], Filter::default()),
+    ];
+    let mut events = 0;
+    for seed in 0..24u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let messages: Vec<String> = (0..40).map(|_| usual_message(&mut random)).collect();
+        let others: Vec<Vec<u8>> = messages.iter().map(|message| message.clone().into_bytes()).collect();
+        let (mut log, mut second) = (Vec::new(), 0u32);
+        for _ in 0..600 {
+            second += random.u32(..30) / 20;
+            let (minute, of_minute) = (second / 60 % 60, second % 60);
+            let head = match seed % 4 {
+                0 => format!("Aug  4 16:{minute:02}:{of_minute:02} bastion "),
+                1 => format!("2026-08-04T16:{minute:02}:{of_minute:02}.{:06}+02:00 bastion ", random.u32(..1_000_000)),
+                // the first second of these is a day after the log was written, the others are of the year before
+                2 => format!("Aug 22 12:00:0{} bastion ", random.u8(..4)),
+                _ => format!("Dec 31 23:{minute:02}:{of_minute:02} bastion "),
+            };
+            let mut line = head.into_bytes();
+            // some flows are met again and again
+            let fresh = random.u8(..4) == 0;
+            let message =
+                if fresh { usual_message(&mut random) } else { random.choice(&messages).expect("one").clone() };
+            line.extend_from_slice(message.as_bytes());
+            match random.u8(..20) {
+                0..=2 => mutate(&mut random, &mut line, &others),
+                // a line that goes on in the next one as if it did not
+                3 => {
+                    let at = random.usize(..line.len());
+                    line[at] = b'\n';
+                }
+                _ => {}
+            }
+            log.extend_from_slice(&line);
+            // a torn write, or what a program left out
+            if random.u8(..60) > 0 {
+                log.push(b'\n');
+            }
+        }
+        // far from the end of the text, so that shortcuts are taken up to the last line
+        log.extend_from_slice(&[b'.'; 500]);
+        for (number, query) in queries.iter().enumerate() {
+            events += check_alone(query, &log, &format!("seed {seed}, question {number}"));
+        }
+    }
+    assert!(events > 20_000, "only {events} events");
+}
+
 /// What a scan remembers from line to line, and the lines it passes over unread, must not show in any answer.
 #[test]
 fn shortcuts_change_no_answer() {
@@ -162,28 +289,8 @@ fn shortcuts_change_no_answer() {
             (scan.counts, told.0)
         };
         let answers = queries.each_ref().map(|query| scan(query, None));
-        for (query, answer) in queries.iter().zip(&answers) {
-            let (mut counts, mut told) = (Counts::default(), Told::default());
-            let mut start = 0;
-            for line in log.split_inclusive(|byte| *byte == b'\n') {
-                // a scan of its own for each line remembers nothing
-                let mut scan = Scan::new(query, Clock::utc(1_787_313_600), 0, false);
-                scan.block(&log[start..], line.len(), 0, &mut told);
-                counts.add(scan.counts);
-                start += line.len();
-            }
-            assert_eq!((&counts, &told.0), (&answer.0, &answer.1), "seed {seed}: lines on their own");
-            // a tally remembers what became of each text
-            let (mut once, mut alone) = (Tally::new(query), Tally::new(query));
-            Scan::new(query, Clock::utc(1_787_313_600), 0, false).block(&log, log.len(), 0, &mut once);
-            let mut start = 0;
-            for line in log.split_inclusive(|byte| *byte == b'\n') {
-                let mut scan = Scan::new(query, Clock::utc(1_787_313_600), 0, false);
-                scan.block(&log[start..], line.len(), start as u64, &mut alone);
-                start += line.len();
-            }
-            let groups = |tally: Tally| (tally.events, tally.repeats, tally.range, tally.rows(usize::MAX));
-            assert_eq!(groups(once), groups(alone), "seed {seed}: groups by text or by value");
+        for query in &queries {
+            check_alone(query, &log, &format!("seed {seed}"));
         }
         let [_, (plain, _), (_, some), (closely, _)] = answers;
         assert_eq!(scan(&queries[1], Some(&filtered)).1, some, "seed {seed}: filtered before or after reading");

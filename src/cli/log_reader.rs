@@ -26,7 +26,7 @@ struct Sizes {
     part: u64,
 }
 
-const SIZES: Sizes = Sizes { block: 1 << 20, part: 32 << 20 };
+const SIZES: Sizes = Sizes { block: 512 << 10, part: 32 << 20 };
 
 /// Block size where every log has a thread of its own; it holds two of the longest lines that are read whole.
 const SMALL_BLOCK: usize = 256 << 10;

@@ -45,6 +45,10 @@ impl Sink for Gather {
         self.tally.outcome()
     }
 
+    fn call(&self, outcomes: impl Iterator<Item = Outcome>) {
+        self.tally.call(outcomes);
+    }
+
     fn again(&mut self, group: u32, again: &Again<'_>) {
         self.tally.again(group, again);
         if let Some(histogram) = &mut self.histogram {

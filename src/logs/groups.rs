@@ -46,6 +46,10 @@ impl Groups {
         }
     }
 
+    pub(super) fn get(&self, row: usize) -> Option<&Group> {
+        self.rows.get(row).map(|(_, group)| group)
+    }
+
     pub(super) fn get_mut(&mut self, row: usize) -> Option<&mut Group> {
         self.rows.get_mut(row).map(|(_, group)| group)
     }

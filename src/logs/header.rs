@@ -3,6 +3,8 @@
 //! The kind is decided for each line, since one file may hold several. Nothing here fails: a line without a header that is
 //! known is all message.
 
+use memchr::{memchr, memchr3};
+
 use super::time::{Micros, Stamper};
 
 /// The form of a line's envelope.
@@ -315,11 +317,11 @@ fn after_time<'a>(wrap: Wrap, time: Option<Micros>, text: &'a [u8]) -> Envelope<
 
 /// `tag[pid]: ` or `tag: `.
 pub(super) fn tagged(text: &[u8]) -> Option<(&[u8], Option<u32>, &[u8])> {
-    let end = text.iter().take(128).position(|byte| matches!(byte, b':' | b'[' | b' '))?;
+    let end = memchr3(b':', b'[', b' ', text.get(..128).unwrap_or(text))?;
     let (tag, rest) = text.split_at_checked(end)?;
     let (pid, rest) = match rest.strip_prefix(b"[") {
         Some(rest) => {
-            let close = rest.iter().take(32).position(|byte| *byte == b']')?;
+            let close = memchr(b']', rest.get(..32).unwrap_or(rest))?;
             (decimal(rest.get(..close)?), rest.get(close + 1..)?)
         }
         None => (None, rest),

@@ -27,6 +27,8 @@ pub(super) struct Heads {
     fraction: Range<usize>,
     /// The time without the fraction.
     time: Option<Micros>,
+    /// Where the time of day begins, and the latest time that a stamp of its form, without a year, may have.
+    clock: Option<(usize, Micros)>,
     host: Range<usize>,
     /// What stands between the head and the pairs of report lines: tag, process and caller. The first is the usual one.
     reports: Vec<Vec<u8>>,
@@ -90,8 +92,9 @@ impl Heads {
         self.rest == 0
     }
 
-    /// Remembers the head of a line, when it is one whose meaning does not depend on what follows.
-    pub(super) fn learn(&mut self, line: &[u8], envelope: &Envelope<'_>) {
+    /// Remembers the head of a line, when it is one whose meaning does not depend on what follows. `latest` is the latest time
+    /// that a stamp without a year is taken for.
+    pub(super) fn learn(&mut self, line: &[u8], envelope: &Envelope<'_>, latest: Micros) {
         self.text.clear();
         self.start.clear();
         self.used = false;
@@ -116,8 +119,46 @@ impl Heads {
         let behind = head.get(fraction.clone()).map_or(0, micros);
         self.text.extend_from_slice(head);
         self.time = envelope.time.map(|time| time - behind);
+        let hours = stamp.windows(OF_DAY).position(|word| second_of_hour(word).is_some());
+        self.clock = hours.map(|hours| (hours, if dated { Micros::MAX } else { latest }));
         (self.fraction, self.host) = (fraction, host);
         self.join();
+    }
+
+    /// Makes the known head that of a line, if a second is all that is different.
+    #[inline]
+    pub(super) fn follow(&mut self, line: &[u8]) {
+        if !line.starts_with(&self.text) {
+            self.renew(line);
+        }
+    }
+
+    /// Makes the known head that of a line which has another second of the same quarter of an hour, and nothing else that is
+    /// different; says whether it did. Without a year, only of a later one: it is of the same year, then.
+    #[inline]
+    pub(super) fn renew(&mut self, line: &[u8]) -> bool {
+        let Self { text, fraction, time: Some(time), clock: Some((from, latest)), .. } = &*self else { return false };
+        let Some(head) = line.get(..text.len()) else { return false };
+        let (minutes, to) = (from + 3, from + OF_DAY);
+        let [own, known] = [head, text].map(|text| text.get(*from..to).and_then(second_of_hour));
+        let (Some(own), Some(known)) = (own, known) else { return false };
+        let time = time + (own - known) * 1_000_000;
+        let sure = *latest == Micros::MAX || (own > known && time <= *latest);
+        let near = own / 900 == known / 900 && sure;
+        let same = |from: usize, to: usize| head.get(from..to) == text.get(from..to);
+        // no fraction stands in front of the time of day
+        let (before, behind) = (fraction.start.max(to), fraction.end.max(to));
+        let digits = head.get(fraction.clone()).is_some_and(|digits| digits.iter().all(u8::is_ascii_digit));
+        if !near || !digits || !same(0, minutes) || !same(to, before) || !same(behind, text.len()) {
+            return false;
+        }
+        self.time = Some(time);
+        for kept in [&mut self.text, &mut self.start] {
+            for (to, from) in kept.iter_mut().zip(head).take(to).skip(minutes) {
+                *to = *from;
+            }
+        }
+        true
     }
 
     /// Remembers what stands in front of a report line's pairs; `said` is their length with that of nothing behind them.
@@ -182,6 +223,13 @@ impl Heads {
         Some(Start { time, host: text.get(self.host.clone()), rest: message })
     }
 
+    /// What stands behind the known head.
+    #[inline]
+    pub(super) fn behind<'l>(&self, text: &'l [u8]) -> Option<&'l [u8]> {
+        let (_, length) = self.after(text)?;
+        text.get(length..)
+    }
+
     /// The line's time and the length of its head, when that is the known one.
     fn after(&self, line: &[u8]) -> Option<(Option<Micros>, usize)> {
         let Range { start, end } = self.fraction;
@@ -231,6 +279,21 @@ impl Heads {
     }
 }
 
+/// Length of `hh:mm:ss`.
+const OF_DAY: usize = 8;
+
+/// The second of the hour of a time of day.
+fn second_of_hour(text: &[u8]) -> Option<i64> {
+    let [g, h, b':', m, n, b':', s, t] = text else { return None };
+    let number = |tens: &u8, ones: &u8| {
+        let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
+        digits.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
+    };
+    number(g, h)?;
+    let (minute, second) = (number(m, n)?, number(s, t)?);
+    (minute < 60 && second < 60).then_some(minute * 60 + second)
+}
+
 /// Whether a message begins as report lines and notices of repetition do.
 fn may_be_report(message: &[u8]) -> bool {
     match message.first() {
@@ -257,6 +320,7 @@ mod tests {
     use super::*;
 
     const CLOCK: i64 = 1_787_300_000;
+    const LATEST: Micros = (CLOCK + 86_400) * 1_000_000;
     const REPORT: &str = r#"INFO <nil> <nil>:  action="deny" dstIP="1.1.1.1" dstPort="443" inBytes=0 inPackets=0 outBytes=0 outPackets=0 policy="p" proto="6" rule="-1" ruleDir="egress" srcIP="2.2.2.2" srcPort="1" tier="t" trafficDir="outbound" updateType=report"#;
     const PACKET: &str = "[  12.5] x: IN=eth0 OUT= SRC=1.1.1.1 DST=2.2.2.2 PROTO=TCP";
 
@@ -320,7 +384,7 @@ mod tests {
                     let line = format!("{stamp} {host} {tail}");
                     let mut stamper = Stamper::new(Clock::utc(CLOCK));
                     let envelope = open(line.as_bytes(), &mut stamper);
-                    heads.learn(line.as_bytes(), &envelope);
+                    heads.learn(line.as_bytes(), &envelope, LATEST);
                     let said = felix::pairs(envelope.message).map_or(0, <[u8]>::len);
                     heads.learn_report(line.as_bytes(), said);
                     for tail in &tails {
@@ -338,7 +402,7 @@ mod tests {
         let mut stamper = Stamper::new(Clock::utc(CLOCK));
         let envelope = open(first.as_bytes(), &mut stamper);
         let said = felix::pairs(envelope.message).expect("a report line").len();
-        heads.learn(first.as_bytes(), &envelope);
+        heads.learn(first.as_bytes(), &envelope, LATEST);
         heads.learn_report(first.as_bytes(), said);
         let mut known = 0;
         for tail in [REPORT, "sshd[12]: Accepted", "kernel: [ 12.5] x IN=a OUT= SRC=1.1.1.1 DST=2.2.2.2"] {
@@ -369,7 +433,7 @@ mod tests {
             let line = format!("Aug  4 16:14:{second:02} bastion sshd[12]: Accepted");
             assert_eq!(heads.look(line.as_bytes()), None);
             if heads.wants_another() {
-                heads.learn(line.as_bytes(), &open(line.as_bytes(), &mut stamper));
+                heads.learn(line.as_bytes(), &open(line.as_bytes(), &mut stamper), LATEST);
                 learnt += 1;
             }
         }

@@ -3,6 +3,7 @@
 //! `PREFIX IN=eth0 OUT= MAC=… SRC=… DST=… LEN=… … PROTO=TCP SPT=… DPT=… …`. The prefix is free text and may run into `IN=`.
 //! A line proves that a packet reached the rule, no more; only the prefix may tell the verdict.
 
+mod cut;
 mod prefixes;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use memchr::memmem;
 use super::event::{Action, Direction};
 use super::felix::address;
 use super::header::decimal;
+use super::usual::equal;
 pub(super) use prefixes::Prefixes;
 use prefixes::action_of;
 
@@ -112,8 +114,10 @@ pub fn read(message: &[u8]) -> Option<Packet<'_>> {
 }
 
 /// A message that begins like a packet line, taken apart up to `OUT=`.
+#[derive(Clone, Copy)]
 pub(super) struct Opening<'a> {
     message: &'a [u8],
+    /// As written, with its separator.
     prefix: &'a [u8],
     uptime: Option<&'a [u8]>,
     /// What stands between the bracket that closes the uptime, or the start, and the interface.
@@ -143,19 +147,31 @@ impl<'a> Opening<'a> {
         }
         let (uptime, prefix) = uptime(before.get(..start)?);
         let raw = before.get(start - prefix.len()..start + 3)?;
-        let prefix = bare(prefix);
         Some(Self { message, prefix, uptime, raw, in_iface, rest: message.get(out + 1..)? })
     }
 
     /// Whether it is a packet line for sure.
     pub(super) fn has_source(&self) -> bool {
-        SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
+        // mostly it is the first word behind the interface, or the second
+        let mut rest = self.rest;
+        let near = take(&mut rest, b"OUT=").is_some() && {
+            take(&mut rest, b"MAC=");
+            rest.starts_with(b"SRC=")
+        };
+        near || SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
+    }
+
+    /// The same up to this place of its message.
+    pub(super) fn up_to(&self, end: usize) -> Self {
+        let length = (end + self.rest.len()).saturating_sub(self.message.len());
+        let part = |text: &'a [u8], length: usize| text.get(..length).unwrap_or(text);
+        Self { message: part(self.message, end), rest: part(self.rest, length), ..*self }
     }
 
     /// As [`Opening::packet`], of a packet with ports without what no event tells.
     pub(super) fn brief(self) -> Option<Packet<'a>> {
         let Self { prefix, in_iface, rest, .. } = self;
-        let mut packet = Packet { prefix, in_iface: some(in_iface), ..Packet::default() };
+        let mut packet = Packet { prefix: bare(prefix), in_iface: some(in_iface), ..Packet::default() };
         let tail = packet.fill_usual(rest);
         let whole = packet.src.is_some() && packet.dst_port.is_some() && packet.proto.is_some() && is_idle(tail);
         if whole { Some(packet) } else { self.packet() }
@@ -163,7 +179,7 @@ impl<'a> Opening<'a> {
 
     pub(super) fn packet(self) -> Option<Packet<'a>> {
         let Self { message, prefix, uptime, in_iface, rest, .. } = self;
-        let mut packet = Packet { prefix, uptime, in_iface: some(in_iface), ..Packet::default() };
+        let mut packet = Packet { prefix: bare(prefix), uptime, in_iface: some(in_iface), ..Packet::default() };
         let outer = match quotation(rest) {
             Some((from, to)) => {
                 packet.quoted = rest.get(from..to);
@@ -185,8 +201,13 @@ fn bare(prefix: &[u8]) -> &[u8] {
 
 /// Whether the words behind the ports of a packet tell nothing that an event has.
 fn is_idle(words: &[u8]) -> bool {
-    words.split(|byte| *byte == b' ').all(|word| match word {
-        [b'U', b'R', b'G', b'P', b'=', ..] | [b'L', b'E', b'N', b'=', ..] | [b'M', b'A', b'R', b'K', b'=', ..] => true,
+    words.split(|byte| *byte == b' ').all(|word| match word.first_chunk::<4>() {
+        Some(b"URGP" | b"LEN=" | b"MARK" | b"WIND" | b"RES=" | b"SEQ=") => {
+            [&b"URGP="[..], b"LEN=", b"MARK=", b"WINDOW=", b"RES=", b"SEQ="]
+                .into_iter()
+                .any(|key| word.starts_with(key))
+        }
+        Some([b'I', b'D', b'=', _]) => true,
         _ => word.len() <= 3 && !word.contains(&b'='),
     })
 }
@@ -225,9 +246,38 @@ fn some(text: &[u8]) -> Option<&[u8]> {
     (!text.is_empty()).then_some(text)
 }
 
+fn tiny(text: &[u8]) -> Option<u8> {
+    decimal(text).and_then(|value| u8::try_from(value).ok())
+}
+
+fn small(text: &[u8]) -> Option<u16> {
+    decimal(text).and_then(|value| u16::try_from(value).ok())
+}
+
+/// From whether interfaces are named: input only is input or prerouting.
+fn direction(has_in: bool, has_out: bool) -> Option<Direction> {
+    match (has_in, has_out) {
+        (true, false) => Some(Direction::Ingress),
+        (false, true) => Some(Direction::Egress),
+        (true, true) => Some(Direction::Forward),
+        (false, false) => None,
+    }
+}
+
 fn hex(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"0x").unwrap_or(text);
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Where the first blank is.
+#[inline(always)]
+fn blank(text: &[u8]) -> Option<usize> {
+    // most words are shorter than a search with vector instructions takes to begin
+    match text.first_chunk::<8>().map(|eight| equal(u64::from_le_bytes(*eight), b' ')) {
+        Some(0) => memchr::memchr(b' ', text.get(8..)?).map(|at| at + 8),
+        Some(top) => usize::try_from(top.trailing_zeros() / 8).ok(),
+        None => text.iter().position(|byte| *byte == b' '),
+    }
 }
 
 /// The value of the next word and its blank, when the word has this key.
@@ -237,7 +287,7 @@ fn take<'t, const N: usize>(text: &mut &'t [u8], key: &[u8; N]) -> Option<&'t [u
     if head != key {
         return None;
     }
-    let end = rest.iter().position(|byte| *byte == b' ')?;
+    let end = blank(rest)?;
     let (value, after) = rest.split_at_checked(end)?;
     *text = after.get(1..)?;
     Some(value)
@@ -282,7 +332,6 @@ impl<'a> Packet<'a> {
             return text;
         }
         let mut rest = text;
-        let small = |value: &[u8]| decimal(value).and_then(|value| u16::try_from(value).ok());
         if let Some(value) = take(&mut rest, b"OUT=") {
             self.out_iface = some(value);
         }
@@ -350,8 +399,6 @@ impl<'a> Packet<'a> {
 
     fn set(&mut self, key: &[u8], value: &'a [u8]) {
         let first = self.proto.is_none();
-        let small = |value: &[u8]| decimal(value).and_then(|value| u16::try_from(value).ok());
-        let tiny = |value: &[u8]| decimal(value).and_then(|value| u8::try_from(value).ok());
         match key {
             b"OUT" => self.out_iface = some(value),
             b"PHYSIN" => self.phys_in = some(value),
@@ -411,12 +458,7 @@ impl<'a> Packet<'a> {
     /// From the interfaces: input only is input or prerouting.
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {
-        match (self.in_iface, self.out_iface) {
-            (Some(_), None) => Some(Direction::Ingress),
-            (None, Some(_)) => Some(Direction::Egress),
-            (Some(_), Some(_)) => Some(Direction::Forward),
-            (None, None) => None,
-        }
+        direction(self.in_iface.is_some(), self.out_iface.is_some())
     }
 
     /// What the prefix says about the verdict, in the words firewalls use; [`Action::Log`] when it says nothing.

@@ -29,3 +29,4 @@ mod skim;
 pub mod tally;
 pub mod time;
 mod usual;
+mod vector;

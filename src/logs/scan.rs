@@ -6,7 +6,7 @@ mod swift;
 
 use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter, memmem, memrchr};
+use memchr::{memchr, memmem};
 
 use super::event::{Action, Event, Source};
 use super::felix;
@@ -14,14 +14,14 @@ use super::header::{open, trim_end};
 use super::heads::{Heads, Kind, Known};
 use super::kernel::{Opening, Prefixes};
 use super::line::{Read, Scratch, What, read, torn_second};
-use super::memo::Outcome;
 use super::partial::{Joined, Joiner, Whole, is_cri};
-use super::sift::{Rare, may_hold_event};
+use super::sift::may_hold_event;
 use super::skim::Skim;
 use super::tally::{Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
 use super::usual;
-use swift::{BATCH, Waiting};
+use super::vector::{Ends, Hit, Mark, Reports, Sought, Vector, hit};
+use swift::{Batch, Waiting};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -56,39 +56,6 @@ impl Counts {
     }
 }
 
-/// One needle, and where it was found last.
-struct Needle {
-    finder: Option<memmem::Finder<'static>>,
-    /// Bytes between the hit and a byte of the line.
-    skip: usize,
-    /// A rare byte behind the first.
-    rare: Option<u8>,
-    next: Option<usize>,
-}
-
-impl Needle {
-    fn new(text: Option<&'static [u8]>, skip: usize) -> Self {
-        let finder = text.map(|text| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, text));
-        Self { finder, skip, rare: None, next: None }
-    }
-
-    fn seek(&mut self, block: &[u8], from: usize) {
-        let from = match self.rare {
-            // one byte is found sooner than two, and most logs have none
-            Some(byte) => match block.get(from + 1..).and_then(|rest| memchr(byte, rest)) {
-                Some(at) => from + at,
-                None => {
-                    self.next = None;
-                    return;
-                }
-            },
-            None => from,
-        };
-        let found = self.finder.as_ref().and_then(|finder| finder.find(block.get(from..)?));
-        self.next = found.map(|at| from + at + self.skip);
-    }
-}
-
 /// Bytes that are searched for everything before the next ones are: few enough for the fastest cache, with room for tables.
 const SEGMENT: usize = 32 << 10;
 
@@ -102,15 +69,19 @@ pub struct Scan<'q> {
     skim: Skim<'q>,
     /// Packet lines whose rule says nothing about the verdict need only be counted, and allowed ones not even that.
     by_action: bool,
-    only_denies: bool,
+    /// What becomes of a packet line depends on nothing but what `Opening::cut` makes of it.
+    packets_by_text: bool,
     file: u32,
     keep: bool,
-    felix: Needle,
-    kernel: Needle,
-    json: Needle,
-    sequence: Needle,
-    /// First parts of container lines, in files where such were met.
-    parts: [Needle; 2],
+    vector: Vector,
+    sought: Sought,
+    hits: Vec<Hit>,
+    ends: Ends,
+    /// Marks of the lines that few files have, in files where such were met: objects behind a separator, and first parts of
+    /// container lines.
+    rare: Vec<memmem::Finder<'static>>,
+    separated: bool,
+    cri: bool,
     joiner: Joiner,
     /// What was met.
     pub counts: Counts,
@@ -121,7 +92,11 @@ impl<'q> Scan<'q> {
     #[must_use]
     pub fn new(query: &'q Query, clock: Clock<'q>, file: u32, keep: bool) -> Self {
         let wants = |source| query.filter.wants(source);
-        let felix: &[u8] = if query.filter.only_denies() { b"action=\"deny\"" } else { b"action=\"" };
+        let reports = match query.filter.only_denies() {
+            _ if !wants(Source::Felix) => Reports::No,
+            true => Reports::Denies,
+            false => Reports::All,
+        };
         Self {
             query,
             stamper: Stamper::new(clock),
@@ -130,14 +105,16 @@ impl<'q> Scan<'q> {
             prefixes: Prefixes::default(),
             skim: Skim::new(&query.filter),
             by_action: query.filter.only_by_action() && query.filter.only_denies(),
-            only_denies: query.filter.only_denies(),
+            packets_by_text: query.packets_go_by_text(),
             file,
             keep,
-            felix: Needle::new(wants(Source::Felix).then_some(felix), 0),
-            kernel: Needle::new(wants(Source::Kernel).then_some(b" OUT="), 0),
-            json: Needle { rare: Some(b'{'), ..Needle::new(Some(b"\n{"), 1) },
-            sequence: Needle::new(None, 1),
-            parts: [Needle::new(None, 0), Needle::new(None, 0)],
+            vector: Vector::new(),
+            sought: Sought { reports, packets: wants(Source::Kernel) },
+            hits: Vec::new(),
+            ends: Ends::new(),
+            rare: Vec::new(),
+            separated: false,
+            cri: false,
             joiner: Joiner::default(),
             counts: Counts::default(),
         }
@@ -148,12 +125,14 @@ impl<'q> Scan<'q> {
     pub fn block(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
         let own = text.get(..end).unwrap_or(text);
         self.counts.bytes += u64::try_from(own.len()).unwrap_or(0);
-        if own.first() == Some(&0x1e) && self.sequence.finder.is_none() {
-            self.sequence = Needle::new(Some(b"\n\x1e{"), 1);
+        if own.first() == Some(&0x1e) && !self.separated {
+            self.separated = true;
+            self.rare.push(memmem::Finder::new(b"\n\x1e{"));
         }
         // only a file that begins as one is taken for a container's log, so that its parts are looked for
         if base == 0 && own.split(|byte| *byte == b'\n').next().is_some_and(is_cri) {
-            self.parts = [b" stdout P", b" stderr P"].map(|mark| Needle::new(Some(mark), 0));
+            self.cri = true;
+            self.rare.extend([b" stdout P", b" stderr P"].map(memmem::Finder::new));
         }
         // several searches pass over each byte, so that it should be near from the second one on
         let mut at = 0;
@@ -168,46 +147,81 @@ impl<'q> Scan<'q> {
     /// As [`Scan::block`], a part of it.
     fn segment(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
         let own = text.get(..end).unwrap_or(text);
-        self.counts.lines += u64::try_from(memchr_iter(b'\n', own).count()).unwrap_or(0);
+        let mut hits = std::mem::take(&mut self.hits);
+        self.seek(text, end, &mut hits);
         let mut at = 0;
-        let mut waiting = Vec::with_capacity(BATCH);
-        self.seek(own, at, true);
-        if matches!(own.first(), Some(b'{' | 0x1e)) {
-            self.json.next = Some(0);
-        }
-        while let Some(hit) = self.next(at, own) {
-            let before = own.get(at..hit).unwrap_or_default();
-            let start = memrchr(b'\n', before).map_or(at, |newline| at + newline + 1);
-            if self.felix.next == Some(hit) {
-                let from = self.take_usual((own, text, base), start, &mut waiting, sink);
-                if from > start {
-                    at = from;
-                    self.seek(own, at.saturating_sub(1), false);
-                    continue;
-                }
-            }
-            if self.kernel.next == Some(hit)
-                && let Some(length) = self.take_packet((own, text, base), start, hit - start, sink)
+        let mut left = hits.as_slice();
+        let mut batch = Batch::new();
+        while let Some((start, mark, place)) = self.next(at, own, &mut left) {
+            self.heads.follow(own.get(start..).unwrap_or_default());
+            if mark == Mark::Report
+                && let Some(end) = self.take_report((text, base), start, &mut batch, sink)
             {
-                at = start + length;
-                self.seek(own, at.saturating_sub(1), false);
+                at = end;
                 continue;
             }
-            let rest = own.get(hit..).unwrap_or_default();
-            let stop = memchr(b'\n', rest).map_or(own.len(), |newline| hit + newline);
+            if mark == Mark::Packet
+                && let Some(length) = self.take_packet((own, text, base), start, place - start, &mut batch, sink)
+            {
+                at = start + length;
+                continue;
+            }
+            let rest = own.get(place..).unwrap_or_default();
+            let stop = memchr(b'\n', rest).map_or(own.len(), |newline| place + newline);
             let line = own.get(start..stop).unwrap_or_default();
             let following = text.get(stop + 1..).unwrap_or_default();
             let offset = base + u64::try_from(start).unwrap_or(0);
-            if !self.part(line, offset, sink) && self.needle_before(stop) {
-                let report = self.felix.next.is_some_and(|next| next < stop);
-                let packet = self.kernel.next.filter(|next| *next < stop).map(|next| next - start);
-                self.candidate(line, (report, packet), following, offset, sink);
+            if !self.part(line, offset, sink)
+                && let Some(marks) = self.marks(own, (start, stop), left)
+            {
+                self.candidate(line, marks, following, offset, sink);
             }
             at = stop + 1;
-            // a hit on the newline itself belongs to the next line
-            self.seek(own, at.saturating_sub(1), false);
         }
-        self.settle(&mut waiting, sink);
+        self.settle(&mut batch, sink);
+        self.hits = hits;
+    }
+
+    /// Where to look in the first `end` bytes of a text.
+    fn seek(&mut self, text: &[u8], end: usize, hits: &mut Vec<Hit>) {
+        hits.clear();
+        if matches!(text.first(), Some(b'{' | 0x1e)) {
+            hits.push(Hit { at: 0, start: 0 });
+        }
+        self.counts.lines += self.vector.sweep(text, end, self.sought, hits);
+        if !self.rare.is_empty() {
+            let own = text.get(..end).unwrap_or(text);
+            hits.extend(self.rare.iter().flat_map(|mark| mark.find_iter(own)).map(|at| hit(own, at)));
+            hits.sort_unstable();
+        }
+    }
+
+    /// The next line that must be looked at, from `at` on, and for what: while parts wait for their rest it is each one. The
+    /// hits in front of its mark are dropped.
+    fn next(&self, at: usize, own: &[u8], left: &mut &[Hit]) -> Option<(usize, Mark, usize)> {
+        if self.joiner.waits() && at < own.len() {
+            return Some((at, Mark::Other, at));
+        }
+        while let Some((hit, others)) = left.split_first() {
+            if let Some((mark, place)) = self.sought.mark(own, hit.place()).filter(|(_, place)| *place >= at) {
+                let start =
+                    if mark == Mark::Other && own.get(hit.place()) == Some(&b'\n') { place } else { hit.start() };
+                return (start < own.len()).then_some((start, mark, place));
+            }
+            *left = others;
+        }
+        None
+    }
+
+    /// Which marks a line has: of a report, and where the first of a packet is; none when it has no mark at all.
+    fn marks(&self, own: &[u8], (start, stop): (usize, usize), left: &[Hit]) -> Option<(bool, Option<usize>)> {
+        let marks = || {
+            let near = left.iter().take_while(|hit| hit.place() < stop);
+            near.filter_map(|hit| self.sought.mark(own, hit.place())).filter(|(_, at)| (start..stop).contains(at))
+        };
+        marks().next()?;
+        let report = marks().any(|(mark, _)| mark == Mark::Report);
+        Some((report, marks().find(|(mark, _)| *mark == Mark::Packet).map(|(_, at)| at - start)))
     }
 
     /// A line that holds what events do: told by its head where that is known, else taken apart. `report` and `packet` say
@@ -227,7 +241,7 @@ impl<'q> Scan<'q> {
         let mut known = self.heads.look(line);
         if known.is_none() && self.heads.wants_another() {
             let envelope = open(line, &mut self.stamper);
-            self.heads.learn(line, &envelope);
+            self.heads.learn(line, &envelope, self.stamper.latest());
             known = self.heads.look_first(line);
         }
         if let Some(Known { kind, time, host }) = known {
@@ -262,8 +276,7 @@ impl<'q> Scan<'q> {
 
     /// Takes a part of a container's line; false when the line is none.
     fn part(&mut self, line: &[u8], offset: u64, sink: &mut impl Sink) -> bool {
-        let [cri, _] = &self.parts;
-        if line.first() != Some(&b'{') && cri.finder.is_none() {
+        if line.first() != Some(&b'{') && !self.cri {
             return false;
         }
         let line = line.get(..LINE_LIMIT).unwrap_or(line);
@@ -285,31 +298,6 @@ impl<'q> Scan<'q> {
     pub fn long_line(&mut self, start: &[u8], base: u64, sink: &mut impl Sink) {
         self.counts.truncated += 1;
         self.line(start.get(..LINE_LIMIT).unwrap_or(start), &[], base, sink);
-    }
-
-    fn needles(&mut self) -> [&mut Needle; 6] {
-        let [out, err] = &mut self.parts;
-        [&mut self.felix, &mut self.kernel, &mut self.json, &mut self.sequence, out, err]
-    }
-
-    fn seek(&mut self, own: &[u8], from: usize, all: bool) {
-        for needle in self.needles() {
-            if all || needle.next.is_some_and(|next| next <= from) {
-                needle.seek(own, from);
-            }
-        }
-    }
-
-    /// Where the next line is that must be looked at: while parts wait for their rest it is each one.
-    fn next(&mut self, at: usize, own: &[u8]) -> Option<usize> {
-        if self.joiner.waits() && at < own.len() {
-            return Some(at);
-        }
-        self.needles().into_iter().filter_map(|needle| needle.next).min()
-    }
-
-    fn needle_before(&mut self, stop: usize) -> bool {
-        self.needles().into_iter().any(|needle| needle.next.is_some_and(|next| next < stop))
     }
 
     fn line(&mut self, line: &[u8], following: &[u8], offset: u64, sink: &mut impl Sink) {
@@ -367,7 +355,6 @@ impl<'q> Scan<'q> {
         sink: &mut impl Sink,
     ) {
         let usual = usual::read(pairs);
-        // only of usual lines is it known that those cut alike are read alike
         let sound = usual.is_some();
         let flow = usual.unwrap_or_else(|| felix::read_pairs(pairs));
         if flow.flaw.is_some() {
@@ -375,16 +362,8 @@ impl<'q> Scan<'q> {
         }
         let event = Event { time, host, ..Event::of_flow(&flow) };
         let verdict = found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
-        let outcome = match verdict {
-            Verdict::Wanted => sink.outcome(),
-            Verdict::Unwanted => Some(Outcome::Unwanted),
-            Verdict::NoVerdict | Verdict::Undated => None,
-        };
-        if let (true, Some(Waiting { said, key, .. }), Some(outcome), Some(memo)) =
-            (sound, waited, outcome, sink.memo())
-        {
-            memo.learn(said, key, outcome);
-        }
+        // only of usual lines is it known that those cut alike are read alike
+        Self::remember(waited.filter(|_| sound), verdict, sink);
     }
 
     /// A line of the kernel with ` OUT=` at this place of its message.
@@ -410,7 +389,7 @@ impl<'q> Scan<'q> {
         if !self.may_want(action) || !self.skim.may_be_wanted(message) {
             return;
         }
-        let Some(packet) = opening.packet() else { return };
+        let Some(packet) = opening.brief() else { return };
         let event = Event { time, host, ..Event::of_judged_packet(&packet, action) };
         found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
     }
@@ -478,16 +457,19 @@ fn is_cut(line: &[u8]) -> bool {
     }
 }
 
-/// Longest line that is looked at for a repeat notice.
-const NOTICE: usize = 192;
+/// How a notice of repetition begins.
+const NOTICE: &[u8] = b"last message repeated ";
 
-static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"last message repeated "));
+/// Longest line that is looked at for one.
+const NOTICE_LENGTH: usize = 192;
+
+static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NOTICE));
 
 /// `last message repeated N times` of the same host as the next line.
 fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
     // a stamp, a host name and the notice: nearly every other line is longer
-    let head = following.get(..NOTICE).unwrap_or(following);
-    let end = memchr(b'\n', head).or((head.len() < NOTICE).then_some(head.len()))?;
+    let head = following.get(..NOTICE_LENGTH).unwrap_or(following);
+    let end = memchr(b'\n', head).or((head.len() < NOTICE_LENGTH).then_some(head.len()))?;
     let next = head.get(..end)?;
     REPEATED.find(next)?;
     let mut scratch = Scratch::default();

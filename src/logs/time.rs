@@ -120,6 +120,11 @@ impl<'c> Stamper<'c> {
         Some((time, rest))
     }
 
+    /// The latest time that a stamp without a year is taken for.
+    pub(super) fn latest(&self) -> Micros {
+        self.clock.reference.saturating_add(DAY).saturating_mul(1_000_000)
+    }
+
     /// RFC 3339 and its relatives: `2026-08-21T07:02:11`, a blank instead of the `T`, up to nine digits of fraction behind
     /// a dot or comma, then `Z`, `+02:00`, `+0200`, ` UTC`, or nothing (local time).
     pub fn iso<'a>(&mut self, text: &'a [u8]) -> Stamped<'a> {

@@ -80,31 +80,46 @@ pub(super) fn read(pairs: &[u8]) -> Option<Flow<'_>> {
     })
 }
 
-/// A usual line cut at the values that differ from one report of a flow to the next. The other values are as written.
-#[derive(Clone, Copy, Debug)]
+/// A usual report or packet line cut at the values that differ from one line of a flow to the next. The other values are as
+/// written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Said<'a> {
-    /// What is denied, allowed or passed.
-    pub(super) action: Action,
-    /// `dstIP`.
+    /// What kind of line it is: [`DENY`] and so on for report lines, [`PACKET`] and more for packets.
+    pub(super) kind: u8,
+    /// `dstIP` or `DST`.
     pub(super) dst: Words<'a>,
-    /// `dstPort`: at most seven bytes.
+    /// `dstPort` or `DPT`, empty for ICMP packets.
     pub(super) port: Words<'a>,
-    /// `srcIP`.
+    /// `srcIP` or `SRC`.
     pub(super) src: Words<'a>,
-    /// From `policy` to the quote that `srcIP` opens with.
+    /// From `policy` to the quote that `srcIP` opens with; of packets, what stands in front of the input interface's name.
     pub(super) middle: &'a [u8],
-    /// From the quote that closes `srcPort` to the end.
+    /// From the quote that closes `srcPort` to the blank in front of `updateType`; of packets, the protocol, and of ICMP type
+    /// and code.
     pub(super) tail: &'a [u8],
     /// Packets, both ways.
     pub(super) packets: u64,
     /// Bytes, both ways.
     pub(super) bytes: u64,
-    /// Length of the pairs.
+    /// Length of the pairs, or from `OUT=` on.
     pub(super) length: usize,
 }
 
+/// Kinds of report lines; the lowest three bits are never used.
+pub(super) const DENY: u8 = 0x08;
+/// As [`DENY`].
+pub(super) const ALLOW: u8 = 0x10;
+/// As [`DENY`].
+pub(super) const PASS: u8 = 0x18;
+/// Kinds of packet lines: this, and whether an interface is named on either side.
+pub(super) const PACKET: u8 = 0x20;
+/// As [`PACKET`].
+pub(super) const PACKET_IN: u8 = 0x40;
+/// As [`PACKET`].
+pub(super) const PACKET_OUT: u8 = 0x80;
+
 /// A value of at most [`LONG`] bytes and what follows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Words<'a> {
     /// From the value on.
     text: &'a [u8],
@@ -115,7 +130,20 @@ pub(super) struct Words<'a> {
 /// Longest address text.
 pub(super) const LONG: usize = 48;
 
-impl Words<'_> {
+impl<'a> Words<'a> {
+    /// The value between two places of a text; none when it is too long.
+    #[inline(always)]
+    pub(super) fn of(text: &'a [u8], from: usize, to: usize) -> Option<Self> {
+        let length = to.checked_sub(from).filter(|length| *length <= LONG)?;
+        Some(Self { text: text.get(from..)?, length })
+    }
+
+    /// The value.
+    #[inline]
+    pub(super) fn value(&self) -> &'a [u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
+
     /// Sixteen bytes of the value, with zeros behind its end; `None` when the text ends too near.
     #[inline(always)]
     pub(super) fn sixteen(&self, from: usize) -> Option<[u64; 2]> {
@@ -139,25 +167,37 @@ const MASKS: [[u64; 2]; 17] = {
     masks
 };
 
-/// Cuts the pairs of a usual line that `text` begins with; what follows the line end does not matter. A line that is cut
-/// need not be sound; but when [`read`] reads one line, it reads each other one with the same values alike, counters and
-/// source port excepted.
+/// Tells where a byte is among 64: a bit for each place.
+pub(super) trait Mask: Copy {
+    /// The bits.
+    fn mask(self, block: &[u8; 64], byte: u8) -> u64;
+}
+
+/// Cuts the pairs of a usual line that `text` begins with; what follows the line end does not matter. What is cut need not be
+/// sound, nor one line; but when [`read`] reads one line, it reads each other text with the same values alike, counters,
+/// source port and kind of update excepted.
 #[inline(always)]
-pub(super) fn cut(text: &[u8]) -> Option<Said<'_>> {
+pub(super) fn cut<'t>(text: &'t [u8], masks: impl Mask, said: &mut Said<'t>) -> Option<()> {
     let mut rest = Text(text);
     rest.skip(b"action=\"")?;
-    let action = if rest.skip(b"deny").is_some() {
-        Action::Deny
+    let kind = if rest.skip(b"deny").is_some() {
+        DENY
     } else if rest.skip(b"allow").is_some() {
-        Action::Allow
+        ALLOW
     } else {
         rest.skip(b"pass")?;
-        Action::Pass
+        PASS
     };
     rest.skip(b"\" dstIP=\"")?;
-    let dst = rest.words()?;
+    let dst_start = text.len() - rest.0.len();
+    // the quotes behind address and port, and between them the one in front of the port
+    let quotes = bits(text, dst_start, b'"', masks)?;
+    let later = quotes & quotes.wrapping_sub(1);
+    let (dst_end, port_end) = (dst_start + place(quotes)?, dst_start + place(later & later.wrapping_sub(1))?);
+    rest = Text(text.get(dst_end..)?);
     rest.skip(b"\" dstPort=\"")?;
-    let port = rest.words()?;
+    let port_start = text.len() - rest.0.len();
+    rest = Text(text.get(port_end..)?);
     rest.skip(b"\" inBytes=")?;
     let in_bytes = rest.digits()?;
     rest.skip(b" inPackets=")?;
@@ -166,40 +206,56 @@ pub(super) fn cut(text: &[u8]) -> Option<Said<'_>> {
     let out_bytes = rest.digits()?;
     rest.skip(b" outPackets=")?;
     let out_packets = rest.digits()?;
-    let middle = rest.0;
-    rest.skip(b" policy=\"")?;
-    rest.words()?;
-    rest.skip(b"\" proto=\"")?;
-    rest.words()?;
-    rest.skip(b"\" rule=\"")?;
-    rest.words()?;
-    rest.skip(b"\" ruleDir=\"")?;
-    rest.words()?;
-    rest.skip(b"\" srcIP=\"")?;
-    let middle = middle.get(..middle.len() - rest.0.len())?;
-    let src = rest.words()?;
+    let numbers_end = text.len() - rest.0.len();
+    // no name that Kubernetes allows has a capital
+    let src_start = first(text, numbers_end, b'I', masks)?.checked_sub(b" src".len())?;
+    rest = Text(text.get(src_start..)?);
+    rest.skip(b" srcIP=\"")?;
+    let src_start = src_start + b" srcIP=\"".len();
+    let src_end = src_start + place(bits(text, src_start, b'"', masks)?)?;
+    rest = Text(text.get(src_end..)?);
     rest.skip(b"\" srcPort=\"")?;
     u16::try_from(rest.digits()?).ok()?;
-    let tail = rest.0;
-    rest.skip(b"\" tier=\"")?;
-    rest.words()?;
-    rest.skip(b"\" trafficDir=\"")?;
-    rest.words()?;
-    rest.skip(b"\" updateType=")?;
+    let src_port_end = text.len() - rest.0.len();
+    let last_end = first(text, src_port_end, b'T', masks)?.checked_sub(b" update".len())?;
+    rest = Text(text.get(last_end..)?);
+    rest.skip(b" updateType=")?;
     if rest.skip(b"report\n").is_none() {
         rest.skip(b"expire\n")?;
     }
-    Some(Said {
-        action,
-        dst,
-        port,
-        src,
-        middle,
-        tail: tail.get(..tail.len() - rest.0.len() - 1)?,
+    *said = Said {
+        kind,
+        dst: Words::of(text, dst_start, dst_end)?,
+        port: Words::of(text, port_start, port_end)?,
+        src: Words::of(text, src_start, src_end)?,
+        middle: text.get(numbers_end..src_start)?,
+        tail: text.get(src_port_end..last_end)?,
         packets: in_packets + out_packets,
         bytes: in_bytes + out_bytes,
         length: text.len() - rest.0.len() - 1,
-    })
+    };
+    Some(())
+}
+
+/// Where a byte is among 64.
+#[inline(always)]
+fn bits(text: &[u8], at: usize, byte: u8, masks: impl Mask) -> Option<u64> {
+    Some(masks.mask(text.get(at..)?.first_chunk()?, byte))
+}
+
+/// Where a byte is first among 128.
+#[inline(always)]
+fn first(text: &[u8], at: usize, byte: u8, masks: impl Mask) -> Option<usize> {
+    match bits(text, at, byte, masks)? {
+        0 => Some(at + 64 + place(bits(text, at + 64, byte, masks)?)?),
+        bits => Some(at + place(bits)?),
+    }
+}
+
+/// The place of the first bit.
+#[inline(always)]
+fn place(bits: u64) -> Option<usize> {
+    if bits == 0 { None } else { usize::try_from(bits.trailing_zeros()).ok() }
 }
 
 /// What is left to read.
@@ -238,42 +294,12 @@ impl<'a> Text<'a> {
         (rest.first() == Some(&b'"')).then_some(name)
     }
 
-    /// Up to the closing quote; none when an escape, a blank or a line end comes first, or the quote is far.
-    #[inline(always)]
-    fn words(&mut self) -> Option<Words<'a>> {
-        let mut at = 0;
-        let length = loop {
-            let chunk = self.0.get(at..)?.first_chunk::<16>()?;
-            let mark = usize::try_from(first_mark(chunk)).ok()?;
-            if mark < 16 {
-                break at + mark;
-            }
-            at += 16;
-            if at >= LONG {
-                return None;
-            }
-        };
-        let text = self.0;
-        self.0 = text.get(length..)?;
-        Some(Words { text, length })
-    }
-
     /// One to seven digits, all at once.
     #[inline(always)]
     fn digits(&mut self) -> Option<u64> {
-        let word = u64::from_le_bytes(*self.0.first_chunk::<8>()?) ^ (ONES * u64::from(b'0'));
-        // the top bit of the first byte that is no digit; those behind it may be set wrongly
-        let others = (word.wrapping_add(ONES * 0x76) | word) & (ONES << 7);
-        let bits = others.trailing_zeros() & !7;
-        if bits == 0 || others == 0 {
-            return None;
-        }
-        self.0 = self.0.get(usize::try_from(bits / 8).ok()?..)?;
-        // zeros in front, then neighbours are added up: digits, pairs, fours
-        let eight = word << (64 - bits);
-        let pairs = (eight.wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
-        let fours = (pairs.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
-        Some(fours.wrapping_mul(10_000 << 32 | 1) >> 32)
+        let (value, length) = digits(self.0.first_chunk()?)?;
+        self.0 = self.0.get(length..)?;
+        Some(value)
     }
 
     /// One to nine digits.
@@ -332,31 +358,36 @@ impl<'a> Text<'a> {
     }
 }
 
+/// The number that a text begins with, of one to seven digits, and how many they are.
+#[inline(always)]
+pub(super) fn digits(text: &[u8; 8]) -> Option<(u64, usize)> {
+    let word = u64::from_le_bytes(*text) ^ (ONES * u64::from(b'0'));
+    // the top bit of the first byte that is no digit; those behind it may be set wrongly
+    let others = (word.wrapping_add(ONES * 0x76) | word) & (ONES << 7);
+    let bits = others.trailing_zeros() & !7;
+    if bits == 0 || others == 0 {
+        return None;
+    }
+    // zeros in front, then neighbours are added up: digits, pairs, fours
+    let eight = word << (64 - bits);
+    let pairs = (eight.wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
+    Some((fours.wrapping_mul(10_000 << 32 | 1) >> 32, usize::try_from(bits / 8).ok()?))
+}
+
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 
 /// The top bit of the first byte that equals `byte`, bits below it clear; those above may be set wrongly.
 #[inline(always)]
-fn equal(word: u64, byte: u8) -> u64 {
+pub(super) fn equal(word: u64, byte: u8) -> u64 {
     let zero_where_equal = word ^ (ONES * u64::from(byte));
     zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & (ONES << 7)
-}
-
-/// Place of the first quote, backslash, blank, exclamation mark or control character; 16 when there is none.
-#[inline(always)]
-fn first_mark(chunk: &[u8; 16]) -> u32 {
-    const ONES: u128 = u128::from_le_bytes([1; 16]);
-    const TOPS: u128 = ONES << 7;
-    let bytes = u128::from_le_bytes(*chunk);
-    let slashes = bytes ^ (ONES * 0x5c);
-    // what is below 0x23, and zero where a backslash was; right for the first one
-    let low = bytes.wrapping_sub(ONES * 0x23) & !bytes;
-    let escape = slashes.wrapping_sub(ONES) & !slashes;
-    ((low | escape) & TOPS).trailing_zeros() / 8
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::felix;
+    use super::super::vector::cut_alike;
     use super::*;
 
     const LINE: &str = r#"action="deny" dstIP="147.75.40.148" dstPort="443" inBytes=0 inPackets=0 outBytes=120 outPackets=2 policy="hep-external" proto="6" rule="-1" ruleDir="egress" srcIP="10.0.1.10" srcPort="57312" tier="security" trafficDir="outbound" updateType=report"#;
@@ -387,40 +418,34 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_digits_are_found_as_one_by_one() {
+    fn digits_are_read_as_one_by_one() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..20_000 {
-            let choice = b"\"\\\n !#0129azAZ\x00\x1f\x7f\x80\xff[]";
-            let chunk: [u8; 16] = std::array::from_fn(|_| choice[random.usize(..choice.len())]);
-            let mark = chunk.iter().position(|byte| *byte < b'#' || *byte == b'\\').unwrap_or(16);
-            assert_eq!(usize::try_from(first_mark(&chunk)), Ok(mark), "{chunk:?}");
-            let chunk: [u8; 16] = std::array::from_fn(|_| b"0123456789 \"/:\x00\xb5"[random.usize(..16)]);
-            let digits: Vec<u8> = chunk.iter().copied().take_while(u8::is_ascii_digit).collect();
-            let number =
-                std::str::from_utf8(&digits).ok().filter(|_| digits.len() < 8).and_then(|digits| digits.parse().ok());
-            let mut text = Text(&chunk);
-            assert_eq!(text.digits(), number, "{chunk:?}");
-            assert_eq!(text.0.len(), 16 - number.map_or(0, |_| digits.len()));
+            let text: [u8; 8] = std::array::from_fn(|_| b"0123456789 \"/:\x00\xb5"[random.usize(..16)]);
+            let length = text.iter().position(|byte| !byte.is_ascii_digit()).filter(|length| *length > 0);
+            let number = |length| std::str::from_utf8(&text[..length]).expect("digits").parse().expect("a number");
+            assert_eq!(digits(&text), length.map(|length| (number(length), length)), "{text:?}");
         }
     }
 
     #[test]
     fn a_usual_line_is_cut_in_front_of_any_other() {
-        for tail in
-            ["\nAug  4 16:14:12 bastion sshd[12]: Invalid user x from 1.1.1.1", &("\n".to_owned() + &"x".repeat(60))]
-        {
-            let text = LINE.to_owned() + tail;
-            let said = cut(text.as_bytes()).expect("a usual line");
+        let cut_first = |text: &str| cut_alike(text.as_bytes()).map(|said| said.length);
+        for behind in ["Aug  4 16:14:12 bastion sshd[12]: Invalid user x from 1.1.1.1", "", "\n\n\"", LINE] {
+            let text = format!("{LINE}\n{behind}{}", "x".repeat(300));
+            let said = cut_alike(text.as_bytes()).expect("a usual line");
             assert_eq!((said.packets, said.bytes, said.length), (2, 120, LINE.len()));
-            assert_eq!(said.tail, b"\" tier=\"security\" trafficDir=\"outbound\" updateType=report");
+            assert_eq!(said.tail, b"\" tier=\"security\" trafficDir=\"outbound\"");
             assert!(said.middle.starts_with(b" policy=\"hep-") && said.middle.ends_with(b" srcIP=\""));
             assert_eq!(said.dst.sixteen(0).map(|[a, _]| a.to_le_bytes()), Some(*b"147.75.4"));
             assert_eq!(said.dst.sixteen(0).map(|[_, b]| b.to_le_bytes()), Some(*b"0.148\0\0\0"));
             assert_eq!(said.dst.sixteen(16), Some([0, 0]));
             assert_eq!(said.port.sixteen(0).map(|[a, _]| a.to_le_bytes()), Some(*b"443\0\0\0\0\0"));
         }
-        for other in [" \n", "\r\n", "]\n", ""] {
-            assert!(cut((LINE.to_owned() + other).as_bytes()).is_none(), "{other:?}");
+        let behind = "x".repeat(300);
+        assert_eq!(cut_first(&format!("{LINE}\n{behind}")), Some(LINE.len()));
+        for other in [" \n", "\r\n", "\t\n", " x\n", "\"\n", ""] {
+            assert_eq!(cut_first(&format!("{LINE}{other}{behind}")), None, "{other:?}");
         }
     }
 

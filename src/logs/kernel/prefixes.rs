@@ -1,7 +1,7 @@
 //! What the free text in front of a packet line says about the verdict, in the words firewalls use.
 
 use super::super::event::Action;
-use super::{Opening, bare};
+use super::Opening;
 
 /// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Prefixes {
         if in_iface.len() > 15 || in_iface.iter().any(|byte| matches!(byte, b' ' | b'=')) {
             return None;
         }
-        let prefix = bare(raw.get(..raw.len().checked_sub(3)?)?);
+        let prefix = raw.get(..raw.len().checked_sub(3)?)?;
         Some((*action, Opening { message, prefix, uptime: None, raw, in_iface, rest: message.get(out + 1..)? }))
     }
 }

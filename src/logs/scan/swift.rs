@@ -5,30 +5,57 @@
 use memchr::memchr;
 
 use super::super::event::{Action, Event};
-use super::super::header::trim_end;
 use super::super::heads::Start;
 use super::super::memo::{Key, Outcome};
-use super::super::tally::{Again, Origin, Place, Sink};
+use super::super::tally::{Again, Origin, Place, Sink, Verdict};
 use super::super::time::Micros;
 use super::super::usual::{self, Said};
 use super::{LINE_LIMIT, Scan, found, repeated_after};
 
-/// Usual report lines looked up at once.
-pub(super) const BATCH: usize = 16;
+/// Usual lines looked up at once.
+const BATCH: usize = 16;
 
-/// A usual report line that waits to be looked up.
+/// Lines that wait to be looked up.
+pub(super) struct Batch<'t> {
+    /// The first ones are taken.
+    lines: [Waiting<'t>; BATCH],
+    taken: usize,
+}
+
+impl<'t> Batch<'t> {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { lines: std::array::from_fn(|_| Waiting::default()), taken: 0 }
+    }
+
+    fn waiting(&self) -> &[Waiting<'t>] {
+        self.lines.get(..self.taken).unwrap_or_default()
+    }
+}
+
+/// A usual line that waits to be looked up. It is made where it is kept, since moving it takes as long as making it.
+#[derive(Clone, Copy)]
 pub(super) struct Waiting<'t> {
     line: &'t [u8],
-    /// Its pairs and what follows them.
-    pairs: &'t [u8],
+    /// Where the pairs of a report begin.
+    from: usize,
+    /// What the prefix of a packet line says about the verdict.
+    action: Action,
     pub(super) said: Said<'t>,
     pub(super) key: Key,
     time: Option<Micros>,
     host: Option<&'t [u8]>,
     place: Place,
+    /// The lines behind it, none when the next one is no notice of repetition for sure.
     following: &'t [u8],
-    /// The next line is another report, hence no notice of repetition.
-    report_follows: bool,
+}
+
+impl Default for Waiting<'_> {
+    fn default() -> Self {
+        let place = Place { file: 0, offset: 0, length: 0 };
+        let (said, key) = (Said::default(), Key::default());
+        Self { line: &[], from: 0, action: Action::Deny, said, key, time: None, host: None, place, following: &[] }
+    }
 }
 
 impl<'t> Waiting<'t> {
@@ -38,89 +65,92 @@ impl<'t> Waiting<'t> {
 }
 
 impl Scan<'_> {
-    /// Takes the usual report lines from `start` on, one behind the other, without a search; gives where they end. When
-    /// nothing but denies is wanted, a line of something else is left alone: the rest of a torn line may be behind it.
-    pub(super) fn take_usual<'t>(
+    /// Takes the report line at `start` when it is a usual one; gives where it ends.
+    #[inline]
+    pub(super) fn take_report<'t>(
         &mut self,
-        (own, text, base): (&'t [u8], &'t [u8], u64),
+        (text, base): (&'t [u8], u64),
         start: usize,
-        waiting: &mut Vec<Waiting<'t>>,
+        batch: &mut Batch<'t>,
         sink: &mut impl Sink,
-    ) -> usize {
-        let [cri, _] = &self.parts;
-        let mut at = start;
-        if self.joiner.waits() || cri.finder.is_some() {
-            return at;
+    ) -> Option<usize> {
+        if self.joiner.waits() || self.cri {
+            return None;
         }
-        let Some(seed) = sink.memo().map(|memo| memo.seed()) else { return at };
-        while let Some(rest) = own.get(at..)
-            && let Some(Start { time, host, rest: pairs }) = self.heads.report(rest)
-            && let Some(said) = usual::cut(pairs)
-            && (said.action == Action::Deny || !self.only_denies)
-            && let Some(key) = Key::of(&said, seed)
+        let seed = sink.memo().map(|memo| memo.seed())?;
+        let rest = text.get(start..)?;
+        let Start { time, host, rest: pairs } = self.heads.report(rest)?;
+        if let Some(before) = batch.taken.checked_sub(1).and_then(|last| batch.lines.get_mut(last))
+            && before.following.len() == rest.len()
         {
-            let length = rest.len() - pairs.len() + said.length;
-            let place = Place {
-                file: self.file,
-                offset: base + u64::try_from(at).unwrap_or(0),
-                length: u32::try_from(length).unwrap_or(u32::MAX),
-            };
-            if at > start
-                && let Some(before) = waiting.last_mut()
-            {
-                before.report_follows = true;
-            }
-            let following = text.get(at + length + 1..).unwrap_or_default();
-            let line = rest.get(..length).unwrap_or_default();
-            waiting.push(Waiting { line, pairs, said, key, time, host, place, following, report_follows: false });
-            if waiting.len() == BATCH {
-                self.settle(waiting, sink);
-            }
-            at += length + 1;
+            // a report is behind it, hence no notice
+            before.following = &[];
         }
-        at
+        let line = self.room(batch, sink)?;
+        self.vector.cut(pairs, &mut line.said)?;
+        line.key.set(&line.said, seed)?;
+        line.from = rest.len() - pairs.len();
+        let length = line.from + line.said.length;
+        line.place = self.place(base, start, length);
+        (line.line, line.following) = (rest.get(..length)?, rest.get(length + 1..)?);
+        (line.time, line.host) = (time, host);
+        batch.taken += 1;
+        Some(start + length + 1)
+    }
+
+    /// Room for one more line.
+    #[inline]
+    fn room<'b, 't>(&mut self, batch: &'b mut Batch<'t>, sink: &mut impl Sink) -> Option<&'b mut Waiting<'t>> {
+        if batch.taken == BATCH {
+            self.settle(batch, sink);
+        }
+        batch.lines.get_mut(batch.taken)
+    }
+
+    fn place(&self, base: u64, at: usize, length: usize) -> Place {
+        let offset = base + u64::try_from(at).unwrap_or(0);
+        Place { file: self.file, offset, length: u32::try_from(length).unwrap_or(u32::MAX) }
     }
 
     /// Takes the packet line at `start`, with ` OUT=` at `out` of it, when all of it is usual; gives its length with line end.
-    pub(super) fn take_packet(
+    pub(super) fn take_packet<'t>(
         &mut self,
-        (own, text, base): (&[u8], &[u8], u64),
+        (own, text, base): (&'t [u8], &'t [u8], u64),
         start: usize,
         out: usize,
+        batch: &mut Batch<'t>,
         sink: &mut impl Sink,
     ) -> Option<usize> {
-        let [cri, _] = &self.parts;
-        if self.joiner.waits() || cri.finder.is_some() {
+        if self.joiner.waits() || self.cri {
             return None;
         }
-        let own = own.get(start..)?;
+        let (own, text) = (own.get(start..)?, text.get(start..)?);
         let Start { time, host, rest: message } = self.heads.kernel(own)?;
         let from = own.len() - message.len();
-        let stop = out + memchr(b'\n', own.get(out..)?)?;
-        let message = trim_end(own.get(from..stop)?);
         let (action, opening) = self.prefixes.usual(message, out.checked_sub(from)?)?;
-        if stop > LINE_LIMIT {
-            return None;
-        }
-        let following = text.get(start + stop + 1..).unwrap_or_default();
-        if action == Action::Log && self.by_action {
-            if !opening.has_source() {
+        let (wanted, counted) = (self.may_want(action), action == Action::Log && self.by_action);
+        if !wanted || counted {
+            let stop = out + memchr(b'\n', own.get(out..)?)?;
+            if stop > LINE_LIMIT || (counted && !opening.up_to(stop - from).has_source()) {
                 return None;
             }
-            let times = self.repeated_after(following, host);
+            if !counted {
+                return Some(stop + 1);
+            }
+            let following = self.notice(text.get(stop + 1..));
+            let times = repeated_after(following, host, &mut self.stamper);
             self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
             return Some(stop + 1);
         }
-        if self.may_want(action) && self.skim.may_be_wanted(message) {
-            let packet = opening.brief()?;
-            let event = Event { time, host, ..Event::of_judged_packet(&packet, action) };
-            let length = u32::try_from(stop).unwrap_or(u32::MAX);
-            let place = Place { file: self.file, offset: base + u64::try_from(start).unwrap_or(0), length };
-            let origin = Origin { line: own.get(..stop)?, place, keep: self.keep };
-            // no line of the kernel is a notice of repetition
-            let following = if self.heads.kernel(following).is_some() { &[] } else { following };
-            found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
-        }
+        let seed = sink.memo().filter(|_| self.packets_by_text).map(|memo| memo.seed())?;
+        let line = self.room(batch, sink)?;
+        opening.cut(text.get(out + 1..)?, (self.vector, &mut self.ends), &mut line.said)?;
+        line.key.set(&line.said, seed)?;
+        let stop = out + 1 + line.said.length;
+        line.place = self.place(base, start, stop);
+        (line.line, line.following) = (own.get(..stop)?, text.get(stop + 1..).unwrap_or_default());
+        (line.time, line.host, line.action) = (time, host, action);
+        batch.taken += 1;
         Some(stop + 1)
     }
 
@@ -130,44 +160,107 @@ impl Scan<'_> {
         action == Action::Log || wanted.is_empty() || wanted.contains(&action)
     }
 
-    /// `last message repeated N times` of the same host as the next line.
-    #[inline]
-    fn repeated_after(&mut self, following: &[u8], host: Option<&[u8]>) -> Option<u64> {
-        // which no line of the kernel is
-        if self.heads.kernel(following).is_some() {
-            return None;
+    /// The lines behind another, none when the first is no notice of repetition for sure.
+    fn notice<'t>(&self, following: Option<&'t [u8]>) -> &'t [u8] {
+        following.filter(|following| self.may_be_notice(following)).unwrap_or_default()
+    }
+
+    /// Whether the line that a text begins with may be a notice of repetition.
+    fn may_be_notice(&self, following: &[u8]) -> bool {
+        let Some(rest) = self.heads.behind(following) else { return true };
+        let near = rest.get(..64).unwrap_or(rest);
+        let Some((tag, message)) = memchr(b':', near).and_then(|colon| rest.split_at_checked(colon)) else {
+            return true;
+        };
+        // a process number in brackets may have colons in it, and then the tag ends later
+        if !tag.ends_with(b"]") && tag.contains(&b'[') {
+            return true;
         }
-        repeated_after(following, host, &mut self.stamper)
+        match message {
+            [b':', b' ', first, ..] if !first.is_ascii_whitespace() => *first == b'l' || tag.contains(&b' '),
+            _ => true,
+        }
     }
 
     /// Counts the lines that wait. What became of them is looked up for all before it is used, so that the places where
     /// that is kept come from memory together.
-    pub(super) fn settle(&mut self, waiting: &mut Vec<Waiting<'_>>, sink: &mut impl Sink) {
+    pub(super) fn settle(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
+        let waiting = batch.waiting();
         let mut outcomes = [None; BATCH];
         if let Some(memo) = sink.memo() {
-            for (outcome, line) in outcomes.iter_mut().zip(&*waiting) {
+            memo.call(waiting.iter().map(|line| &line.key));
+            for (outcome, line) in outcomes.iter_mut().zip(waiting) {
                 *outcome = memo.recall(&line.said, &line.key);
             }
         }
-        for (outcome, line) in outcomes.iter().zip(&*waiting) {
-            if let Some(Outcome::Counted { group, failsafe }) = *outcome {
-                let Waiting { said: Said { packets, bytes, .. }, time, host, following, report_follows, .. } = *line;
-                let repeats = match report_follows {
-                    true => 0,
-                    false => repeated_after(following, host, &mut self.stamper).unwrap_or(0),
-                };
-                let count = repeats.saturating_add(1);
-                let origin = line.origin(self.keep);
-                sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+        sink.call(outcomes.iter().flatten().copied());
+        for (outcome, line) in outcomes.iter().zip(waiting) {
+            let Some(outcome @ (Outcome::Counted { .. } | Outcome::NoVerdict)) = *outcome else { continue };
+            let Waiting { said: Said { packets, bytes, .. }, time, host, following, .. } = *line;
+            let repeats = match following {
+                [] => 0,
+                _ => repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0),
+            };
+            let count = repeats.saturating_add(1);
+            match outcome {
+                Outcome::Counted { group, failsafe } => {
+                    let origin = line.origin(self.keep);
+                    sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+                }
+                _ => self.counts.no_verdict += count,
             }
         }
         // a new group may give others new numbers
-        for (outcome, line) in outcomes.iter().zip(waiting.drain(..)) {
+        for (outcome, line) in outcomes.iter().zip(waiting) {
             if outcome.is_none() {
-                let origin = line.origin(self.keep);
-                let pairs = line.pairs.get(..line.said.length).unwrap_or_default();
-                self.report(pairs, Some(&line), (line.time, line.host), line.following, origin, sink);
+                self.read_waiting(line, sink);
             }
+        }
+        batch.taken = 0;
+    }
+
+    /// Reads a line of which nothing is remembered.
+    fn read_waiting(&mut self, waiting: &Waiting<'_>, sink: &mut impl Sink) {
+        let Waiting { line, from, action, said, time, host, following, .. } = waiting;
+        let (time, host, origin) = (*time, *host, waiting.origin(self.keep));
+        if memchr(b'\n', line).is_some() {
+            return self.read_torn(waiting, sink);
+        }
+        if said.kind < usual::PACKET {
+            let pairs = line.get(*from..).unwrap_or_default();
+            return self.report(pairs, Some(waiting), (time, host), following, origin, sink);
+        }
+        let event = Event { time, host, ..said.packet(*action) };
+        let verdict = found(event, following, origin, self.query, &mut self.stamper, &mut self.counts, sink);
+        Self::remember(Some(waiting), verdict, sink);
+    }
+
+    /// Reads a text that was cut like one line and is several.
+    #[cold]
+    fn read_torn(&mut self, waiting: &Waiting<'_>, sink: &mut impl Sink) {
+        let Waiting { line: text, place, following, .. } = waiting;
+        let mut offset = place.offset;
+        for line in text.split(|byte| *byte == b'\n') {
+            let marks = self.sought.marks(line);
+            let length = line.len() + 1;
+            if let Some(marks) = marks {
+                let behind = usize::try_from(offset - place.offset).ok().and_then(|from| text.get(from + length..));
+                self.candidate(line, marks, behind.unwrap_or(following), offset, sink);
+            }
+            offset += u64::try_from(length).unwrap_or(0);
+        }
+    }
+
+    /// Remembers what became of a line that waited.
+    pub(super) fn remember(waited: Option<&Waiting<'_>>, verdict: Verdict, sink: &mut impl Sink) {
+        let outcome = match verdict {
+            Verdict::Wanted => sink.outcome(),
+            Verdict::Unwanted => Some(Outcome::Unwanted),
+            Verdict::NoVerdict => Some(Outcome::NoVerdict),
+            Verdict::Undated => None,
+        };
+        if let (Some(Waiting { said, key, .. }), Some(outcome), Some(memo)) = (waited, outcome, sink.memo()) {
+            memo.learn(said, key, outcome);
         }
     }
 }

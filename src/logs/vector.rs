@@ -1,0 +1,452 @@
+//! Many bytes at once: where lines end, which of them may hold an event, and where the words of one end.
+//!
+//! Each search is written for processors with AVX-512, for those with AVX2 (nearly every x86-64 one since 2013), and for any
+//! other one. All find the same.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::LazyLock;
+
+use memchr::{memchr_iter, memmem, memrchr};
+
+use super::usual::{self, Mask, Said};
+
+/// Bytes in which a line's words are told at once: longer than nearly every report line's pairs.
+pub(super) const WINDOW: usize = 384;
+
+/// Words told at most, in places for eight.
+const MOST: usize = 64;
+
+/// Where the words of a line end.
+pub(super) struct Ends {
+    places: [usize; MOST],
+    count: usize,
+}
+
+impl Ends {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { places: [0; MOST], count: 0 }
+    }
+
+    /// Where word after word ends, the last one at the end of the line; none when that is too far away.
+    #[inline]
+    pub(super) fn places(&self) -> &[usize] {
+        self.places.get(..self.count).unwrap_or_default()
+    }
+
+    /// Adds those of eight words and more at once: the bits of a word that begins at `base`.
+    #[inline(always)]
+    fn add(&mut self, base: usize, mut bits: u64) {
+        let mut at = self.count;
+        self.count += usize(bits.count_ones());
+        while bits != 0 {
+            let Some(eight) = self.places.get_mut(at..).and_then(|places| places.first_chunk_mut::<8>()) else {
+                return;
+            };
+            for place in eight {
+                *place = base + usize(bits.trailing_zeros());
+                bits &= bits.wrapping_sub(1);
+            }
+            at += 8;
+        }
+    }
+}
+
+/// Which report lines are looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reports {
+    /// None.
+    No,
+    /// Those of something denied.
+    Denies,
+    /// All.
+    All,
+}
+
+/// What a text is searched for; objects of JSON at the start of a line always are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sought {
+    /// Report lines of Felix.
+    pub(super) reports: Reports,
+    /// Packet lines of the kernel.
+    pub(super) packets: bool,
+}
+
+/// A place to look at, and the start of its line.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Hit {
+    pub(super) at: u32,
+    pub(super) start: u32,
+}
+
+impl Hit {
+    /// Offset of the place.
+    #[inline]
+    pub(super) fn place(self) -> usize {
+        usize(self.at)
+    }
+
+    /// Offset of the line's first byte.
+    #[inline]
+    pub(super) fn start(self) -> usize {
+        usize(self.start)
+    }
+}
+
+/// What stands at a hit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mark {
+    /// The pairs of a report line.
+    Report,
+    /// ` OUT=` of a packet line.
+    Packet,
+    /// Something for which the whole line must be looked at.
+    Other,
+}
+
+const DENY: &[u8] = b"action=\"deny\"";
+const ACTION: &[u8] = b"action=\"";
+const OUT: &[u8] = b" OUT=";
+
+impl Sought {
+    /// What is at a hit, and where it begins; none when only a few bytes are alike.
+    pub(super) fn mark(self, text: &[u8], at: usize) -> Option<(Mark, usize)> {
+        let begins = |back: usize, needle: &[u8]| {
+            let from = at.checked_sub(back)?;
+            text.get(from..)?.starts_with(needle).then_some(from)
+        };
+        match (text.get(at)?, self) {
+            (b'O', Self { packets: true, .. }) => begins(1, OUT).map(|from| (Mark::Packet, from)),
+            (b'd', Self { reports: Reports::Denies, .. }) => begins(8, DENY).map(|from| (Mark::Report, from)),
+            (b'i', Self { reports: Reports::All, .. }) => begins(3, ACTION).map(|from| (Mark::Report, from)),
+            (b'\n', _) => Some((Mark::Other, at + 1)),
+            (b' ' | b'{' | 0x1e, _) => Some((Mark::Other, at)),
+            _ => None,
+        }
+    }
+
+    /// Which marks a line has: of a report, and where the first of a packet is; none when it has no mark at all.
+    pub(super) fn marks(self, line: &[u8]) -> Option<(bool, Option<usize>)> {
+        let mut marks = (0..line.len()).filter_map(|at| self.mark(line, at)).peekable();
+        marks.peek()?;
+        let marks: Vec<_> = marks.collect();
+        let packet = marks.iter().find(|(mark, _)| *mark == Mark::Packet).map(|(_, at)| *at);
+        Some((marks.iter().any(|(mark, _)| *mark == Mark::Report), packet))
+    }
+
+    /// Two bytes of the pairs, three apart, by which they are found.
+    fn pair(self) -> [u8; 2] {
+        match self.reports {
+            Reports::Denies => *b"dy",
+            Reports::All => *b"i=",
+            // no text has these, and if one had, it would be no mark
+            Reports::No => [0xff; 2],
+        }
+    }
+}
+
+/// The instructions that there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Vector {
+    /// Those of any processor.
+    Plain,
+    /// 32 bytes at once.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    /// 64 bytes at once.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(x86::Avx512),
+}
+
+impl Vector {
+    /// What this processor can do.
+    pub(super) fn new() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(wide) = x86::Avx512::new() {
+            return Self::Avx512(wide);
+        } else if let Some(wide) = x86::Avx2::new() {
+            return Self::Avx2(wide);
+        }
+        Self::Plain
+    }
+
+    /// Adds the hits among the first `end` bytes of a text in their order, and gives the number of line ends among them. What
+    /// follows is only looked at for the rest of what begins there.
+    pub(super) fn sweep(self, text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
+        match self {
+            Self::Plain => sweep(text, end, sought, hits),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(wide) => wide.sweep(text, end, sought, hits),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.sweep(text, end, sought, hits),
+        }
+    }
+
+    /// As [`usual::cut`].
+    #[inline]
+    pub(super) fn cut<'t>(self, text: &'t [u8], said: &mut Said<'t>) -> Option<()> {
+        match self {
+            Self::Plain => usual::cut(text, Plain, said),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(wide) => wide.cut(text, said),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.cut(text, said),
+        }
+    }
+
+    /// Finds the ends of the words of the line that a text begins with: quotes, backslashes, blanks, exclamation marks and
+    /// control characters.
+    #[inline]
+    pub(super) fn words(self, text: &[u8; WINDOW], ends: &mut Ends) {
+        ends.count = 0;
+        match self {
+            Self::Plain => words(text, ends),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(wide) => wide.words(text, ends),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.words(text, ends),
+        }
+    }
+}
+
+struct Finders {
+    deny: memmem::Finder<'static>,
+    action: memmem::Finder<'static>,
+    packet: memmem::Finder<'static>,
+    object: memmem::Finder<'static>,
+}
+
+static FINDERS: LazyLock<Finders> = LazyLock::new(|| {
+    let [deny, action, packet, object] = [DENY, ACTION, OUT, b"\n{"].map(memmem::Finder::new);
+    Finders { deny, action, packet, object }
+});
+
+fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
+    let own = text.get(..end).unwrap_or(text);
+    let Finders { deny, action, packet, object } = &*FINDERS;
+    let first = hits.len();
+    let near = text.get(..end.saturating_add(DENY.len())).unwrap_or(text);
+    let mut seek = |finder: &memmem::Finder<'_>, skip: usize| {
+        hits.extend(finder.find_iter(near).map(|at| hit(text, at + skip)).take_while(|hit| hit.place() < own.len()));
+    };
+    match sought.reports {
+        Reports::No => {}
+        Reports::Denies => seek(deny, 8),
+        Reports::All => seek(action, 3),
+    }
+    if sought.packets {
+        seek(packet, 1);
+    }
+    seek(object, 0);
+    if let Some(added) = hits.get_mut(first..) {
+        added.sort_unstable();
+    }
+    u64::try_from(memchr_iter(b'\n', own).count()).unwrap_or(0)
+}
+
+/// A hit at this place.
+pub(super) fn hit(text: &[u8], at: usize) -> Hit {
+    let start = text.get(..at).and_then(|before| memrchr(b'\n', before)).map_or(0, |newline| newline + 1);
+    Hit { at: u32::try_from(at).unwrap_or(u32::MAX), start: u32::try_from(start).unwrap_or(u32::MAX) }
+}
+
+fn usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn words(text: &[u8; WINDOW], ends: &mut Ends) {
+    let (blocks, _) = text.as_chunks::<8>();
+    for (base, block) in (0..).step_by(8).zip(blocks) {
+        let bits = eight_ends(u64::from_le_bytes(*block));
+        if let Some(newline) = block.iter().position(|byte| *byte == b'\n') {
+            return ends.add(base, bits & ((2 << newline) - 1));
+        }
+        ends.add(base, bits);
+    }
+    ends.count = 0;
+}
+
+/// Bytes found without wide instructions.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Mask for Plain {
+    fn mask(self, block: &[u8; 64], byte: u8) -> u64 {
+        let (eights, _) = block.as_chunks::<8>();
+        let masks = eights.iter().map(|eight| {
+            let others = u64::from_le_bytes(*eight) ^ (ONES * u64::from(byte));
+            // no sum of two bytes below 0x80 carries into the next
+            gather(!(((others & !TOPS) + ONES * 0x7f) | others) & TOPS)
+        });
+        (0..).step_by(8).zip(masks).fold(0, |all, (place, bits)| all | bits << place)
+    }
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const TOPS: u64 = ONES << 7;
+
+/// The top bit of each byte, in the lowest eight.
+fn gather(tops: u64) -> u64 {
+    // each to a place of its own in the highest byte
+    (tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// A bit for each byte that is less than 0x23 or a backslash.
+fn eight_ends(bytes: u64) -> u64 {
+    let low_bits = bytes & !TOPS;
+    // no sum of two bytes below 0x80 carries into the next
+    let at_least = (low_bits + ONES * (0x80 - 0x23)) | bytes;
+    let slash = low_bits ^ (ONES * 0x5c);
+    let other = (slash + ONES * 0x7f) | bytes;
+    gather(!(at_least & other) & TOPS)
+}
+
+/// What this processor can do, and what any can.
+#[cfg(test)]
+fn all() -> Vec<Vector> {
+    #[cfg(target_arch = "x86_64")]
+    let wide = [x86::Avx2::new().map(Vector::Avx2), x86::Avx512::new().map(Vector::Avx512)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let wide = [None];
+    wide.into_iter().flatten().chain([Vector::Plain]).collect()
+}
+
+/// What [`Vector::cut`] makes of a text, whatever the instructions.
+#[cfg(test)]
+pub(super) fn cut_alike(text: &[u8]) -> Option<Said<'_>> {
+    let mut cuts = all().into_iter().map(|vector| {
+        let mut said = Said::default();
+        vector.cut(text, &mut said).map(|()| said)
+    });
+    let first = cuts.next()?;
+    cuts.for_each(|other| assert_eq!(other, first));
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text of the pieces that marks are made of.
+    fn text(random: &mut fastrand::Rng) -> Vec<u8> {
+        const PIECES: [&[u8]; 14] = [
+            b"\n",
+            b"\n{",
+            DENY,
+            ACTION,
+            OUT,
+            b" OUT",
+            b"deny",
+            b"OU",
+            b"d__y",
+            b"i__=",
+            b"\xff__\xff",
+            b"{",
+            b"\x00",
+            b"xyz",
+        ];
+        let mut text = Vec::new();
+        for _ in 0..random.usize(..60) {
+            text.extend_from_slice(PIECES[random.usize(..PIECES.len())]);
+            text.extend(std::iter::repeat_n(b'.', random.usize(..9)));
+        }
+        text
+    }
+
+    fn marks(text: &[u8], sought: Sought, hits: &[Hit]) -> Vec<(Mark, usize, u32)> {
+        hits.iter().filter_map(|hit| sought.mark(text, usize(hit.at)).map(|(mark, at)| (mark, at, hit.start))).collect()
+    }
+
+    #[test]
+    fn each_sweep_finds_what_one_byte_after_the_other_does() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut found = 0;
+        for round in 0..6_000 {
+            let text = text(&mut random);
+            let end = if round % 2 == 0 { text.len() } else { random.usize(..=text.len()) };
+            let reports = [Reports::No, Reports::Denies, Reports::All][round % 3];
+            let sought = Sought { reports, packets: round % 5 > 0 };
+            let mut expected = Vec::new();
+            for at in 0..end {
+                let start = text[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+                let is = |needle: &[u8], back: usize| at >= back && text[at - back..].starts_with(needle);
+                let start = u32::try_from(start).expect("a short text");
+                match reports {
+                    Reports::Denies if is(DENY, 8) => expected.push((Mark::Report, at - 8, start)),
+                    Reports::All if is(ACTION, 3) => expected.push((Mark::Report, at - 3, start)),
+                    _ => {}
+                }
+                if sought.packets && is(OUT, 1) {
+                    expected.push((Mark::Packet, at - 1, start));
+                }
+                if is(b"\n{", 0) {
+                    expected.push((Mark::Other, at + 1, start));
+                }
+            }
+            let lines = text[..end].iter().filter(|byte| **byte == b'\n').count() as u64;
+            for vector in all() {
+                let mut hits = Vec::new();
+                assert_eq!(vector.sweep(&text, end, sought, &mut hits), lines);
+                assert!(hits.is_sorted(), "{hits:?}");
+                assert_eq!(marks(&text, sought, &hits), expected, "{vector:?} {sought:?}");
+            }
+            found += expected.len();
+        }
+        assert!(found > 20_000, "only {found} marks");
+    }
+
+    #[test]
+    fn bytes_are_found_as_one_after_the_other() {
+        let mut random = fastrand::Rng::with_seed(13);
+        for _ in 0..2_000 {
+            let choice = b"\"\xa2\x21\x23IT\x00\x80\xff";
+            let block: [u8; 64] = std::array::from_fn(|_| choice[random.usize(..choice.len())]);
+            for byte in *choice {
+                let expected = (0..64).filter(|at| block[*at] == byte).fold(0, |bits, at| bits | 1 << at);
+                assert_eq!(Plain.mask(&block, byte), expected);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(wide) = x86::Avx2::new() {
+                    assert_eq!(wide.mask(&block, byte), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ends_of_words_are_told_as_one_byte_after_the_other() {
+        let mut random = fastrand::Rng::with_seed(12);
+        let mut whole = 0;
+        for round in 0..2_000 {
+            // few of the ends, so that a line may be longer than the window, or many
+            let choice: &[u8] = if round % 2 == 0 {
+                b"\" \\!\n#\xa3\xff\x80\x7fazAZ\x00"
+            } else {
+                b"abcdefghijklmnopqrstuvwxyz#\xa3]\x7f"
+            };
+            let mut text: [u8; WINDOW] = std::array::from_fn(|_| choice[random.usize(..choice.len())]);
+            for _ in 0..random.usize(..30) {
+                text[random.usize(..WINDOW)] = b' ';
+            }
+            if let Some(byte) = text.get_mut(random.usize(..2 * WINDOW)) {
+                *byte = b'\n';
+            }
+            let end = text.iter().position(|byte| *byte == b'\n');
+            let line = end.map_or(&[][..], |end| &text[..=end]);
+            let is_end = |byte: u8| byte < 0x23 || byte == b'\\';
+            let expected: Vec<usize> = (0..line.len()).filter(|at| is_end(line[*at])).collect();
+            for vector in all() {
+                let mut ends = Ends::new();
+                vector.words(&text, &mut ends);
+                if expected.len() > MOST {
+                    assert_eq!(ends.places(), [0usize; 0]);
+                } else {
+                    assert_eq!(ends.places(), expected, "{vector:?}");
+                }
+            }
+            whole += usize::from((1..=MOST).contains(&expected.len()));
+        }
+        assert!(whole > 1_000, "only {whole} lines were short enough");
+    }
+}

@@ -1,0 +1,311 @@
+//! The searches with the wide instructions of x86-64.
+//!
+//! A value of [`Avx2`] or [`Avx512`] is only made where the processor has these instructions, which is all that makes it safe
+//! to use them; bytes are only taken from where a slice says that they are.
+#![allow(unsafe_code, reason = "instructions that not every processor has")]
+
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
+    _mm256_or_si256, _mm256_set1_epi8, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_mask_cmpeq_epi8_mask,
+    _mm512_set1_epi8,
+};
+
+use super::{Ends, Hit, Sought, WINDOW};
+use crate::logs::usual::{self, Mask, Said};
+
+/// Bytes looked at in one round, and those behind them that are needed for it.
+const ROUND: usize = 64;
+const AHEAD: usize = 3;
+type Block = [u8; ROUND + AHEAD];
+
+/// The right to use AVX2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::logs) struct Avx2(());
+
+/// The right to use AVX-512.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::logs) struct Avx512(());
+
+impl Avx2 {
+    pub(super) fn new() -> Option<Self> {
+        let bits =
+            is_x86_feature_detected!("popcnt") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("lzcnt");
+        (bits && is_x86_feature_detected!("avx2")).then_some(Self(()))
+    }
+}
+
+impl Avx512 {
+    pub(super) fn new() -> Option<Self> {
+        let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        Avx2::new().filter(|_| wide).map(|_| Self(()))
+    }
+}
+
+/// The searches, with the instructions that these features stand for; `$bytes` says what is looked for.
+macro_rules! searches {
+    ($wide:ident, $features:literal, $bytes:ident) => {
+        impl $wide {
+            /// As [`super::sweep`].
+            pub(super) fn sweep(self, text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
+                #[target_feature(enable = $features)]
+                fn rounds(text: &[u8], end: usize, sought: Sought, swept: &mut Swept, hits: &mut [Hit]) -> usize {
+                    let bytes = $bytes::of(sought);
+                    let most = hits.len().saturating_sub(ROUND);
+                    let (mut own, mut found) = (*swept, 0);
+                    while let Some(block) = text.get(own.at..).and_then(|text| text.first_chunk())
+                        && own.at + ROUND <= end
+                        && found <= most
+                    {
+                        let (ends, marks) = bytes.round(block);
+                        found = own.round(ends, marks, hits, found);
+                    }
+                    *swept = own;
+                    found
+                }
+
+                // SAFETY: a value of this type is only made where the processor has these instructions
+                sweep(text, end, sought, hits, |swept, room| unsafe { rounds(text, end, sought, swept, room) })
+            }
+
+            /// As [`usual::cut`].
+            #[inline]
+            pub(super) fn cut<'t>(self, text: &'t [u8], said: &mut Said<'t>) -> Option<()> {
+                #[target_feature(enable = $features)]
+                fn cut<'t>(text: &'t [u8], said: &mut Said<'t>) -> Option<()> {
+                    usual::cut(text, Avx2(()), said)
+                }
+
+                // SAFETY: as above
+                unsafe { cut(text, said) }
+            }
+
+            /// As [`super::words`].
+            #[inline]
+            pub(super) fn words(self, text: &[u8; WINDOW], ends: &mut Ends) {
+                #[target_feature(enable = $features)]
+                fn all(text: &[u8; WINDOW], ends: &mut Ends) {
+                    let (blocks, _) = text.as_chunks::<ROUND>();
+                    for (base, block) in (0..).step_by(ROUND).zip(blocks) {
+                        let (bits, end) = words(block);
+                        if end != 0 {
+                            // up to the first one
+                            return ends.add(base, bits & (end ^ (end - 1)));
+                        }
+                        ends.add(base, bits);
+                    }
+                    ends.count = 0;
+                }
+
+                // SAFETY: as above
+                unsafe { all(text, ends) }
+            }
+        }
+    };
+}
+
+searches!(Avx2, "avx2,popcnt,bmi1,lzcnt", Bytes);
+searches!(Avx512, "avx512f,avx512bw,avx2,popcnt,bmi1,lzcnt", WideBytes);
+
+impl Mask for Avx2 {
+    #[inline(always)]
+    fn mask(self, block: &[u8; 64], byte: u8) -> u64 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn mask(block: &[u8; 64], byte: u8) -> u64 {
+            let half = |from: usize| bits(_mm256_cmpeq_epi8(load(block, from), splat(byte)));
+            half(0) | half(32) << 32
+        }
+
+        // SAFETY: as above
+        unsafe { mask(block, byte) }
+    }
+}
+
+/// How far a sweep is.
+#[derive(Clone, Copy, Default)]
+struct Swept {
+    at: usize,
+    /// Start of the line there.
+    start: u32,
+    lines: u64,
+}
+
+impl Swept {
+    /// Adds the hits of a round to those found already, and gives their number.
+    #[inline(always)]
+    fn round(&mut self, ends: u64, mut marks: u64, hits: &mut [Hit], mut found: usize) -> usize {
+        let base = u32::try_from(self.at).unwrap_or(u32::MAX);
+        while marks != 0 {
+            let place = marks.trailing_zeros();
+            let before = ends & ((1 << place) - 1);
+            let start = if before == 0 { self.start } else { base + 64 - before.leading_zeros() };
+            if let Some(hit) = hits.get_mut(found) {
+                *hit = Hit { at: base + place, start };
+            }
+            found += 1;
+            marks &= marks - 1;
+        }
+        self.lines += u64::from(ends.count_ones());
+        self.start = if ends == 0 { self.start } else { base + 64 - ends.leading_zeros() };
+        self.at += ROUND;
+        found
+    }
+}
+
+/// Sweeps with `rounds`, which goes on until the end or until there is no room for the hits of another round, and gives the
+/// number of hits.
+fn sweep(
+    text: &[u8],
+    end: usize,
+    sought: Sought,
+    hits: &mut Vec<Hit>,
+    mut rounds: impl FnMut(&mut Swept, &mut [Hit]) -> usize,
+) -> u64 {
+    let end = end.min(text.len());
+    let mut swept = Swept::default();
+    while swept.at + ROUND <= end && swept.at + size_of::<Block>() <= text.len() {
+        let known = hits.len();
+        // room that is made here need not be made in the loop
+        hits.resize(known + 4 * ROUND, Hit { at: 0, start: 0 });
+        let found = rounds(&mut swept, hits.get_mut(known..).unwrap_or_default());
+        hits.truncate(known + found);
+    }
+    // the last bytes, which are too few for a round
+    let [first, fourth] = sought.pair();
+    for at in swept.at..end {
+        let byte = |ahead: usize| text.get(at + ahead).copied();
+        let place = u32::try_from(at).unwrap_or(u32::MAX);
+        let object = byte(0) == Some(b'\n') && byte(1) == Some(b'{');
+        let packet = sought.packets && byte(0) == Some(b'O') && byte(1) == Some(b'U');
+        if object || packet || (byte(0) == Some(first) && byte(3) == Some(fourth)) {
+            hits.push(Hit { at: place, start: swept.start });
+        }
+        if byte(0) == Some(b'\n') {
+            (swept.lines, swept.start) = (swept.lines + 1, place + 1);
+        }
+    }
+    swept.lines
+}
+
+/// Two bytes of packet lines; where none are wanted, bytes that are in no mark.
+fn packet(sought: Sought) -> [u8; 2] {
+    if sought.packets { *b"OU" } else { [0xff; 2] }
+}
+
+/// What is looked for, 32 times each.
+struct Bytes {
+    newline: __m256i,
+    brace: __m256i,
+    packet: [__m256i; 2],
+    report: [__m256i; 2],
+}
+
+impl Bytes {
+    #[target_feature(enable = "avx2")]
+    fn of(sought: Sought) -> Self {
+        let ([o, u], [first, fourth]) = (packet(sought), sought.pair());
+        let (packet, report) = ([splat(o), splat(u)], [splat(first), splat(fourth)]);
+        Self { newline: splat(b'\n'), brace: splat(b'{'), packet, report }
+    }
+
+    /// Where lines end and where marks may be.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn round(&self, block: &Block) -> (u64, u64) {
+        let ((ends, marks), (more_ends, more_marks)) = (self.half(block, 0), self.half(block, 32));
+        (ends | more_ends << 32, marks | more_marks << 32)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn half(&self, block: &Block, from: usize) -> (u64, u64) {
+        let Self { newline, brace, packet: [o, u], report: [first, fourth] } = *self;
+        let [one, two, four] = [load(block, from), load(block, from + 1), load(block, from + 3)];
+        let ends = _mm256_cmpeq_epi8(one, newline);
+        let objects = _mm256_and_si256(ends, _mm256_cmpeq_epi8(two, brace));
+        let packets = _mm256_and_si256(_mm256_cmpeq_epi8(one, o), _mm256_cmpeq_epi8(two, u));
+        let reports = _mm256_and_si256(_mm256_cmpeq_epi8(one, first), _mm256_cmpeq_epi8(four, fourth));
+        (bits(ends), bits(_mm256_or_si256(objects, _mm256_or_si256(packets, reports))))
+    }
+}
+
+/// Ends of words and of lines.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn words(block: &[u8; ROUND]) -> (u64, u64) {
+    let half = |from: usize| {
+        let bytes = load(block, from);
+        let low = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, splat(0x22)), bytes);
+        let end = _mm256_or_si256(low, _mm256_cmpeq_epi8(bytes, splat(b'\\')));
+        (bits(end), bits(_mm256_cmpeq_epi8(bytes, splat(b'\n'))))
+    };
+    let ((low, low_end), (high, high_end)) = (half(0), half(32));
+    (low | high << 32, low_end | high_end << 32)
+}
+
+/// 32 bytes from a place on.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load<const N: usize>(block: &[u8; N], from: usize) -> __m256i {
+    let bytes: &[u8; 32] = block[from..].first_chunk().expect("a place in front of the last 32 bytes");
+    // SAFETY: these are 32 bytes, and the instruction does not ask how they are aligned
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn splat(byte: u8) -> __m256i {
+    _mm256_set1_epi8(byte.cast_signed())
+}
+
+/// The top bit of each byte.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bits(bytes: __m256i) -> u64 {
+    u64::from(_mm256_movemask_epi8(bytes).cast_unsigned())
+}
+
+/// What is looked for, 64 times each.
+struct WideBytes {
+    newline: __m512i,
+    brace: __m512i,
+    packet: [__m512i; 2],
+    report: [__m512i; 2],
+}
+
+impl WideBytes {
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn of(sought: Sought) -> Self {
+        let ([o, u], [first, fourth]) = (packet(sought), sought.pair());
+        let (packet, report) = ([wide_splat(o), wide_splat(u)], [wide_splat(first), wide_splat(fourth)]);
+        Self { newline: wide_splat(b'\n'), brace: wide_splat(b'{'), packet, report }
+    }
+
+    /// As [`Bytes::round`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn round(&self, block: &Block) -> (u64, u64) {
+        let Self { newline, brace, packet: [o, u], report: [first, fourth] } = *self;
+        let [one, two, four] = [wide_load(block, 0), wide_load(block, 1), wide_load(block, 3)];
+        let ends = _mm512_cmpeq_epi8_mask(one, newline);
+        let objects = _mm512_mask_cmpeq_epi8_mask(ends, two, brace);
+        let packets = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, o), two, u);
+        let reports = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, first), four, fourth);
+        (ends, objects | packets | reports)
+    }
+}
+
+/// 64 bytes from a place on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn wide_load<const N: usize>(block: &[u8; N], from: usize) -> __m512i {
+    let bytes: &[u8; 64] = block[from..].first_chunk().expect("a place in front of the last 64 bytes");
+    // SAFETY: these are 64 bytes, and the instruction does not ask how they are aligned
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn wide_splat(byte: u8) -> __m512i {
+    _mm512_set1_epi8(byte.cast_signed())
+}
