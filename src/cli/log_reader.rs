@@ -28,6 +28,9 @@ struct Sizes {
 
 const SIZES: Sizes = Sizes { block: 512 << 10, part: 32 << 20 };
 
+/// Parts that are left when smaller ones are taken, and by how much they are smaller.
+const LAST: u64 = 4;
+
 /// Block size where every log has a thread of its own; it holds two of the longest lines that are read whole.
 const SMALL_BLOCK: usize = 256 << 10;
 
@@ -151,6 +154,9 @@ fn pieces(logs: &[Option<Log>], sizes: Sizes) -> Vec<Piece> {
                 let mut from = 0;
                 let part = if opened.as_ref().is_some_and(|log| log.in_order) { u64::MAX } else { sizes.part.max(1) };
                 while from < *size {
+                    // small ones at the end, so that no thread waits long for another
+                    let left = *size - from;
+                    let part = if left / LAST < part { part.div_ceil(LAST) } else { part };
                     let to = from.saturating_add(part).min(*size);
                     pieces.push(Piece { log, part: Some((from, to)) });
                     from = to;

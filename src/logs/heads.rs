@@ -125,7 +125,7 @@ impl Heads {
         self.join();
     }
 
-    /// Makes the known head that of a line, if a second is all that is different.
+    /// As [`Heads::renew`], unless the head is the known one.
     #[inline]
     pub(super) fn follow(&mut self, line: &[u8]) {
         if !line.starts_with(&self.text) {

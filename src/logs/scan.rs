@@ -135,35 +135,28 @@ impl<'q> Scan<'q> {
             self.rare.extend([b" stdout P", b" stderr P"].map(memmem::Finder::new));
         }
         // several searches pass over each byte, so that it should be near from the second one on
-        let mut at = 0;
+        let (mut at, mut batch) = (0, Batch::new());
         while at < own.len() {
             let near = own.get(at + SEGMENT..).and_then(|rest| memchr(b'\n', rest));
             let next = near.map_or(own.len(), |newline| at + SEGMENT + newline + 1);
-            self.segment(text.get(at..).unwrap_or_default(), next - at, base + u64::try_from(at).unwrap_or(0), sink);
+            let place = base + u64::try_from(at).unwrap_or(0);
+            self.segment((text.get(at..).unwrap_or_default(), next - at, place), &mut batch, sink);
             at = next;
         }
+        self.settle_all(&mut batch, sink);
     }
 
     /// As [`Scan::block`], a part of it.
-    fn segment(&mut self, text: &[u8], end: usize, base: u64, sink: &mut impl Sink) {
+    fn segment<'t>(&mut self, (text, end, base): (&'t [u8], usize, u64), batch: &mut Batch<'t>, sink: &mut impl Sink) {
         let own = text.get(..end).unwrap_or(text);
         let mut hits = std::mem::take(&mut self.hits);
         self.seek(text, end, &mut hits);
         let mut at = 0;
         let mut left = hits.as_slice();
-        let mut batch = Batch::new();
         while let Some((start, mark, place)) = self.next(at, own, &mut left) {
             self.heads.follow(own.get(start..).unwrap_or_default());
-            if mark == Mark::Report
-                && let Some(end) = self.take_report((text, base), start, &mut batch, sink)
-            {
+            if let Some(end) = self.take((own, text, base), (start, mark, place), batch, sink) {
                 at = end;
-                continue;
-            }
-            if mark == Mark::Packet
-                && let Some(length) = self.take_packet((own, text, base), start, place - start, &mut batch, sink)
-            {
-                at = start + length;
                 continue;
             }
             let rest = own.get(place..).unwrap_or_default();
@@ -178,7 +171,6 @@ impl<'q> Scan<'q> {
             }
             at = stop + 1;
         }
-        self.settle(&mut batch, sink);
         self.hits = hits;
     }
 

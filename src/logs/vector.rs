@@ -119,8 +119,8 @@ impl Sought {
         };
         match (text.get(at)?, self) {
             (b'O', Self { packets: true, .. }) => begins(1, OUT).map(|from| (Mark::Packet, from)),
-            (b'd', Self { reports: Reports::Denies, .. }) => begins(8, DENY).map(|from| (Mark::Report, from)),
-            (b'i', Self { reports: Reports::All, .. }) => begins(3, ACTION).map(|from| (Mark::Report, from)),
+            (b'"', Self { reports: Reports::Denies, .. }) => begins(7, DENY).map(|from| (Mark::Report, from)),
+            (b't', Self { reports: Reports::All, .. }) => begins(2, ACTION).map(|from| (Mark::Report, from)),
             (b'\n', _) => Some((Mark::Other, at + 1)),
             (b' ' | b'{' | 0x1e, _) => Some((Mark::Other, at)),
             _ => None,
@@ -136,11 +136,11 @@ impl Sought {
         Some((marks.iter().any(|(mark, _)| *mark == Mark::Report), packet))
     }
 
-    /// Two bytes of the pairs, three apart, by which they are found.
+    /// Two bytes of the pairs, four apart, by which they are found: few other texts of a log have them so.
     fn pair(self) -> [u8; 2] {
         match self.reports {
-            Reports::Denies => *b"dy",
-            Reports::All => *b"i=",
+            Reports::Denies => *b"\"y",
+            Reports::All => *b"t=",
             // no text has these, and if one had, it would be no mark
             Reports::No => [0xff; 2],
         }
@@ -233,8 +233,8 @@ fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
     };
     match sought.reports {
         Reports::No => {}
-        Reports::Denies => seek(deny, 8),
-        Reports::All => seek(action, 3),
+        Reports::Denies => seek(deny, 7),
+        Reports::All => seek(action, 2),
     }
     if sought.packets {
         seek(packet, 1);
@@ -340,9 +340,9 @@ mod tests {
             b" OUT",
             b"deny",
             b"OU",
-            b"d__y",
-            b"i__=",
-            b"\xff__\xff",
+            b"\"___y",
+            b"t___=",
+            b"\xff___\xff",
             b"{",
             b"\x00",
             b"xyz",
@@ -374,8 +374,8 @@ mod tests {
                 let is = |needle: &[u8], back: usize| at >= back && text[at - back..].starts_with(needle);
                 let start = u32::try_from(start).expect("a short text");
                 match reports {
-                    Reports::Denies if is(DENY, 8) => expected.push((Mark::Report, at - 8, start)),
-                    Reports::All if is(ACTION, 3) => expected.push((Mark::Report, at - 3, start)),
+                    Reports::Denies if is(DENY, 7) => expected.push((Mark::Report, at - 7, start)),
+                    Reports::All if is(ACTION, 2) => expected.push((Mark::Report, at - 2, start)),
                     _ => {}
                 }
                 if sought.packets && is(OUT, 1) {

@@ -6,7 +6,7 @@ use super::super::event::{Action, Event};
 use super::super::felix::address;
 use super::super::usual::{PACKET, PACKET_IN, PACKET_OUT, Said, Words, digits};
 use super::super::vector::{Ends, Vector, WINDOW};
-use super::{Opening, Packet, bare, direction, is_idle, small, some, tiny};
+use super::{Opening, Packet, bare, direction, small, some, tiny};
 
 impl<'a> Opening<'a> {
     /// Cuts the words of a packet line, from `OUT=` on, at the values that an event has, but for source port and interfaces, when
@@ -67,8 +67,15 @@ impl<'a> Opening<'a> {
             }
             _ => return None,
         };
-        let rest = line.get(at..*end)?;
-        if blanks.iter().any(|blank| line.get(*blank) != Some(&b' ')) || !is_idle(rest) {
+        let mut idle = true;
+        for next in words.chain([*end]) {
+            // none when the last word was the one before
+            let length = next.saturating_sub(at + 1);
+            idle &= is_idle(line.get(at + 1..)?.first_chunk()?, length);
+            at = next;
+        }
+        let only_blanks = blanks.iter().fold(true, |all, blank| all & (line.get(*blank) == Some(&b' ')));
+        if !idle || !only_blanks {
             return None;
         }
         let side = |named: bool, kind: u8| if named { kind } else { 0 };
@@ -109,6 +116,18 @@ impl<'a> Said<'a> {
             ..Event::of_judged_packet(&Packet::default(), action)
         }
     }
+}
+
+/// Whether a word of this length that begins so tells nothing that an event has; told without a branch, since the next word is
+/// another one.
+#[inline(always)]
+fn is_idle(start: &[u8; 4], length: usize) -> bool {
+    const KEYS: [&[u8; 4]; 6] = [b"URGP", b"LEN=", b"MARK", b"WIND", b"RES=", b"SEQ="];
+    let known = KEYS.iter().fold(false, |known, key| known | (start == *key));
+    let [first, second, third, _] = *start;
+    // flags, mostly
+    let short = (length <= 3) & (first != b'=') & (second != b'=') & (third != b'=');
+    known | short | ([first, second, third] == *b"ID=")
 }
 
 /// A number of one to seven digits between two places.

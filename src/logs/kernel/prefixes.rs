@@ -48,12 +48,28 @@ impl Prefixes {
         }
         let (known, action) = self.known.iter().find(|(known, _)| text.starts_with(known))?;
         let (raw, in_iface) = text.split_at_checked(known.len())?;
-        if in_iface.len() > 15 || in_iface.iter().any(|byte| matches!(byte, b' ' | b'=')) {
+        if in_iface.len() > 15 || has_end(message.get(..out)?, in_iface.len()) {
             return None;
         }
         let prefix = raw.get(..raw.len().checked_sub(3)?)?;
         Some((*action, Opening { message, prefix, uptime: None, raw, in_iface, rest: message.get(out + 1..)? }))
     }
+}
+
+/// Whether the last bytes of a text, fewer than sixteen, have a blank or an equals sign among them.
+#[inline]
+fn has_end(text: &[u8], length: usize) -> bool {
+    const ONES: u128 = u128::from_le_bytes([1; 16]);
+    let last = text.get(text.len().saturating_sub(length)..).unwrap_or_default();
+    let Some(sixteen) = text.last_chunk() else { return last.iter().any(|byte| matches!(byte, b' ' | b'=')) };
+    // the bytes in front make room for zeros
+    let all =
+        u128::from_le_bytes(*sixteen) & u128::MAX.checked_shl(8 * u32::try_from(16 - length).unwrap_or(0)).unwrap_or(0);
+    let has = |byte: u8| {
+        let others = all ^ (ONES * u128::from(byte));
+        others.wrapping_sub(ONES) & !others & (ONES << 7) != 0
+    };
+    has(b' ') | has(b'=')
 }
 
 /// What a prefix says about the verdict; [`Action::Log`] when it says nothing.

@@ -10,26 +10,29 @@ use super::super::memo::{Key, Outcome};
 use super::super::tally::{Again, Origin, Place, Sink, Verdict};
 use super::super::time::Micros;
 use super::super::usual::{self, Said};
+use super::super::vector::Mark;
 use super::{LINE_LIMIT, Scan, found, repeated_after};
 
 /// Usual lines looked up at once.
 const BATCH: usize = 16;
+
+/// Unknown lines read at once.
+const UNKNOWN: usize = 64;
 
 /// Lines that wait to be looked up.
 pub(super) struct Batch<'t> {
     /// The first ones are taken.
     lines: [Waiting<'t>; BATCH],
     taken: usize,
+    /// Lines of which nothing is remembered: they are read many at once, so that what reads them need not be fetched again for
+    /// each and drive out what reads the others.
+    unknown: Vec<Waiting<'t>>,
 }
 
 impl<'t> Batch<'t> {
     /// None yet.
     pub(super) fn new() -> Self {
-        Self { lines: std::array::from_fn(|_| Waiting::default()), taken: 0 }
-    }
-
-    fn waiting(&self) -> &[Waiting<'t>] {
-        self.lines.get(..self.taken).unwrap_or_default()
+        Self { lines: std::array::from_fn(|_| Waiting::default()), taken: 0, unknown: Vec::new() }
     }
 }
 
@@ -65,9 +68,27 @@ impl<'t> Waiting<'t> {
 }
 
 impl Scan<'_> {
+    /// Takes the line at `start`, with this mark, when it is a usual one; gives where it ends.
+    #[inline]
+    pub(super) fn take<'t>(
+        &mut self,
+        (own, text, base): (&'t [u8], &'t [u8], u64),
+        (start, mark, place): (usize, Mark, usize),
+        batch: &mut Batch<'t>,
+        sink: &mut impl Sink,
+    ) -> Option<usize> {
+        match mark {
+            Mark::Report => self.take_report((text, base), start, batch, sink),
+            Mark::Packet => {
+                self.take_packet((own, text, base), start, place - start, batch, sink).map(|length| start + length)
+            }
+            Mark::Other => None,
+        }
+    }
+
     /// Takes the report line at `start` when it is a usual one; gives where it ends.
     #[inline]
-    pub(super) fn take_report<'t>(
+    fn take_report<'t>(
         &mut self,
         (text, base): (&'t [u8], u64),
         start: usize,
@@ -113,7 +134,7 @@ impl Scan<'_> {
     }
 
     /// Takes the packet line at `start`, with ` OUT=` at `out` of it, when all of it is usual; gives its length with line end.
-    pub(super) fn take_packet<'t>(
+    fn take_packet<'t>(
         &mut self,
         (own, text, base): (&'t [u8], &'t [u8], u64),
         start: usize,
@@ -182,10 +203,17 @@ impl Scan<'_> {
         }
     }
 
+    /// Counts the lines that wait, the unknown ones too.
+    pub(super) fn settle_all(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
+        self.settle(batch, sink);
+        self.read_unknown(batch, sink);
+    }
+
     /// Counts the lines that wait. What became of them is looked up for all before it is used, so that the places where
     /// that is kept come from memory together.
-    pub(super) fn settle(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
-        let waiting = batch.waiting();
+    fn settle(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
+        let Batch { lines, taken, unknown } = batch;
+        let waiting = lines.get(..*taken).unwrap_or_default();
         let mut outcomes = [None; BATCH];
         if let Some(memo) = sink.memo() {
             memo.call(waiting.iter().map(|line| &line.key));
@@ -195,28 +223,48 @@ impl Scan<'_> {
         }
         sink.call(outcomes.iter().flatten().copied());
         for (outcome, line) in outcomes.iter().zip(waiting) {
-            let Some(outcome @ (Outcome::Counted { .. } | Outcome::NoVerdict)) = *outcome else { continue };
-            let Waiting { said: Said { packets, bytes, .. }, time, host, following, .. } = *line;
-            let repeats = match following {
-                [] => 0,
-                _ => repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0),
-            };
-            let count = repeats.saturating_add(1);
             match outcome {
-                Outcome::Counted { group, failsafe } => {
-                    let origin = line.origin(self.keep);
-                    sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
-                }
-                _ => self.counts.no_verdict += count,
+                Some(outcome) => self.count(line, *outcome, sink),
+                None => unknown.push(*line),
             }
         }
-        // a new group may give others new numbers
-        for (outcome, line) in outcomes.iter().zip(waiting) {
-            if outcome.is_none() {
-                self.read_waiting(line, sink);
+        *taken = 0;
+        if unknown.len() >= UNKNOWN {
+            self.read_unknown(batch, sink);
+        }
+    }
+
+    /// Counts a line of which it is known what becomes of it.
+    #[inline]
+    fn count(&mut self, line: &Waiting<'_>, outcome: Outcome, sink: &mut impl Sink) {
+        if outcome == Outcome::Unwanted {
+            return;
+        }
+        let Waiting { said: Said { packets, bytes, .. }, time, host, following, .. } = *line;
+        let repeats = match following {
+            [] => 0,
+            _ => repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0),
+        };
+        let count = repeats.saturating_add(1);
+        match outcome {
+            Outcome::Counted { group, failsafe } => {
+                let origin = line.origin(self.keep);
+                sink.again(group, &Again { time, count, repeats, packets, bytes, failsafe, origin });
+            }
+            _ => self.counts.no_verdict += count,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_unknown(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
+        for line in batch.unknown.drain(..) {
+            // one before may have said the same
+            match sink.memo().and_then(|memo| memo.recall(&line.said, &line.key)) {
+                Some(outcome) => self.count(&line, outcome, sink),
+                None => self.read_waiting(&line, sink),
             }
         }
-        batch.taken = 0;
     }
 
     /// Reads a line of which nothing is remembered.

@@ -15,7 +15,7 @@ use crate::logs::usual::{self, Mask, Said};
 
 /// Bytes looked at in one round, and those behind them that are needed for it.
 const ROUND: usize = 64;
-const AHEAD: usize = 3;
+const AHEAD: usize = 4;
 type Block = [u8; ROUND + AHEAD];
 
 /// The right to use AVX2.
@@ -171,13 +171,13 @@ fn sweep(
         hits.truncate(known + found);
     }
     // the last bytes, which are too few for a round
-    let [first, fourth] = sought.pair();
+    let [first, fifth] = sought.pair();
     for at in swept.at..end {
         let byte = |ahead: usize| text.get(at + ahead).copied();
         let place = u32::try_from(at).unwrap_or(u32::MAX);
         let object = byte(0) == Some(b'\n') && byte(1) == Some(b'{');
         let packet = sought.packets && byte(0) == Some(b'O') && byte(1) == Some(b'U');
-        if object || packet || (byte(0) == Some(first) && byte(3) == Some(fourth)) {
+        if object || packet || (byte(0) == Some(first) && byte(4) == Some(fifth)) {
             hits.push(Hit { at: place, start: swept.start });
         }
         if byte(0) == Some(b'\n') {
@@ -203,8 +203,8 @@ struct Bytes {
 impl Bytes {
     #[target_feature(enable = "avx2")]
     fn of(sought: Sought) -> Self {
-        let ([o, u], [first, fourth]) = (packet(sought), sought.pair());
-        let (packet, report) = ([splat(o), splat(u)], [splat(first), splat(fourth)]);
+        let ([o, u], [first, fifth]) = (packet(sought), sought.pair());
+        let (packet, report) = ([splat(o), splat(u)], [splat(first), splat(fifth)]);
         Self { newline: splat(b'\n'), brace: splat(b'{'), packet, report }
     }
 
@@ -219,12 +219,12 @@ impl Bytes {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn half(&self, block: &Block, from: usize) -> (u64, u64) {
-        let Self { newline, brace, packet: [o, u], report: [first, fourth] } = *self;
-        let [one, two, four] = [load(block, from), load(block, from + 1), load(block, from + 3)];
+        let Self { newline, brace, packet: [o, u], report: [first, fifth] } = *self;
+        let [one, two, five] = [load(block, from), load(block, from + 1), load(block, from + 4)];
         let ends = _mm256_cmpeq_epi8(one, newline);
         let objects = _mm256_and_si256(ends, _mm256_cmpeq_epi8(two, brace));
         let packets = _mm256_and_si256(_mm256_cmpeq_epi8(one, o), _mm256_cmpeq_epi8(two, u));
-        let reports = _mm256_and_si256(_mm256_cmpeq_epi8(one, first), _mm256_cmpeq_epi8(four, fourth));
+        let reports = _mm256_and_si256(_mm256_cmpeq_epi8(one, first), _mm256_cmpeq_epi8(five, fifth));
         (bits(ends), bits(_mm256_or_si256(objects, _mm256_or_si256(packets, reports))))
     }
 }
@@ -276,8 +276,8 @@ struct WideBytes {
 impl WideBytes {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn of(sought: Sought) -> Self {
-        let ([o, u], [first, fourth]) = (packet(sought), sought.pair());
-        let (packet, report) = ([wide_splat(o), wide_splat(u)], [wide_splat(first), wide_splat(fourth)]);
+        let ([o, u], [first, fifth]) = (packet(sought), sought.pair());
+        let (packet, report) = ([wide_splat(o), wide_splat(u)], [wide_splat(first), wide_splat(fifth)]);
         Self { newline: wide_splat(b'\n'), brace: wide_splat(b'{'), packet, report }
     }
 
@@ -285,12 +285,12 @@ impl WideBytes {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn round(&self, block: &Block) -> (u64, u64) {
-        let Self { newline, brace, packet: [o, u], report: [first, fourth] } = *self;
-        let [one, two, four] = [wide_load(block, 0), wide_load(block, 1), wide_load(block, 3)];
+        let Self { newline, brace, packet: [o, u], report: [first, fifth] } = *self;
+        let [one, two, five] = [wide_load(block, 0), wide_load(block, 1), wide_load(block, 4)];
         let ends = _mm512_cmpeq_epi8_mask(one, newline);
         let objects = _mm512_mask_cmpeq_epi8_mask(ends, two, brace);
         let packets = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, o), two, u);
-        let reports = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, first), four, fourth);
+        let reports = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, first), five, fifth);
         (ends, objects | packets | reports)
     }
 }
