@@ -5,6 +5,7 @@
 //! as the number of a text.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use super::groups::{Seed, halves};
@@ -109,7 +110,13 @@ impl Memo {
     /// Empty tables.
     #[must_use]
     pub fn new() -> Self {
-        Self { short: Vec::new(), long: Vec::new(), texts: Texts::default(), seed: Seed::new() }
+        let seed = Seed::new();
+        Self {
+            short: Vec::new(),
+            long: Vec::new(),
+            texts: Texts { rows: Vec::new(), numbers: HashMap::with_hasher(Seeded(seed, 0)) },
+            seed,
+        }
     }
 
     /// What hashes start from.
@@ -220,10 +227,34 @@ fn small(length: usize) -> u64 {
 }
 
 /// Texts by number.
-#[derive(Default)]
 struct Texts {
     rows: Vec<Arc<[u8]>>,
-    numbers: HashMap<Arc<[u8]>, u16>,
+    numbers: HashMap<Arc<[u8]>, u16, Seeded>,
+}
+
+/// Hashes one text with a seed.
+#[derive(Clone, Copy)]
+struct Seeded(Seed, u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for Seeded {
+    fn write(&mut self, bytes: &[u8]) {
+        self.1 ^= self.0.hash(&[bytes]);
+    }
+
+    // of a slice only the bytes are hashed: their number is in the hash already
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.1
+    }
 }
 
 impl Texts {

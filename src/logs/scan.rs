@@ -458,7 +458,12 @@ const NOTICE_LENGTH: usize = 192;
 static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NOTICE));
 
 /// `last message repeated N times` of the same host as the next line.
+#[inline]
 fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
+    if following.is_empty() { None } else { repeated_behind(following, host, stamper) }
+}
+
+fn repeated_behind(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
     // a stamp, a host name and the notice: nearly every other line is longer
     let head = following.get(..NOTICE_LENGTH).unwrap_or(following);
     let end = memchr(b'\n', head).or((head.len() < NOTICE_LENGTH).then_some(head.len()))?;

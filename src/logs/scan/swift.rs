@@ -183,7 +183,7 @@ impl Scan<'_> {
 
     /// The lines behind another, none when the first is no notice of repetition for sure.
     fn notice<'t>(&self, following: Option<&'t [u8]>) -> &'t [u8] {
-        following.filter(|following| self.may_be_notice(following)).unwrap_or_default()
+        following.filter(|following| !following.is_empty() && self.may_be_notice(following)).unwrap_or_default()
     }
 
     /// Whether the line that a text begins with may be a notice of repetition.
@@ -241,10 +241,7 @@ impl Scan<'_> {
             return;
         }
         let Waiting { said: Said { packets, bytes, .. }, time, host, following, .. } = *line;
-        let repeats = match following {
-            [] => 0,
-            _ => repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0),
-        };
+        let repeats = repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0);
         let count = repeats.saturating_add(1);
         match outcome {
             Outcome::Counted { group, failsafe } => {
@@ -274,6 +271,7 @@ impl Scan<'_> {
         if memchr(b'\n', line).is_some() {
             return self.read_torn(waiting, sink);
         }
+        let following = self.notice(Some(following));
         if said.kind < usual::PACKET {
             let pairs = line.get(*from..).unwrap_or_default();
             return self.report(pairs, Some(waiting), (time, host), following, origin, sink);
