@@ -139,6 +139,8 @@ fn check_alone(query: &Query, log: &[u8], name: &str) -> u64 {
     let (mut tallied, mut once) = (scan(), Tally::new(query));
     tallied.block(log, log.len(), 0, &mut once);
     let (mut counts, mut told, mut alone) = (Counts::default(), Told::default(), Tally::new(query));
+    // and a scan knows the line before, when blocks end between the two
+    let (mut in_blocks, mut each) = (scan(), Tally::new(query));
     let mut start = 0;
     for line in log.split_inclusive(|byte| *byte == b'\n') {
         // a scan of its own for each line remembers nothing
@@ -146,13 +148,16 @@ fn check_alone(query: &Query, log: &[u8], name: &str) -> u64 {
         scan_line.block(&log[start..], line.len(), start as u64, &mut told);
         counts.add(scan_line.counts);
         scan().block(&log[start..], line.len(), start as u64, &mut alone);
+        in_blocks.block(&log[start..], line.len(), start as u64, &mut each);
         start += line.len();
     }
     assert_eq!((in_one.counts, told_in_one.0), (counts, told.0), "{name}: lines on their own");
     assert_eq!(tallied.counts, counts, "{name}: counts by text or by value");
     let events = once.events;
     let groups = |tally: Tally| (tally.events, tally.repeats, tally.range, tally.rows(usize::MAX));
-    assert_eq!(groups(once), groups(alone), "{name}: groups by text or by value");
+    let alone = groups(alone);
+    assert_eq!(groups(once), alone, "{name}: groups by text or by value");
+    assert_eq!((in_blocks.counts, groups(each)), (counts, alone), "{name}: a block a line");
     events
 }
 
@@ -212,7 +217,7 @@ fn lines_that_are_nearly_alike_are_told_apart() {
         by(&[Field::Host, Field::SrcPort, Field::Tier], Filter::default()),
     ];
     let mut events = 0;
-    for seed in 0..24u64 {
+    for seed in 0..12u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let messages: Vec<String> = (0..40).map(|_| usual_message(&mut random)).collect();
         let others: Vec<Vec<u8>> = messages.iter().map(|message| message.clone().into_bytes()).collect();
@@ -254,7 +259,7 @@ fn lines_that_are_nearly_alike_are_told_apart() {
             events += check_alone(query, &log, &format!("seed {seed}, question {number}"));
         }
     }
-    assert!(events > 20_000, "only {events} events");
+    assert!(events > 10_000, "only {events} events");
 }
 
 /// What a scan remembers from line to line, and the lines it passes over unread, must not show in any answer.

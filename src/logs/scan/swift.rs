@@ -78,7 +78,7 @@ impl Scan<'_> {
         sink: &mut impl Sink,
     ) -> Option<usize> {
         match mark {
-            Mark::Report => self.take_report((text, base), start, batch, sink),
+            Mark::Report => self.take_report((own.len(), text, base), start, batch, sink),
             Mark::Packet => {
                 self.take_packet((own, text, base), start, place - start, batch, sink).map(|length| start + length)
             }
@@ -90,7 +90,7 @@ impl Scan<'_> {
     #[inline]
     fn take_report<'t>(
         &mut self,
-        (text, base): (&'t [u8], u64),
+        (end, text, base): (usize, &'t [u8], u64),
         start: usize,
         batch: &mut Batch<'t>,
         sink: &mut impl Sink,
@@ -112,6 +112,10 @@ impl Scan<'_> {
         line.key.set(&line.said, seed)?;
         line.from = rest.len() - pairs.len();
         let length = line.from + line.said.length;
+        // what was cut may be several lines, and those behind the end are somebody else's
+        if start + length >= end {
+            return None;
+        }
         line.place = self.place(base, start, length);
         (line.line, line.following) = (rest.get(..length)?, rest.get(length + 1..)?);
         (line.time, line.host) = (time, host);
