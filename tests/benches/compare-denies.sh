@@ -26,7 +26,8 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/hepguard-denies.XXXXXX")
 PATH=$root/target/tools/bin:$PATH
 export PATH
 if [ "${INSTALL:-0}" = 1 ] && ! command -v agrind >/dev/null 2>&1; then
-    cargo install --quiet --root "$root/target/tools" ag || echo "angle-grinder cannot be had" >&2
+    # the name means something else to the makefiles of its C library
+    env -u INSTALL cargo install --quiet --root "$root/target/tools" ag || echo "angle-grinder cannot be had" >&2
 fi
 
 for share in "$@"; do
