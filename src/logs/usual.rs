@@ -167,17 +167,17 @@ const MASKS: [[u64; 2]; 17] = {
     masks
 };
 
-/// Tells where a byte is among 64: a bit for each place.
-pub(super) trait Mask: Copy {
-    /// The bits.
-    fn mask(self, block: &[u8; 64], byte: u8) -> u64;
+/// Finds a byte among 64.
+pub(super) trait Find: Copy {
+    /// Where it is first.
+    fn find(self, block: &[u8; 64], byte: u8) -> Option<usize>;
 }
 
 /// Cuts the pairs of a usual line that `text` begins with; what follows the line end does not matter. What is cut need not be
 /// sound, nor one line; but when [`read`] reads one line, it reads each other text with the same values alike, counters,
 /// source port and kind of update excepted.
 #[inline(always)]
-pub(super) fn cut<'t>(text: &'t [u8], masks: impl Mask, said: &mut Said<'t>) -> Option<()> {
+pub(super) fn cut<'t>(text: &'t [u8], with: impl Find, said: &mut Said<'t>) -> Option<()> {
     let mut rest = Text(text);
     rest.skip(b"action=\"")?;
     let kind = if rest.skip(b"deny").is_some() {
@@ -190,13 +190,11 @@ pub(super) fn cut<'t>(text: &'t [u8], masks: impl Mask, said: &mut Said<'t>) -> 
     };
     rest.skip(b"\" dstIP=\"")?;
     let dst_start = text.len() - rest.0.len();
-    // the quotes behind address and port, and between them the one in front of the port
-    let quotes = bits(text, dst_start, b'"', masks)?;
-    let later = quotes & quotes.wrapping_sub(1);
-    let (dst_end, port_end) = (dst_start + place(quotes)?, dst_start + place(later & later.wrapping_sub(1))?);
+    let dst_end = first(text, dst_start, b'"', with)?;
     rest = Text(text.get(dst_end..)?);
     rest.skip(b"\" dstPort=\"")?;
     let port_start = text.len() - rest.0.len();
+    let port_end = first(text, port_start, b'"', with)?;
     rest = Text(text.get(port_end..)?);
     rest.skip(b"\" inBytes=")?;
     let in_bytes = rest.digits()?;
@@ -208,16 +206,16 @@ pub(super) fn cut<'t>(text: &'t [u8], masks: impl Mask, said: &mut Said<'t>) -> 
     let out_packets = rest.digits()?;
     let numbers_end = text.len() - rest.0.len();
     // no name that Kubernetes allows has a capital
-    let src_start = first(text, numbers_end, b'I', masks)?.checked_sub(b" src".len())?;
+    let src_start = first_of_two(text, numbers_end, b'I', with)?.checked_sub(b" src".len())?;
     rest = Text(text.get(src_start..)?);
     rest.skip(b" srcIP=\"")?;
     let src_start = src_start + b" srcIP=\"".len();
-    let src_end = src_start + place(bits(text, src_start, b'"', masks)?)?;
+    let src_end = first(text, src_start, b'"', with)?;
     rest = Text(text.get(src_end..)?);
     rest.skip(b"\" srcPort=\"")?;
     u16::try_from(rest.digits()?).ok()?;
     let src_port_end = text.len() - rest.0.len();
-    let last_end = first(text, src_port_end, b'T', masks)?.checked_sub(b" update".len())?;
+    let last_end = first_of_two(text, src_port_end, b'T', with)?.checked_sub(b" update".len())?;
     rest = Text(text.get(last_end..)?);
     rest.skip(b" updateType=")?;
     if rest.skip(b"report\n").is_none() {
@@ -237,25 +235,19 @@ pub(super) fn cut<'t>(text: &'t [u8], masks: impl Mask, said: &mut Said<'t>) -> 
     Some(())
 }
 
-/// Where a byte is among 64.
+/// Where a byte is first among the next 64.
 #[inline(always)]
-fn bits(text: &[u8], at: usize, byte: u8, masks: impl Mask) -> Option<u64> {
-    Some(masks.mask(text.get(at..)?.first_chunk()?, byte))
+fn first(text: &[u8], at: usize, byte: u8, with: impl Find) -> Option<usize> {
+    Some(at + with.find(text.get(at..)?.first_chunk()?, byte)?)
 }
 
-/// Where a byte is first among 128.
+/// As [`first`], among twice as many.
 #[inline(always)]
-fn first(text: &[u8], at: usize, byte: u8, masks: impl Mask) -> Option<usize> {
-    match bits(text, at, byte, masks)? {
-        0 => Some(at + 64 + place(bits(text, at + 64, byte, masks)?)?),
-        bits => Some(at + place(bits)?),
+fn first_of_two(text: &[u8], at: usize, byte: u8, with: impl Find) -> Option<usize> {
+    match first(text, at, byte, with) {
+        Some(place) => Some(place),
+        None => first(text, at + 64, byte, with),
     }
-}
-
-/// The place of the first bit.
-#[inline(always)]
-fn place(bits: u64) -> Option<usize> {
-    if bits == 0 { None } else { usize::try_from(bits.trailing_zeros()).ok() }
 }
 
 /// What is left to read.

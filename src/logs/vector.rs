@@ -8,9 +8,10 @@ mod x86;
 
 use std::sync::LazyLock;
 
-use memchr::{memchr_iter, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
-use super::usual::{self, Mask, Said};
+use super::sift::Rare;
+use super::usual::{self, Find, Said};
 
 /// Bytes in which a line's words are told at once: longer than nearly every report line's pairs.
 pub(super) const WINDOW: usize = 384;
@@ -215,17 +216,16 @@ struct Finders {
     deny: memmem::Finder<'static>,
     action: memmem::Finder<'static>,
     packet: memmem::Finder<'static>,
-    object: memmem::Finder<'static>,
 }
 
 static FINDERS: LazyLock<Finders> = LazyLock::new(|| {
-    let [deny, action, packet, object] = [DENY, ACTION, OUT, b"\n{"].map(memmem::Finder::new);
-    Finders { deny, action, packet, object }
+    let finder = |mark: &'static [u8]| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, mark);
+    Finders { deny: finder(DENY), action: finder(ACTION), packet: finder(OUT) }
 });
 
 fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
     let own = text.get(..end).unwrap_or(text);
-    let Finders { deny, action, packet, object } = &*FINDERS;
+    let Finders { deny, action, packet } = &*FINDERS;
     let first = hits.len();
     let near = text.get(..end.saturating_add(DENY.len())).unwrap_or(text);
     let mut seek = |finder: &memmem::Finder<'_>, skip: usize| {
@@ -239,7 +239,10 @@ fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
     if sought.packets {
         seek(packet, 1);
     }
-    seek(object, 0);
+    // one byte is found sooner than two, and most logs have none
+    let objects = memchr_iter(b'{', near).filter_map(|brace| brace.checked_sub(1));
+    let objects = objects.filter(|at| *at < own.len() && text.get(*at) == Some(&b'\n'));
+    hits.extend(objects.map(|at| hit(text, at)));
     if let Some(added) = hits.get_mut(first..) {
         added.sort_unstable();
     }
@@ -272,35 +275,24 @@ fn words(text: &[u8; WINDOW], ends: &mut Ends) {
 #[derive(Clone, Copy)]
 struct Plain;
 
-impl Mask for Plain {
-    fn mask(self, block: &[u8; 64], byte: u8) -> u64 {
-        let (eights, _) = block.as_chunks::<8>();
-        let masks = eights.iter().map(|eight| {
-            let others = u64::from_le_bytes(*eight) ^ (ONES * u64::from(byte));
-            // no sum of two bytes below 0x80 carries into the next
-            gather(!(((others & !TOPS) + ONES * 0x7f) | others) & TOPS)
-        });
-        (0..).step_by(8).zip(masks).fold(0, |all, (place, bits)| all | bits << place)
+impl Find for Plain {
+    fn find(self, block: &[u8; 64], byte: u8) -> Option<usize> {
+        memchr(byte, block)
     }
-}
-
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const TOPS: u64 = ONES << 7;
-
-/// The top bit of each byte, in the lowest eight.
-fn gather(tops: u64) -> u64 {
-    // each to a place of its own in the highest byte
-    (tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// A bit for each byte that is less than 0x23 or a backslash.
 fn eight_ends(bytes: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
     let low_bits = bytes & !TOPS;
     // no sum of two bytes below 0x80 carries into the next
     let at_least = (low_bits + ONES * (0x80 - 0x23)) | bytes;
     let slash = low_bits ^ (ONES * 0x5c);
     let other = (slash + ONES * 0x7f) | bytes;
-    gather(!(at_least & other) & TOPS)
+    let tops = !(at_least & other) & TOPS;
+    // each top bit to a place of its own in the highest byte
+    (tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// What this processor can do, and what any can.
@@ -401,14 +393,14 @@ mod tests {
     fn bytes_are_found_as_one_after_the_other() {
         let mut random = fastrand::Rng::with_seed(13);
         for _ in 0..2_000 {
-            let choice = b"\"\xa2\x21\x23IT\x00\x80\xff";
+            let choice = b"\"\xa2\x21\x23IT\x00\x80\xff..............................................................";
             let block: [u8; 64] = std::array::from_fn(|_| choice[random.usize(..choice.len())]);
             for byte in *choice {
-                let expected = (0..64).filter(|at| block[*at] == byte).fold(0, |bits, at| bits | 1 << at);
-                assert_eq!(Plain.mask(&block, byte), expected);
+                let expected = block.iter().position(|one| *one == byte);
+                assert_eq!(Plain.find(&block, byte), expected);
                 #[cfg(target_arch = "x86_64")]
                 if let Some(wide) = x86::Avx2::new() {
-                    assert_eq!(wide.mask(&block, byte), expected);
+                    assert_eq!(wide.find(&block, byte), expected);
                 }
             }
         }

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Ends, Hit, Sought, WINDOW};
-use crate::logs::usual::{self, Mask, Said};
+use crate::logs::usual::{self, Find, Said};
 
 /// Bytes looked at in one round, and those behind them that are needed for it.
 const ROUND: usize = 64;
@@ -106,18 +106,19 @@ macro_rules! searches {
 searches!(Avx2, "avx2,popcnt,bmi1,lzcnt", Bytes);
 searches!(Avx512, "avx512f,avx512bw,avx2,popcnt,bmi1,lzcnt", WideBytes);
 
-impl Mask for Avx2 {
+impl Find for Avx2 {
     #[inline(always)]
-    fn mask(self, block: &[u8; 64], byte: u8) -> u64 {
+    fn find(self, block: &[u8; 64], byte: u8) -> Option<usize> {
         #[inline]
-        #[target_feature(enable = "avx2")]
-        fn mask(block: &[u8; 64], byte: u8) -> u64 {
+        #[target_feature(enable = "avx2,bmi1")]
+        fn find(block: &[u8; 64], byte: u8) -> Option<usize> {
             let half = |from: usize| bits(_mm256_cmpeq_epi8(load(block, from), splat(byte)));
-            half(0) | half(32) << 32
+            let all = half(0) | half(32) << 32;
+            if all == 0 { None } else { usize::try_from(all.trailing_zeros()).ok() }
         }
 
         // SAFETY: as above
-        unsafe { mask(block, byte) }
+        unsafe { find(block, byte) }
     }
 }
 
