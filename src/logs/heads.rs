@@ -136,7 +136,7 @@ impl Heads {
     /// Makes the known head that of a line which has another second of the same quarter of an hour, and nothing else that is
     /// different; says whether it did. Without a year, only of a later one: it is of the same year, then.
     #[inline]
-    pub(super) fn renew(&mut self, line: &[u8]) -> bool {
+    fn renew(&mut self, line: &[u8]) -> bool {
         let Self { text, fraction, time: Some(time), clock: Some((from, latest)), .. } = &*self else { return false };
         let Some(head) = line.get(..text.len()) else { return false };
         let (minutes, to) = (from + 3, from + OF_DAY);

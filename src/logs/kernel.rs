@@ -201,14 +201,12 @@ fn bare(prefix: &[u8]) -> &[u8] {
 
 /// Whether the words behind the ports of a packet tell nothing that an event has.
 fn is_idle(words: &[u8]) -> bool {
-    words.split(|byte| *byte == b' ').all(|word| match word.first_chunk::<4>() {
-        Some(b"URGP" | b"LEN=" | b"MARK" | b"WIND" | b"RES=" | b"SEQ=") => {
-            [&b"URGP="[..], b"LEN=", b"MARK=", b"WINDOW=", b"RES=", b"SEQ="]
-                .into_iter()
-                .any(|key| word.starts_with(key))
+    words.split(|byte| *byte == b' ').all(|word| {
+        let mut start = [b' '; 4];
+        for (to, from) in start.iter_mut().zip(word) {
+            *to = *from;
         }
-        Some([b'I', b'D', b'=', _]) => true,
-        _ => word.len() <= 3 && !word.contains(&b'='),
+        cut::is_idle(&start, word.len())
     })
 }
 

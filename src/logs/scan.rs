@@ -20,7 +20,7 @@ use super::skim::Skim;
 use super::tally::{Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
 use super::usual;
-use super::vector::{Ends, Hit, Mark, Reports, Sought, Vector, hit};
+use super::vector::{Ends, Hit, Mark, Reports, Sought, Vector, hit, kinds};
 use swift::{Batch, Waiting};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
@@ -205,15 +205,12 @@ impl<'q> Scan<'q> {
         None
     }
 
-    /// Which marks a line has: of a report, and where the first of a packet is; none when it has no mark at all.
+    /// The marks of the line between two places, as [`kinds`] tells them.
     fn marks(&self, own: &[u8], (start, stop): (usize, usize), left: &[Hit]) -> Option<(bool, Option<usize>)> {
-        let marks = || {
-            let near = left.iter().take_while(|hit| hit.place() < stop);
-            near.filter_map(|hit| self.sought.mark(own, hit.place())).filter(|(_, at)| (start..stop).contains(at))
-        };
-        marks().next()?;
-        let report = marks().any(|(mark, _)| mark == Mark::Report);
-        Some((report, marks().find(|(mark, _)| *mark == Mark::Packet).map(|(_, at)| at - start)))
+        let near = left.iter().take_while(|hit| hit.place() < stop);
+        let marks = near.filter_map(|hit| self.sought.mark(own, hit.place()));
+        let (report, packet) = kinds(marks.filter(|(_, at)| (start..stop).contains(at)))?;
+        Some((report, packet.map(|at| at - start)))
     }
 
     /// A line that holds what events do: told by its head where that is known, else taken apart. `report` and `packet` say

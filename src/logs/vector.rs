@@ -128,13 +128,9 @@ impl Sought {
         }
     }
 
-    /// Which marks a line has: of a report, and where the first of a packet is; none when it has no mark at all.
+    /// The marks of a line, as [`kinds`] tells them.
     pub(super) fn marks(self, line: &[u8]) -> Option<(bool, Option<usize>)> {
-        let mut marks = (0..line.len()).filter_map(|at| self.mark(line, at)).peekable();
-        marks.peek()?;
-        let marks: Vec<_> = marks.collect();
-        let packet = marks.iter().find(|(mark, _)| *mark == Mark::Packet).map(|(_, at)| *at);
-        Some((marks.iter().any(|(mark, _)| *mark == Mark::Report), packet))
+        kinds((0..line.len()).filter_map(|at| self.mark(line, at)))
     }
 
     /// Two bytes of the pairs, four apart, by which they are found: few other texts of a log have them so.
@@ -146,6 +142,14 @@ impl Sought {
             Reports::No => [0xff; 2],
         }
     }
+}
+
+/// Whether a report is among a line's marks, and where the first packet is; none when there is no mark at all.
+pub(super) fn kinds(marks: impl Iterator<Item = (Mark, usize)>) -> Option<(bool, Option<usize>)> {
+    marks.fold(None, |known, (mark, at)| {
+        let (report, packet) = known.unwrap_or((false, None));
+        Some((report || mark == Mark::Report, packet.or((mark == Mark::Packet).then_some(at))))
+    })
 }
 
 /// The instructions that there are.

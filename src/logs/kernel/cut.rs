@@ -121,7 +121,7 @@ impl<'a> Said<'a> {
 /// Whether a word of this length that begins so tells nothing that an event has; told without a branch, since the next word is
 /// another one.
 #[inline(always)]
-fn is_idle(start: &[u8; 4], length: usize) -> bool {
+pub(super) fn is_idle(start: &[u8; 4], length: usize) -> bool {
     const KEYS: [&[u8; 4]; 6] = [b"URGP", b"LEN=", b"MARK", b"WIND", b"RES=", b"SEQ="];
     let known = KEYS.iter().fold(false, |known, key| known | (start == *key));
     let [first, second, third, _] = *start;
