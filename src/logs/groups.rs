@@ -1,28 +1,43 @@
-//! Groups by key: keys and sums in one row of memory, found through an index of small numbers.
+//! Groups by key: sums in one piece of memory, keys in another, found through an index of small numbers.
 //!
-//! A key seen before costs no allocation. Memory is what the groups take, and 8 to 16 bytes a group for the index.
+//! No group costs an allocation of its own. Memory is what the groups take, and 11 to 21 bytes a group for the index.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
+use super::index::Index;
 use super::tally::Group;
 
-/// A key and its sums.
-pub(super) type Row = (Box<[u8]>, Group);
+/// Where a key is among the keys, and its hash.
+#[derive(Clone, Copy)]
+struct Key {
+    from: usize,
+    length: u32,
+    hash: u32,
+}
+
+impl Key {
+    fn of(self, keys: &[u8]) -> &[u8] {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        keys.get(self.from..).and_then(|key| key.get(..length)).unwrap_or_default()
+    }
+}
 
 /// Groups in the order they were met.
 pub(super) struct Groups {
-    rows: Vec<Row>,
-    /// At the place a key hashes to, or the next free one: half of its hash, and the number of its row plus one.
-    index: Vec<(u32, u32)>,
+    rows: Vec<(Key, Group)>,
+    /// One key behind the other.
+    keys: Vec<u8>,
+    index: Index,
     seed: Seed,
 }
 
-/// Places of an index that was never used.
-const SMALLEST: usize = 64;
+/// Groups of another thread that are looked up at once.
+const BATCH: usize = 16;
 
 impl Groups {
     pub(super) fn new() -> Self {
-        Self { rows: Vec::new(), index: vec![(0, 0); SMALLEST], seed: Seed::new() }
+        Self { rows: Vec::new(), keys: Vec::new(), index: Index::new(), seed: Seed::shared() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -33,17 +48,14 @@ impl Groups {
         self.rows.is_empty()
     }
 
+    /// What a key is found by, here and in the groups of other threads.
+    pub(super) fn hash(&self, key: &[u8]) -> u32 {
+        lower(self.seed.hash(&[key]))
+    }
+
     /// The number of a key's row.
-    pub(super) fn find(&self, key: &[u8]) -> Option<usize> {
-        let (tag, mut place) = self.place(key);
-        loop {
-            let (known, row) = *self.index.get(place)?;
-            let row = usize::try_from(row.checked_sub(1)?).ok()?;
-            if known == tag && self.rows.get(row).is_some_and(|(known, _)| **known == *key) {
-                return Some(row);
-            }
-            place = (place + 1) & (self.index.len() - 1);
-        }
+    pub(super) fn find(&self, key: &[u8], hash: u32) -> Option<usize> {
+        self.index.find(hash, |row| self.rows.get(row).is_some_and(|(known, _)| *known.of(&self.keys) == *key))
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&Group> {
@@ -55,62 +67,62 @@ impl Groups {
     }
 
     /// Adds a key that is not there yet, and gives the number of its row.
-    pub(super) fn insert(&mut self, key: Box<[u8]>, group: Group) -> usize {
-        self.rows.push((key, group));
-        // three quarters full at most, so that a free place is always near
-        if self.rows.len() * 4 > self.index.len() * 3 {
-            self.build(self.index.len() * 2);
-        } else {
-            self.enter(self.rows.len() - 1);
-        }
-        self.rows.len() - 1
+    pub(super) fn insert(&mut self, key: &[u8], hash: u32, group: Group) -> usize {
+        let (row, from) = (self.rows.len(), self.keys.len());
+        self.keys.extend_from_slice(key);
+        self.rows.push((Key { from, length: u32::try_from(key.len()).unwrap_or(u32::MAX), hash }, group));
+        self.index.enter(hash, row);
+        row
     }
 
-    /// Keeps some rows; all of them may get other numbers.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Row) -> bool) {
-        self.rows.retain(keep);
-        self.build(self.index.len());
+    /// Takes the groups of another thread: `add` is for those that are there already, and `make_room` for the others.
+    pub(super) fn merge(&mut self, other: Self, add: impl Fn(&mut Group, Group), mut make_room: impl FnMut(&mut Self)) {
+        let Self { rows, keys, .. } = other;
+        let mut rows = rows.into_iter();
+        while !rows.as_slice().is_empty() {
+            // where the next ones may be is asked of memory for all before it is waited for
+            let next = rows.as_slice().get(..BATCH).unwrap_or(rows.as_slice());
+            let places = next.iter().fold(0, |sum, (key, _)| sum ^ self.index.touch(key.hash));
+            let near = next.iter().filter_map(|(key, _)| self.get(self.index.find(key.hash, |_| true)?));
+            std::hint::black_box(near.fold(u64::from(places), |sum, group| sum ^ group.count));
+            for (key, group) in rows.by_ref().take(BATCH) {
+                let (key, hash) = (key.of(&keys), key.hash);
+                match self.find(key, hash).and_then(|row| self.get_mut(row)) {
+                    Some(own) => add(own, group),
+                    None => {
+                        make_room(self);
+                        self.insert(key, hash, group);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps some groups; all of them may get other numbers.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Group) -> bool) {
+        let Self { rows, keys, .. } = std::mem::replace(self, Self::new());
+        for (key, group) in rows {
+            if keep(&group) {
+                self.insert(key.of(&keys), key.hash, group);
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.rows.iter().map(|(_, group)| group)
     }
 
-    pub(super) fn into_rows(self) -> Vec<Row> {
-        self.rows
-    }
-
-    fn build(&mut self, places: usize) {
-        self.index.clear();
-        self.index.resize(places, (0, 0));
-        for row in 0..self.rows.len() {
-            self.enter(row);
-        }
-    }
-
-    fn enter(&mut self, row: usize) {
-        let Some((key, _)) = self.rows.get(row) else { return };
-        let (tag, mut place) = self.place(key);
-        let number = u32::try_from(row + 1).unwrap_or(u32::MAX);
-        while let Some(found) = self.index.get_mut(place) {
-            if found.1 == 0 {
-                *found = (tag, number);
-                return;
-            }
-            place = (place + 1) & (self.index.len() - 1);
-        }
-    }
-
-    fn place(&self, key: &[u8]) -> (u32, usize) {
-        let (tag, low) = halves(self.seed.hash(&[key]));
-        (tag, low & (self.index.len() - 1))
+    /// The groups that `keep` wants, with their keys.
+    pub(super) fn into_rows(self, keep: impl Fn(&Group) -> bool) -> impl Iterator<Item = (Box<[u8]>, Group)> {
+        let Self { rows, keys, .. } = self;
+        let rows = rows.into_iter().filter(move |(_, group)| keep(group));
+        rows.map(move |(key, group)| (key.of(&keys).into(), group))
     }
 }
 
-/// The upper half of a hash, and the lower one as a place.
-pub(super) fn halves(hash: u64) -> (u32, usize) {
-    let tag = u32::try_from(hash >> 32).unwrap_or(0);
-    (tag, usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0))
+/// The lower half of a hash.
+pub(super) fn lower(hash: u64) -> u32 {
+    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// A hash for short texts that attackers may choose: words are folded by wide multiplication, seeded for each run.
@@ -118,8 +130,11 @@ pub(super) fn halves(hash: u64) -> (u32, usize) {
 pub(super) struct Seed(u64);
 
 impl Seed {
-    pub(super) fn new() -> Self {
-        Self(RandomState::new().hash_one(0u8) | 1)
+    /// That of this process, so that what one thread found can be looked up by another.
+    #[inline]
+    pub(super) fn shared() -> Self {
+        static SHARED: LazyLock<Seed> = LazyLock::new(|| Seed(RandomState::new().hash_one(0u8) | 1));
+        *SHARED
     }
 
     /// Of several texts, one after the other.
@@ -175,25 +190,38 @@ mod tests {
 
     #[test]
     fn groups_are_found_as_in_a_map() {
-        let (mut groups, mut map) = (Groups::new(), HashMap::new());
+        let (mut parts, mut map) = ([Groups::new(), Groups::new()], HashMap::new());
         let mut random = fastrand::Rng::with_seed(7);
         for step in 0..20_000u64 {
             let key = vec![random.u8(..8); random.usize(..400)];
-            match groups.find(&key) {
+            let groups = &mut parts[random.usize(..2)];
+            let hash = groups.hash(&key);
+            match groups.find(&key, hash) {
                 Some(row) => groups.get_mut(row).expect("a group").count += 1,
                 None => {
-                    let row = groups.insert(key.clone().into(), group(1));
-                    assert_eq!(groups.find(&key), Some(row));
+                    let row = groups.insert(&key, hash, group(1));
+                    assert_eq!(groups.find(&key, hash), Some(row));
                 }
             }
             *map.entry(key).or_insert(0u64) += 1;
             if step % 7_000 == 6_999 {
-                groups.retain(|(key, _)| key.len() % 3 > 0);
-                map.retain(|key, _| key.len() % 3 > 0);
+                parts.iter_mut().for_each(|groups| groups.retain(|group| group.count % 3 > 0));
+                let mut left = HashMap::new();
+                for groups in &parts {
+                    for key in map.keys() {
+                        let row = groups.find(key, groups.hash(key));
+                        *left.entry(key.clone()).or_insert(0) +=
+                            row.map_or(0, |row| groups.get(row).expect("it").count);
+                    }
+                }
+                left.retain(|_, count| *count > 0);
+                map = left;
             }
         }
+        let [mut groups, other] = parts;
+        groups.merge(other, |known, more| known.count += more.count, |_| {});
         let found: HashMap<Vec<u8>, u64> =
-            groups.into_rows().into_iter().map(|(key, group)| (key.into_vec(), group.count)).collect();
+            groups.into_rows(|_| true).map(|(key, group)| (key.into_vec(), group.count)).collect();
         assert_eq!(found, map);
     }
 }

@@ -1,21 +1,25 @@
 //! What became of report and packet lines met before, by their values, so that one that says the same again is only counted.
 //!
-//! Two tables of fixed size, one for lines with short addresses, whose entries fill one cache line each, and one for the
-//! others. Nothing rests on a hash alone: all values are kept and compared, those that many flows share (policy, rule, tier)
-//! as the number of a text.
+//! Two tables, one for lines with short addresses, whose entries fill one cache line each, and one for the others. They grow as
+//! lines are met, up to a limit, and begin anew then. Nothing rests on a hash alone: all values are kept and compared, those
+//! that many flows share (policy, rule, tier) as the number of a text.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use super::groups::{Seed, halves};
+use super::groups::{Seed, lower};
+use super::index::Index;
 use super::usual::{LONG, Said};
 
-/// Lines kept at most, in pairs of places: 2 MB.
-const SHORT_ENTRIES: usize = 32_768;
+/// Lines kept at most: 4 MB, and one for the index.
+const SHORT_ENTRIES: usize = 65_536;
 
-/// Lines with addresses of more than sixteen bytes kept at most: half a megabyte.
-const LONG_ENTRIES: usize = 4096;
+/// Lines with addresses of more than sixteen bytes kept at most: 2 MB, and a quarter of one for the index.
+const LONG_ENTRIES: usize = 16_384;
+
+/// Lines looked up at once, at most.
+pub(super) const BATCH: usize = 16;
 
 /// Words of a line's own values: addresses, and one for the port and all lengths.
 const SHORT: usize = 2 + 2 + 1;
@@ -46,14 +50,54 @@ struct Entry<const N: usize> {
     words: [u64; N],
     /// Numbers of the texts in the middle and at the end of the line.
     texts: [u16; 2],
-    outcome: Option<Outcome>,
+    outcome: Outcome,
+}
+
+/// Lines with addresses of one kind.
+struct Table<const N: usize> {
+    entries: Vec<Entry<N>>,
+    index: Index,
+}
+
+impl<const N: usize> Table<N> {
+    fn new() -> Self {
+        Self { entries: Vec::new(), index: Index::new() }
+    }
+
+    /// Something of the entry that a hash finds first: to ask for it before it is needed.
+    #[inline]
+    fn touch(&self, hash: u32) -> u64 {
+        let entry = self.index.find(hash, |_| true).and_then(|entry| self.entries.get(entry));
+        entry.map_or(0, |entry| entry.words[0])
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, words: &[u64; N], same: impl Fn([u16; 2]) -> bool) -> Option<Outcome> {
+        let is = |entry: &Entry<N>| entry.words == *words && same(entry.texts);
+        let entry = self.index.find(hash, |entry| self.entries.get(entry).is_some_and(is))?;
+        self.entries.get(entry).map(|entry| entry.outcome)
+    }
+
+    /// Adds an entry, in the place of all others when there are too many.
+    fn learn(&mut self, hash: u32, entry: Entry<N>, most: usize) {
+        if self.entries.len() >= most {
+            self.forget();
+        }
+        self.index.enter(hash, self.entries.len());
+        self.entries.push(entry);
+    }
+
+    fn forget(&mut self) {
+        self.entries.clear();
+        self.index.clear();
+    }
 }
 
 /// A line's own values as words when they are short, and where they are kept.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Key {
     words: [u64; SHORT],
-    place: u32,
+    hash: u32,
     long: bool,
 }
 
@@ -76,7 +120,7 @@ impl Key {
             let ([a, b], [c, d]) = (dst.sixteen(16)?, src.sixteen(16)?);
             hash = seed.mix([a ^ hash, b, c, d, 0]);
         }
-        *self = Self { words: [a, b, c, d, lengths], place: halves(hash).0, long };
+        *self = Self { words: [a, b, c, d, lengths], hash: lower(hash), long };
         Some(())
     }
 
@@ -92,16 +136,12 @@ impl Key {
         last.fill(lengths);
         Some(words)
     }
-
-    fn place(&self) -> usize {
-        usize::try_from(self.place).unwrap_or(0)
-    }
 }
 
 /// The tables.
 pub struct Memo {
-    short: Vec<Entry<SHORT>>,
-    long: Vec<Entry<WIDE>>,
+    short: Table<SHORT>,
+    long: Table<WIDE>,
     texts: Texts,
     seed: Seed,
 }
@@ -110,10 +150,10 @@ impl Memo {
     /// Empty tables.
     #[must_use]
     pub fn new() -> Self {
-        let seed = Seed::new();
+        let seed = Seed::shared();
         Self {
-            short: Vec::new(),
-            long: Vec::new(),
+            short: Table::new(),
+            long: Table::new(),
             texts: Texts { rows: Vec::new(), numbers: HashMap::with_hasher(Seeded(seed, 0)) },
             seed,
         }
@@ -124,14 +164,26 @@ impl Memo {
         self.seed
     }
 
-    /// Asks for the places of keys at once, so that they are near when they are looked at: what was asked of memory is
-    /// waited for together.
-    pub(super) fn call<'k>(&self, keys: impl Iterator<Item = &'k Key>) {
-        let first = |key: &Key| match key.long {
-            true => place(&self.long, key.place()).map(|entry| entry.words[0]),
-            false => place(&self.short, key.place()).map(|entry| entry.words[0]),
-        };
-        std::hint::black_box(keys.filter_map(first).fold(0, |sum, word| sum ^ word));
+    /// What became of lines that said this, [`BATCH`] at most. What was asked of memory is waited for together: first where the
+    /// entries are, then the entries.
+    pub(super) fn recall_all<'k, 't: 'k>(
+        &self,
+        lines: impl Iterator<Item = (&'k Said<'t>, &'k Key)> + Clone,
+    ) -> [Option<Outcome>; BATCH] {
+        let keys = lines.clone().map(|(_, key)| key);
+        let places = keys.clone().fold(0, |sum, key| match key.long {
+            true => sum ^ self.long.index.touch(key.hash),
+            false => sum ^ self.short.index.touch(key.hash),
+        });
+        std::hint::black_box(keys.fold(u64::from(places), |sum, key| match key.long {
+            true => sum ^ self.long.touch(key.hash),
+            false => sum ^ self.short.touch(key.hash),
+        }));
+        let mut outcomes = [None; BATCH];
+        for (outcome, (said, key)) in outcomes.iter_mut().zip(lines) {
+            *outcome = self.recall(said, key);
+        }
+        outcomes
     }
 
     /// What became of a line that said this.
@@ -139,71 +191,34 @@ impl Memo {
     pub(super) fn recall(&self, said: &Said<'_>, key: &Key) -> Option<Outcome> {
         let same = |[middle, tail]: [u16; 2]| self.texts.is(middle, said.middle) && self.texts.is(tail, said.tail);
         if key.long {
-            return known(&self.long, &key.wide(said)?, key.place(), same);
+            return self.long.find(key.hash, &key.wide(said)?, same);
         }
-        known(&self.short, &key.words, key.place(), same)
+        self.short.find(key.hash, &key.words, same)
     }
 
-    /// Keeps what became of a line.
+    /// Keeps what became of a line that was not recalled.
     pub(super) fn learn(&mut self, said: &Said<'_>, key: &Key, outcome: Outcome) {
-        if self.short.is_empty() {
-            self.forget();
-        }
         let (Some(middle), Some(tail)) = (self.texts.number(said.middle), self.texts.number(said.tail)) else {
             return;
         };
+        let texts = [middle, tail];
         match key.long.then(|| key.wide(said)) {
-            None => keep(&mut self.short, key.words, key.place(), [middle, tail], outcome),
-            Some(Some(words)) => keep(&mut self.long, words, key.place(), [middle, tail], outcome),
+            None => self.short.learn(key.hash, Entry { words: key.words, texts, outcome }, SHORT_ENTRIES),
+            Some(Some(words)) => self.long.learn(key.hash, Entry { words, texts, outcome }, LONG_ENTRIES),
             Some(None) => {}
         }
     }
 
     /// Forgets everything: groups got other numbers.
     pub(super) fn forget(&mut self) {
-        self.short.clear();
-        self.short.resize(SHORT_ENTRIES, Entry { words: [0; SHORT], texts: [0; 2], outcome: None });
-        self.long.clear();
-        self.long.resize(LONG_ENTRIES, Entry { words: [0; WIDE], texts: [0; 2], outcome: None });
+        self.short.forget();
+        self.long.forget();
     }
 }
 
 impl Default for Memo {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// The first of the two places of an entry.
-#[inline]
-fn place<const N: usize>(entries: &[Entry<N>], place: usize) -> Option<&Entry<N>> {
-    entries.get(place & entries.len().wrapping_sub(1))
-}
-
-/// Looks for an entry at its two places.
-#[inline]
-fn known<const N: usize>(
-    entries: &[Entry<N>],
-    words: &[u64; N],
-    place: usize,
-    same: impl Fn([u16; 2]) -> bool,
-) -> Option<Outcome> {
-    let first = place & entries.len().wrapping_sub(1);
-    [first, first ^ 1].into_iter().find_map(|place| {
-        let entry = entries.get(place)?;
-        entry.outcome.filter(|_| entry.words == *words && same(entry.texts))
-    })
-}
-
-/// Puts an entry at the first of its places, and what was there at the second.
-fn keep<const N: usize>(entries: &mut [Entry<N>], words: [u64; N], place: usize, texts: [u16; 2], outcome: Outcome) {
-    let first = place & entries.len().wrapping_sub(1);
-    let Some(older) = entries.get(first).copied() else { return };
-    if let Some(entry) = entries.get_mut(first ^ 1) {
-        *entry = older;
-    }
-    if let Some(entry) = entries.get_mut(first) {
-        *entry = Entry { words, texts, outcome: Some(outcome) };
     }
 }
 
@@ -368,21 +383,23 @@ mod tests {
                 line.replace("10.0.1.10", "fd00:10:48:3a04::ef84") + BEHIND
             }
         };
-        for number in 0..60_000 {
-            learn(&mut memo, line(number).as_bytes(), number);
-        }
-        let mut known = 0;
-        for number in 0..60_000 {
-            match recall(&memo, line(number).as_bytes()) {
-                Some(Outcome::Counted { group, .. }) => assert_eq!(group, number),
-                Some(Outcome::Unwanted | Outcome::NoVerdict) => panic!("never learnt"),
-                None => continue,
-            }
-            known += 1;
-        }
-        // what was learnt last stays
-        assert!((15_000..=SHORT_ENTRIES + LONG_ENTRIES).contains(&known), "{known} are known");
+        let known = |numbers: std::ops::Range<u32>, memo: &Memo| {
+            let recalled = numbers.filter(|number| match recall(memo, line(*number).as_bytes()) {
+                Some(outcome) => {
+                    assert_eq!(outcome, Outcome::Counted { group: *number, failsafe: false });
+                    true
+                }
+                None => false,
+            });
+            recalled.count()
+        };
+        (0..60_000).for_each(|number| learn(&mut memo, line(number).as_bytes(), number));
+        assert_eq!(known(0..90_000, &memo), 60_000);
+        (60_000..90_000).for_each(|number| learn(&mut memo, line(number).as_bytes(), number));
+        // there were too many of both kinds: what was learnt last stays
+        assert_eq!(known(89_000..90_000, &memo), 1_000);
+        assert_eq!(known(0..90_000, &memo), 90_000 - SHORT_ENTRIES - LONG_ENTRIES);
         memo.forget();
-        assert_eq!(recall(&memo, line(59_999).as_bytes()), None);
+        assert_eq!(recall(&memo, line(89_999).as_bytes()), None);
     }
 }

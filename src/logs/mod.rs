@@ -17,6 +17,7 @@ mod groups;
 pub mod header;
 mod heads;
 pub mod histogram;
+mod index;
 mod json;
 pub mod kernel;
 pub mod line;

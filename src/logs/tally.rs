@@ -162,16 +162,8 @@ impl Tally {
         self.repeats += other.repeats;
         self.given_up += other.given_up;
         self.range = widest(self.range, other.range);
-        for (key, group) in other.groups.into_rows() {
-            let row = self.groups.find(&key);
-            match row.and_then(|row| self.groups.get_mut(row)) {
-                Some(known) => known.add(group),
-                None => {
-                    self.make_room();
-                    self.groups.insert(key, group);
-                }
-            }
-        }
+        let Self { groups, memo, limit, given_up, .. } = self;
+        groups.merge(other.groups, Group::add, |groups| *given_up += make_room(groups, memo.as_mut(), *limit));
     }
 
     /// How many groups there are.
@@ -189,7 +181,7 @@ impl Tally {
     /// Drops the groups that were seen before a time, and says how many that were.
     pub fn retain_new(&mut self, since: Micros) -> usize {
         let all = self.groups.len();
-        self.groups.retain(|(_, group)| group.first.is_some_and(|first| first >= since));
+        self.groups.retain(|group| group.first.is_some_and(|first| first >= since));
         all - self.groups.len()
     }
 
@@ -198,56 +190,55 @@ impl Tally {
     pub fn rows(self, top: usize) -> Vec<(Vec<Value>, Group)> {
         let fields = self.fields;
         let size = |group: &Group| (group.count, group.packets);
-        let mut groups = self.groups.into_rows();
-        if let Some(last) = top.checked_sub(1)
-            && last < groups.len()
-        {
-            // keys are only read and compared of those that can be among the first
-            let (_, (_, last), _) = groups.select_nth_unstable_by(last, |(_, a), (_, b)| size(b).cmp(&size(a)));
-            let least = size(last);
-            groups.retain(|(_, group)| size(group) >= least);
-        }
-        let mut rows: Vec<_> = groups.into_iter().map(|(key, group)| (decode(&fields, &key), group)).collect();
+        // keys are only read and compared of those that can be among the first
+        let mut sizes: Vec<_> = self.groups.iter().map(size).collect();
+        let least = match top.checked_sub(1).filter(|last| *last < sizes.len()) {
+            Some(last) => *sizes.select_nth_unstable_by(last, |a, b| b.cmp(a)).1,
+            None => (0, 0),
+        };
+        let groups = self.groups.into_rows(|group| size(group) >= least);
+        let mut rows: Vec<_> = groups.map(|(key, group)| (decode(&fields, &key), group)).collect();
         rows.sort_by(|(a_key, a), (b_key, b)| size(b).cmp(&size(a)).then_with(|| a_key.cmp(b_key)));
         rows.truncate(top);
         rows
     }
+}
 
-    /// Gives up the smaller half of the groups when there are too many, and remembers how many events that were.
-    fn make_room(&mut self) {
-        if self.groups.len() < self.limit {
-            return;
-        }
-        let mut counts: Vec<u64> = self.groups.iter().map(|group| group.count).collect();
-        let middle = counts.len() / 2;
-        let median = *counts.select_nth_unstable(middle).1;
-        let mut equal = self.limit / 4;
-        let mut given_up = 0;
-        self.groups.retain(|(_, group)| {
-            let keep = group.count > median || (group.count == median && equal > 0);
-            if group.count == median {
-                equal = equal.saturating_sub(1);
-            }
-            if !keep {
-                given_up += group.count;
-            }
-            keep
-        });
-        self.given_up += given_up;
-        if let Some(memo) = &mut self.memo {
-            memo.forget();
-        }
+/// Gives up the smaller half of the groups when there are too many; says how many events that were.
+fn make_room(groups: &mut Groups, memo: Option<&mut Memo>, limit: usize) -> u64 {
+    if groups.len() < limit {
+        return 0;
     }
+    let mut counts: Vec<u64> = groups.iter().map(|group| group.count).collect();
+    let middle = counts.len() / 2;
+    let median = *counts.select_nth_unstable(middle).1;
+    let mut equal = limit / 4;
+    let mut given_up = 0;
+    groups.retain(|group| {
+        let keep = group.count > median || (group.count == median && equal > 0);
+        if group.count == median {
+            equal = equal.saturating_sub(1);
+        }
+        if !keep {
+            given_up += group.count;
+        }
+        keep
+    });
+    if let Some(memo) = memo {
+        memo.forget();
+    }
+    given_up
 }
 
 impl Sink for Tally {
     fn event(&mut self, event: &Event<'_>, origin: Origin<'_>) {
         encode(&self.fields, event, &mut self.key);
-        let row = match self.groups.find(&self.key) {
+        let hash = self.groups.hash(&self.key);
+        let row = match self.groups.find(&self.key, hash) {
             Some(row) => row,
             None => {
-                self.make_room();
-                self.groups.insert(self.key.as_slice().into(), Group::new(origin))
+                self.given_up += make_room(&mut self.groups, self.memo.as_mut(), self.limit);
+                self.groups.insert(&self.key, hash, Group::new(origin))
             }
         };
         let group = u32::try_from(row).unwrap_or(u32::MAX);

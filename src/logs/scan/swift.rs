@@ -6,15 +6,12 @@ use memchr::memchr;
 
 use super::super::event::{Action, Event};
 use super::super::heads::Start;
-use super::super::memo::{Key, Outcome};
+use super::super::memo::{BATCH, Key, Outcome};
 use super::super::tally::{Again, Origin, Place, Sink, Verdict};
 use super::super::time::Micros;
 use super::super::usual::{self, Said};
 use super::super::vector::Mark;
 use super::{LINE_LIMIT, Scan, found, repeated_after};
-
-/// Usual lines looked up at once.
-const BATCH: usize = 16;
 
 /// Unknown lines read at once.
 const UNKNOWN: usize = 64;
@@ -218,13 +215,8 @@ impl Scan<'_> {
     fn settle(&mut self, batch: &mut Batch<'_>, sink: &mut impl Sink) {
         let Batch { lines, taken, unknown } = batch;
         let waiting = lines.get(..*taken).unwrap_or_default();
-        let mut outcomes = [None; BATCH];
-        if let Some(memo) = sink.memo() {
-            memo.call(waiting.iter().map(|line| &line.key));
-            for (outcome, line) in outcomes.iter_mut().zip(waiting) {
-                *outcome = memo.recall(&line.said, &line.key);
-            }
-        }
+        let said = waiting.iter().map(|line| (&line.said, &line.key));
+        let outcomes = sink.memo().map_or([None; BATCH], |memo| memo.recall_all(said));
         sink.call(outcomes.iter().flatten().copied());
         for (outcome, line) in outcomes.iter().zip(waiting) {
             match outcome {
