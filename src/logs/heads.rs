@@ -223,13 +223,6 @@ impl Heads {
         Some(Start { time, host: text.get(self.host.clone()), rest: message })
     }
 
-    /// What stands behind the known head.
-    #[inline]
-    pub(super) fn behind<'l>(&self, text: &'l [u8]) -> Option<&'l [u8]> {
-        let (_, length) = self.after(text)?;
-        text.get(length..)
-    }
-
     /// The line's time and the length of its head, when that is the known one.
     fn after(&self, line: &[u8]) -> Option<(Option<Micros>, usize)> {
         let Range { start, end } = self.fraction;

@@ -20,7 +20,7 @@ use super::skim::Skim;
 use super::tally::{Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
 use super::usual;
-use super::vector::{Ends, Hit, Mark, Reports, Sought, Vector, hit, kinds};
+use super::vector::{Ends, Hit, Mark, NOTICE, NOTICE_LENGTH, Reports, Sought, Vector, hit, kinds};
 use swift::{Batch, Waiting};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
@@ -446,12 +446,6 @@ fn is_cut(line: &[u8]) -> bool {
     }
 }
 
-/// How a notice of repetition begins.
-const NOTICE: &[u8] = b"last message repeated ";
-
-/// Longest line that is looked at for one.
-const NOTICE_LENGTH: usize = 192;
-
 static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NOTICE));
 
 /// `last message repeated N times` of the same host as the next line.
@@ -461,7 +455,6 @@ fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'
 }
 
 fn repeated_behind(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
-    // a stamp, a host name and the notice: nearly every other line is longer
     let head = following.get(..NOTICE_LENGTH).unwrap_or(following);
     let end = memchr(b'\n', head).or((head.len() < NOTICE_LENGTH).then_some(head.len()))?;
     let next = head.get(..end)?;

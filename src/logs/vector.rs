@@ -19,6 +19,18 @@ pub(super) const WINDOW: usize = 384;
 /// Words told at most, in places for eight.
 const MOST: usize = 64;
 
+/// How a notice that the line before it was repeated begins.
+pub(super) const NOTICE: &[u8] = b"last message repeated ";
+
+/// Longest line that is looked at for one: a stamp, a host name and the notice. Nearly every other line is longer.
+pub(super) const NOTICE_LENGTH: usize = 192;
+
+/// Bytes that tell whether there is one: those of the longest line, and some for what stands ahead of a byte.
+const NOTICE_WINDOW: usize = NOTICE_LENGTH + 8;
+
+/// Three bytes of a notice, two and five apart, that other texts do not have so.
+const NOTICE_BYTES: [(usize, u8); 3] = [(0, b'g'), (2, b' '), (5, b'p')];
+
 /// Where the words of a line end.
 pub(super) struct Ends {
     places: [usize; MOST],
@@ -214,22 +226,36 @@ impl Vector {
             Self::Avx512(wide) => wide.words(text, ends),
         }
     }
+
+    /// Whether [`NOTICE`] may be in the first [`NOTICE_LENGTH`] bytes of a text.
+    #[inline]
+    pub(super) fn may_hold_notice(self, text: &[u8]) -> bool {
+        let Some(window) = text.first_chunk::<NOTICE_WINDOW>() else { return !text.is_empty() };
+        match self {
+            Self::Plain => FINDERS.notice.find(window).is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(wide) => wide.may_hold_notice(window),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.may_hold_notice(window),
+        }
+    }
 }
 
 struct Finders {
     deny: memmem::Finder<'static>,
     action: memmem::Finder<'static>,
     packet: memmem::Finder<'static>,
+    notice: memmem::Finder<'static>,
 }
 
 static FINDERS: LazyLock<Finders> = LazyLock::new(|| {
     let finder = |mark: &'static [u8]| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, mark);
-    Finders { deny: finder(DENY), action: finder(ACTION), packet: finder(OUT) }
+    Finders { deny: finder(DENY), action: finder(ACTION), packet: finder(OUT), notice: finder(NOTICE) }
 });
 
 fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
     let own = text.get(..end).unwrap_or(text);
-    let Finders { deny, action, packet } = &*FINDERS;
+    let Finders { deny, action, packet, .. } = &*FINDERS;
     let first = hits.len();
     let near = text.get(..end.saturating_add(DENY.len())).unwrap_or(text);
     let mut seek = |finder: &memmem::Finder<'_>, skip: usize| {
@@ -405,6 +431,24 @@ mod tests {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(wide) = x86::Avx2::new() {
                     assert_eq!(wide.find(&block, byte), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_notice_is_seen_wherever_it_is() {
+        let log = b"Aug  4 16:14:12 bastion sshd[12]: Accepted publickey for admin from 10.0.1.10 port 22 gg pp gi p ";
+        let other: Vec<u8> = log.iter().copied().cycle().take(NOTICE_WINDOW + 40).collect();
+        for vector in all() {
+            assert!(!vector.may_hold_notice(&other) && !vector.may_hold_notice(b""), "{vector:?}");
+            // too short to tell
+            assert!(vector.may_hold_notice(&other[..NOTICE_WINDOW - 1]), "{vector:?}");
+            for at in 0..other.len() - NOTICE.len() {
+                let mut text = other.clone();
+                text[at..at + NOTICE.len()].copy_from_slice(NOTICE);
+                if at + NOTICE.len() <= NOTICE_LENGTH {
+                    assert!(vector.may_hold_notice(&text), "{vector:?} {at}");
                 }
             }
         }

@@ -159,7 +159,7 @@ impl Scan<'_> {
             if !counted {
                 return Some(stop + 1);
             }
-            let following = self.notice(text.get(stop + 1..));
+            let following = self.notice(text.get(stop + 1..).unwrap_or_default());
             let times = repeated_after(following, host, &mut self.stamper);
             self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
             return Some(stop + 1);
@@ -183,25 +183,9 @@ impl Scan<'_> {
     }
 
     /// The lines behind another, none when the first is no notice of repetition for sure.
-    fn notice<'t>(&self, following: Option<&'t [u8]>) -> &'t [u8] {
-        following.filter(|following| !following.is_empty() && self.may_be_notice(following)).unwrap_or_default()
-    }
-
-    /// Whether the line that a text begins with may be a notice of repetition.
-    fn may_be_notice(&self, following: &[u8]) -> bool {
-        let Some(rest) = self.heads.behind(following) else { return true };
-        let near = rest.get(..64).unwrap_or(rest);
-        let Some((tag, message)) = memchr(b':', near).and_then(|colon| rest.split_at_checked(colon)) else {
-            return true;
-        };
-        // a process number in brackets may have colons in it, and then the tag ends later
-        if !tag.ends_with(b"]") && tag.contains(&b'[') {
-            return true;
-        }
-        match message {
-            [b':', b' ', first, ..] if !first.is_ascii_whitespace() => *first == b'l' || tag.contains(&b' '),
-            _ => true,
-        }
+    #[inline]
+    fn notice<'t>(&self, following: &'t [u8]) -> &'t [u8] {
+        if self.vector.may_hold_notice(following) { following } else { &[] }
     }
 
     /// Counts the lines that wait, the unknown ones too.
@@ -237,7 +221,7 @@ impl Scan<'_> {
             return;
         }
         let Waiting { said: Said { packets, bytes, .. }, time, host, following, .. } = *line;
-        let repeats = repeated_after(self.notice(Some(following)), host, &mut self.stamper).unwrap_or(0);
+        let repeats = repeated_after(self.notice(following), host, &mut self.stamper).unwrap_or(0);
         let count = repeats.saturating_add(1);
         match outcome {
             Outcome::Counted { group, failsafe } => {
@@ -267,7 +251,7 @@ impl Scan<'_> {
         if memchr(b'\n', line).is_some() {
             return self.read_torn(waiting, sink);
         }
-        let following = self.notice(Some(following));
+        let following = self.notice(following);
         if said.kind < usual::PACKET {
             let pairs = line.get(*from..).unwrap_or_default();
             return self.report(pairs, Some(waiting), (time, host), following, origin, sink);

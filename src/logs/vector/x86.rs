@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_set1_epi8,
 };
 
-use super::{Ends, Hit, Sought, WINDOW};
+use super::{Ends, Hit, NOTICE_BYTES, NOTICE_LENGTH, NOTICE_WINDOW, Sought, WINDOW};
 use crate::logs::usual::{self, Find, Said};
 
 /// Bytes looked at in one round, and those behind them that are needed for it.
@@ -98,6 +98,18 @@ macro_rules! searches {
 
                 // SAFETY: as above
                 unsafe { all(text, ends) }
+            }
+
+            /// As [`super::Vector::may_hold_notice`].
+            #[inline]
+            pub(super) fn may_hold_notice(self, text: &[u8; NOTICE_WINDOW]) -> bool {
+                #[target_feature(enable = $features)]
+                fn any(text: &[u8; NOTICE_WINDOW]) -> bool {
+                    $bytes::notice(text)
+                }
+
+                // SAFETY: as above
+                unsafe { any(text) }
             }
         }
     };
@@ -217,6 +229,19 @@ impl Bytes {
         (ends | more_ends << 32, marks | more_marks << 32)
     }
 
+    /// Whether the bytes of a notice are somewhere.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn notice(text: &[u8; NOTICE_WINDOW]) -> bool {
+        let found = |from: usize| {
+            let [first, second, third] =
+                NOTICE_BYTES.map(|(ahead, byte)| _mm256_cmpeq_epi8(load(text, from + ahead), splat(byte)));
+            _mm256_and_si256(first, _mm256_and_si256(second, third))
+        };
+        let places = (0..NOTICE_LENGTH).step_by(32);
+        bits(places.fold(splat(0), |all, from| _mm256_or_si256(all, found(from)))) != 0
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     fn half(&self, block: &Block, from: usize) -> (u64, u64) {
@@ -293,6 +318,20 @@ impl WideBytes {
         let packets = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, o), two, u);
         let reports = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, first), five, fifth);
         (ends, objects | packets | reports)
+    }
+
+    /// As [`Bytes::notice`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn notice(text: &[u8; NOTICE_WINDOW]) -> bool {
+        let found = |from: usize| {
+            let [first, second, third] = NOTICE_BYTES;
+            let at = |(ahead, _): (usize, u8)| wide_load(text, from + ahead);
+            let firsts = _mm512_cmpeq_epi8_mask(at(first), wide_splat(first.1));
+            let seconds = _mm512_mask_cmpeq_epi8_mask(firsts, at(second), wide_splat(second.1));
+            _mm512_mask_cmpeq_epi8_mask(seconds, at(third), wide_splat(third.1))
+        };
+        (0..NOTICE_LENGTH).step_by(64).fold(0, |all, from| all | found(from)) != 0
     }
 }
 
