@@ -1,6 +1,6 @@
 //! Groups by key: sums in one piece of memory, keys in another, found through an index of small numbers.
 //!
-//! No group costs an allocation of its own. Memory is what the groups take, and 11 to 21 bytes a group for the index.
+//! No group costs an allocation of its own. Memory is what the groups take, and 16 to 32 bytes a group for the index.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;

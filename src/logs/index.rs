@@ -39,8 +39,8 @@ impl Index {
 
     /// Adds a row.
     pub(super) fn enter(&mut self, hash: u32, row: usize) {
-        // three quarters full at most, so that a free place is always near
-        if (self.taken + 1) * 4 > self.places.len() * 3 {
+        // half full at most, so that most rows are at the first place looked at
+        if (self.taken + 1) * 2 > self.places.len() {
             let larger = vec![(0, 0); self.places.len() * 2];
             for (hash, number) in std::mem::replace(&mut self.places, larger) {
                 if number != 0 {
