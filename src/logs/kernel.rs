@@ -161,13 +161,6 @@ impl<'a> Opening<'a> {
         near || SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
     }
 
-    /// The same up to this place of its message.
-    pub(super) fn up_to(&self, end: usize) -> Self {
-        let length = (end + self.rest.len()).saturating_sub(self.message.len());
-        let part = |text: &'a [u8], length: usize| text.get(..length).unwrap_or(text);
-        Self { message: part(self.message, end), rest: part(self.rest, length), ..*self }
-    }
-
     /// As [`Opening::packet`], of a packet with ports without what no event tells.
     pub(super) fn brief(self) -> Option<Packet<'a>> {
         let Self { prefix, in_iface, rest, .. } = self;

@@ -31,6 +31,15 @@ const NOTICE_WINDOW: usize = NOTICE_LENGTH + 8;
 /// Three bytes of a notice, two and five apart, that other texts do not have so.
 const NOTICE_BYTES: [(usize, u8); 3] = [(0, b'g'), (2, b' '), (5, b'p')];
 
+/// What a packet's source address stands behind.
+pub(super) const SOURCE: &[u8] = b" SRC=";
+
+/// Bytes in which the end of a packet line is looked for.
+const PACKET_LENGTH: usize = 256;
+
+/// As many, and one for the second byte of two.
+const PACKET_WINDOW: usize = PACKET_LENGTH + 1;
+
 /// Where the words of a line end.
 pub(super) struct Ends {
     places: [usize; MOST],
@@ -227,6 +236,24 @@ impl Vector {
         }
     }
 
+    /// Where the line that a text begins with ends, when a packet's source is named in it; none when that cannot be told at once.
+    #[inline]
+    pub(super) fn packet_end(self, text: &[u8]) -> Option<usize> {
+        let window = text.first_chunk::<PACKET_WINDOW>()?;
+        let (end, source) = match self {
+            Self::Plain => {
+                let end = memchr(b'\n', window)?;
+                (end, 1 + FINDERS.source.find(window.get(..end)?)?)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(wide) => wide.packet_end(window),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.packet_end(window),
+        };
+        let named = source < end && window.get(source.checked_sub(1)?..)?.starts_with(SOURCE);
+        (named && end < PACKET_LENGTH).then_some(end)
+    }
+
     /// Whether [`NOTICE`] may be in the first [`NOTICE_LENGTH`] bytes of a text.
     #[inline]
     pub(super) fn may_hold_notice(self, text: &[u8]) -> bool {
@@ -246,11 +273,18 @@ struct Finders {
     action: memmem::Finder<'static>,
     packet: memmem::Finder<'static>,
     notice: memmem::Finder<'static>,
+    source: memmem::Finder<'static>,
 }
 
 static FINDERS: LazyLock<Finders> = LazyLock::new(|| {
     let finder = |mark: &'static [u8]| memmem::FinderBuilder::new().build_forward_with_ranker(Rare, mark);
-    Finders { deny: finder(DENY), action: finder(ACTION), packet: finder(OUT), notice: finder(NOTICE) }
+    Finders {
+        deny: finder(DENY),
+        action: finder(ACTION),
+        packet: finder(OUT),
+        notice: finder(NOTICE),
+        source: finder(SOURCE),
+    }
 });
 
 fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
@@ -452,6 +486,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn packet_lines_end_where_one_byte_after_the_other_says() {
+        let mut random = fastrand::Rng::with_seed(14);
+        let mut ended = 0;
+        for _ in 0..20_000 {
+            let mut text: Vec<u8> = (0..300).map(|_| b"SR=C x"[random.usize(..6)]).collect();
+            for _ in 0..random.usize(..3) {
+                let at = random.usize(..290);
+                text[at..at + SOURCE.len()].copy_from_slice(SOURCE);
+            }
+            text[random.usize(..300)] = b'\n';
+            let end = text.iter().position(|byte| *byte == b'\n').expect("a line end");
+            let source = text[..end].windows(SOURCE.len()).position(|word| word == SOURCE);
+            for vector in all() {
+                let found = vector.packet_end(&text);
+                assert!(found.is_none_or(|found| found == end && source.is_some()), "{vector:?}");
+                // another `SR` in front leaves it to others
+                let first = text.windows(2).position(|word| word == b"SR");
+                let sure = end < PACKET_LENGTH && source.is_some() && first == source.map(|at| at + 1);
+                assert!(found.is_some() || !sure, "{vector:?} {}", String::from_utf8_lossy(&text));
+                ended += usize::from(found.is_some());
+            }
+        }
+        assert!(ended > 3_000, "{ended}");
     }
 
     #[test]

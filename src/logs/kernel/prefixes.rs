@@ -8,9 +8,13 @@ use super::Opening;
 pub(in crate::logs) struct Prefixes {
     /// As written, from the bracket that closes the uptime to `IN=`.
     known: Vec<(Vec<u8>, Action)>,
+    /// Of each the first sixteen bytes, and which of these it has.
+    starts: Vec<(u128, u128)>,
     oldest: usize,
-    /// Length of the uptime with its first bracket, where one was met.
+    /// Length of the uptime with its brackets, where one was met.
     uptime: usize,
+    /// The bytes between them, among the first sixteen.
+    inner: u128,
 }
 
 /// Prefixes remembered.
@@ -21,6 +25,7 @@ impl Prefixes {
     pub(in crate::logs) fn action(&mut self, opening: &Opening<'_>) -> Action {
         let Opening { message, raw, in_iface, rest, .. } = opening;
         self.uptime = (message.len() - rest.len()).saturating_sub(1 + in_iface.len() + raw.len());
+        self.inner = first(self.uptime.saturating_sub(1)) & !first(1);
         if let Some((_, action)) = self.known.iter().find(|(known, _)| known == raw) {
             return *action;
         }
@@ -31,7 +36,23 @@ impl Prefixes {
             *place = (raw.to_vec(), action);
             self.oldest = (self.oldest + 1) % PREFIXES;
         }
+        let start = |text: &[u8]| {
+            let word = text.iter().take(16).rev().fold(0, |word, byte| word << 8 | u128::from(*byte));
+            (word, first(text.len()))
+        };
+        self.starts = self.known.iter().map(|(known, _)| start(known)).collect();
         action
+    }
+
+    /// The first known prefix that a text begins with.
+    #[inline]
+    fn find(&self, text: &[u8]) -> Option<&(Vec<u8>, Action)> {
+        let begins = |(known, _): &&(Vec<u8>, Action)| text.starts_with(known);
+        let Some(sixteen) = text.first_chunk() else { return self.known.iter().find(begins) };
+        let sixteen = u128::from_le_bytes(*sixteen);
+        let near = self.starts.iter().position(|(start, mask)| sixteen & mask == *start)?;
+        // mostly the first sixteen bytes tell them apart
+        self.known.get(near..)?.iter().find(begins)
     }
 
     /// What the prefix of a message with ` OUT=` at this place says, and its opening, when the prefix is a known one and all
@@ -41,12 +62,14 @@ impl Prefixes {
         let (stamp, text) = message.get(..out)?.split_at_checked(self.uptime)?;
         // what is no letter is in no word that tells a verdict
         if self.uptime > 0 {
-            let inner = stamp.strip_prefix(b"[")?.strip_suffix(b"]")?;
-            if inner.iter().any(|byte| byte & 0x40 != 0) {
+            let [b'[', .., b']'] = stamp else { return None };
+            let near = u128::from_le_bytes(*message.first_chunk()?) & self.inner & LETTERS;
+            let far = stamp.get(16..self.uptime - 1).unwrap_or_default();
+            if near != 0 || far.iter().any(|byte| byte & 0x40 != 0) {
                 return None;
             }
         }
-        let (known, action) = self.known.iter().find(|(known, _)| text.starts_with(known))?;
+        let (known, action) = self.find(text)?;
         let (raw, in_iface) = text.split_at_checked(known.len())?;
         if in_iface.len() > 15 || has_end(message.get(..out)?, in_iface.len()) {
             return None;
@@ -54,6 +77,15 @@ impl Prefixes {
         let prefix = raw.get(..raw.len().checked_sub(3)?)?;
         Some((*action, Opening { message, prefix, uptime: None, raw, in_iface, rest: message.get(out + 1..)? }))
     }
+}
+
+/// The bit that all letters have, in sixteen bytes.
+const LETTERS: u128 = u128::from_le_bytes([0x40; 16]);
+
+/// The first of sixteen bytes.
+fn first(length: usize) -> u128 {
+    let others = u32::try_from(8 * (16 - length.min(16))).unwrap_or(0);
+    u128::MAX.checked_shr(others).unwrap_or(0)
 }
 
 /// Whether the last bytes of a text, fewer than sixteen, have a blank or an equals sign among them.

@@ -151,13 +151,14 @@ impl Scan<'_> {
         let from = own.len() - message.len();
         let (action, opening) = self.prefixes.usual(message, out.checked_sub(from)?)?;
         let (wanted, counted) = (self.may_want(action), action == Action::Log && self.by_action);
-        if !wanted || counted {
+        if !wanted {
             let stop = out + memchr(b'\n', own.get(out..)?)?;
-            if stop > LINE_LIMIT || (counted && !opening.up_to(stop - from).has_source()) {
+            return (stop <= LINE_LIMIT).then_some(stop + 1);
+        }
+        if counted {
+            let stop = out + self.vector.packet_end(own.get(out..)?)?;
+            if stop > LINE_LIMIT {
                 return None;
-            }
-            if !counted {
-                return Some(stop + 1);
             }
             let following = self.notice(text.get(stop + 1..).unwrap_or_default());
             let times = repeated_after(following, host, &mut self.stamper);

@@ -10,7 +10,9 @@ use std::arch::x86_64::{
     _mm512_set1_epi8,
 };
 
-use super::{Ends, Hit, NOTICE_BYTES, NOTICE_LENGTH, NOTICE_WINDOW, Sought, WINDOW};
+use super::{
+    Ends, Hit, NOTICE_BYTES, NOTICE_LENGTH, NOTICE_WINDOW, PACKET_LENGTH, PACKET_WINDOW, Sought, WINDOW, usize,
+};
 use crate::logs::usual::{self, Find, Said};
 
 /// Bytes looked at in one round, and those behind them that are needed for it.
@@ -98,6 +100,25 @@ macro_rules! searches {
 
                 // SAFETY: as above
                 unsafe { all(text, ends) }
+            }
+
+            /// Where the first line ends, and where the first `SR` is; not less than [`PACKET_LENGTH`] when there is none.
+            #[inline]
+            pub(super) fn packet_end(self, text: &[u8; PACKET_WINDOW]) -> (usize, usize) {
+                #[target_feature(enable = $features)]
+                fn both(text: &[u8; PACKET_WINDOW]) -> (usize, usize) {
+                    let (mut end, mut source) = (0, 0);
+                    for from in (0..PACKET_LENGTH).step_by(ROUND) {
+                        let (ends, sources) = $bytes::ends_and_sources(text, from);
+                        // each block counts when there was none in those in front, without a branch
+                        let add = |at: u32, bits: u64| at + if usize(at) == from { bits.trailing_zeros() } else { 0 };
+                        (end, source) = (add(end, ends), add(source, sources));
+                    }
+                    (usize(end), usize(source))
+                }
+
+                // SAFETY: as above
+                unsafe { both(text) }
             }
 
             /// As [`super::Vector::may_hold_notice`].
@@ -229,6 +250,19 @@ impl Bytes {
         (ends | more_ends << 32, marks | more_marks << 32)
     }
 
+    /// Where lines end, and where `SR` is, among 64 bytes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn ends_and_sources(text: &[u8; PACKET_WINDOW], from: usize) -> (u64, u64) {
+        let half = |from: usize| {
+            let [one, two] = [load(text, from), load(text, from + 1)];
+            let sources = _mm256_and_si256(_mm256_cmpeq_epi8(one, splat(b'S')), _mm256_cmpeq_epi8(two, splat(b'R')));
+            (bits(_mm256_cmpeq_epi8(one, splat(b'\n'))), bits(sources))
+        };
+        let ((ends, sources), (more_ends, more_sources)) = (half(from), half(from + 32));
+        (ends | more_ends << 32, sources | more_sources << 32)
+    }
+
     /// Whether the bytes of a notice are somewhere.
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -318,6 +352,15 @@ impl WideBytes {
         let packets = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, o), two, u);
         let reports = _mm512_mask_cmpeq_epi8_mask(_mm512_cmpeq_epi8_mask(one, first), five, fifth);
         (ends, objects | packets | reports)
+    }
+
+    /// As [`Bytes::ends_and_sources`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn ends_and_sources(text: &[u8; PACKET_WINDOW], from: usize) -> (u64, u64) {
+        let [one, two] = [wide_load(text, from), wide_load(text, from + 1)];
+        let sources = _mm512_cmpeq_epi8_mask(one, wide_splat(b'S'));
+        (_mm512_cmpeq_epi8_mask(one, wide_splat(b'\n')), _mm512_mask_cmpeq_epi8_mask(sources, two, wide_splat(b'R')))
     }
 
     /// As [`Bytes::notice`].
