@@ -256,12 +256,16 @@ impl Sink for Tally {
     }
 
     fn call(&self, outcomes: impl Iterator<Item = Outcome>) {
-        let count = |outcome| match outcome {
-            Outcome::Counted { group, .. } => self.groups.get(usize::try_from(group).ok()?).map(|group| group.count),
+        let touched = |outcome| match outcome {
+            // what a sum and a place are in is more than one line of a cache
+            Outcome::Counted { group, .. } => {
+                let Group { count, example, .. } = self.groups.get(usize::try_from(group).ok()?)?;
+                Some(count ^ example.offset)
+            }
             Outcome::Unwanted | Outcome::NoVerdict => None,
         };
         // waited for together
-        std::hint::black_box(outcomes.filter_map(count).fold(0, |sum, count| sum ^ count));
+        std::hint::black_box(outcomes.filter_map(touched).fold(0, |sum, one| sum ^ one));
     }
 
     fn again(&mut self, group: u32, again: &Again<'_>) {

@@ -5,9 +5,9 @@
 #![allow(unsafe_code, reason = "instructions that not every processor has")]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
-    _mm256_or_si256, _mm256_set1_epi8, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_mask_cmpeq_epi8_mask,
-    _mm512_set1_epi8,
+    __m256i, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm512_cmpeq_epi8_mask,
+    _mm512_loadu_si512, _mm512_mask_cmpeq_epi8_mask, _mm512_set1_epi8,
 };
 
 use super::{
@@ -18,6 +18,8 @@ use crate::logs::usual::{self, Find, Said};
 /// Bytes looked at in one round, and those behind them that are needed for it.
 const ROUND: usize = 64;
 const AHEAD: usize = 4;
+/// Bytes between a block and what is asked for meanwhile.
+const NEAR: usize = 1024;
 type Block = [u8; ROUND + AHEAD];
 
 /// The right to use AVX2.
@@ -58,6 +60,7 @@ macro_rules! searches {
                         && own.at + ROUND <= end
                         && found <= most
                     {
+                        ask_for(block);
                         let (ends, marks) = bytes.round(block);
                         found = own.round(ends, marks, hits, found);
                     }
@@ -301,6 +304,14 @@ fn words(block: &[u8; ROUND]) -> (u64, u64) {
     };
     let ((low, low_end), (high, high_end)) = (half(0), half(32));
     (low | high << 32, low_end | high_end << 32)
+}
+
+/// Asks for what is [`NEAR`] behind a block: the processor does not go as far on its own.
+#[inline]
+fn ask_for(block: &Block) {
+    let place = block.as_ptr().wrapping_add(NEAR);
+    // SAFETY: a hint, which takes any address
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
 }
 
 /// 32 bytes from a place on.
