@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::event::{Action, Direction};
 use super::felix::{Flow, address};
+use super::vector::WINDOW;
 
 /// Reads a usual line's pairs, from `action=` on and without blanks at the end; `None` for any other line, sound or not.
 #[inline]
@@ -167,17 +168,72 @@ const MASKS: [[u64; 2]; 17] = {
     masks
 };
 
-/// Finds a byte among 64.
+/// Finds bytes of a report line's pairs.
 pub(super) trait Find: Copy {
-    /// Where it is first.
+    /// Where a byte is first among 64.
     fn find(self, block: &[u8; 64], byte: u8) -> Option<usize>;
+
+    /// Where a byte is first from a place on, which is a multiple of 64.
+    fn first(self, window: &[u8; WINDOW], from: usize, byte: u8) -> Option<usize>;
+
+    /// Reads the counters that a text begins with, and says where the blank behind them is.
+    fn counters(self, text: &[u8]) -> Option<([u64; 4], usize)> {
+        counters(text)
+    }
 }
+
+/// What stands in front of each counter.
+const COUNTERS: [&[u8]; 4] = [b" inBytes=", b" inPackets=", b" outBytes=", b" outPackets="];
+
+/// The counters one after the other.
+fn counters(text: &[u8]) -> Option<([u64; 4], usize)> {
+    let mut rest = Text(text);
+    let mut values = [0; 4];
+    for (value, key) in values.iter_mut().zip(COUNTERS) {
+        rest = Text(rest.0.strip_prefix(key)?);
+        *value = rest.digits()?;
+    }
+    (rest.0.first() == Some(&b' ')).then_some((values, text.len() - rest.0.len()))
+}
+
+/// The counters all at once: a bit for each blank among the first 64 bytes tells where they are.
+#[inline(always)]
+pub(super) fn counters_between(text: &[u8], mut blanks: u64) -> Option<([u64; 4], usize)> {
+    // one in front of each counter, the first at once, and one behind the last
+    if blanks.count_ones() <= 4 || blanks & 1 == 0 {
+        return counters(text);
+    }
+    let mut values = [0; 4];
+    let mut start = 0;
+    for (value, key) in values.iter_mut().zip(COUNTERS) {
+        blanks &= blanks - 1;
+        let (from, to) = (usize::try_from(start).ok()?, usize::try_from(blanks.trailing_zeros()).ok()?);
+        let number = text.get(from..)?.strip_prefix(key)?.first_chunk()?;
+        let (digits, length) = digits(number)?;
+        if from + key.len() + length != to {
+            return None;
+        }
+        (*value, start) = (digits, blanks.trailing_zeros());
+    }
+    Some((values, usize::try_from(start).ok()?))
+}
+
+/// Before this place no usual line has `srcIP`, and before that one no `updateType`: even the shortest is longer.
+const FIRST_SRC: usize = 64;
+const FIRST_UPDATE: usize = 128;
 
 /// Cuts the pairs of a usual line that `text` begins with; what follows the line end does not matter. What is cut need not be
 /// sound, nor one line; but when [`read`] reads one line, it reads each other text with the same values alike, counters,
 /// source port and kind of update excepted.
+///
+/// What is found first rests on as little as can be of what was found before, since the processor waits for that.
 #[inline(always)]
 pub(super) fn cut<'t>(text: &'t [u8], with: impl Find, said: &mut Said<'t>) -> Option<()> {
+    let window = text.first_chunk::<WINDOW>()?;
+    // no name that Kubernetes allows has a capital
+    let src_key = with.first(window, FIRST_SRC, b'I')?.checked_sub(b" src".len())?;
+    let last_end = with.first(window, FIRST_UPDATE, b'T')?.checked_sub(b" update".len())?;
+
     let mut rest = Text(text);
     rest.skip(b"action=\"")?;
     let kind = if rest.skip(b"deny").is_some() {
@@ -195,27 +251,18 @@ pub(super) fn cut<'t>(text: &'t [u8], with: impl Find, said: &mut Said<'t>) -> O
     rest.skip(b"\" dstPort=\"")?;
     let port_start = text.len() - rest.0.len();
     let port_end = first(text, port_start, b'"', with)?;
-    rest = Text(text.get(port_end..)?);
-    rest.skip(b"\" inBytes=")?;
-    let in_bytes = rest.digits()?;
-    rest.skip(b" inPackets=")?;
-    let in_packets = rest.digits()?;
-    rest.skip(b" outBytes=")?;
-    let out_bytes = rest.digits()?;
-    rest.skip(b" outPackets=")?;
-    let out_packets = rest.digits()?;
-    let numbers_end = text.len() - rest.0.len();
-    // no name that Kubernetes allows has a capital
-    let src_start = first_of_two(text, numbers_end, b'I', with)?.checked_sub(b" src".len())?;
-    rest = Text(text.get(src_start..)?);
+    let ([in_bytes, in_packets, out_bytes, out_packets], length) = with.counters(text.get(port_end + 1..)?)?;
+    let numbers_end = port_end + 1 + length;
+
+    rest = Text(text.get(src_key..)?);
     rest.skip(b" srcIP=\"")?;
-    let src_start = src_start + b" srcIP=\"".len();
+    let src_start = src_key + b" srcIP=\"".len();
     let src_end = first(text, src_start, b'"', with)?;
     rest = Text(text.get(src_end..)?);
     rest.skip(b"\" srcPort=\"")?;
     u16::try_from(rest.digits()?).ok()?;
     let src_port_end = text.len() - rest.0.len();
-    let last_end = first_of_two(text, src_port_end, b'T', with)?.checked_sub(b" update".len())?;
+
     rest = Text(text.get(last_end..)?);
     rest.skip(b" updateType=")?;
     if rest.skip(b"report\n").is_none() {
@@ -239,15 +286,6 @@ pub(super) fn cut<'t>(text: &'t [u8], with: impl Find, said: &mut Said<'t>) -> O
 #[inline(always)]
 fn first(text: &[u8], at: usize, byte: u8, with: impl Find) -> Option<usize> {
     Some(at + with.find(text.get(at..)?.first_chunk()?, byte)?)
-}
-
-/// As [`first`], among twice as many.
-#[inline(always)]
-fn first_of_two(text: &[u8], at: usize, byte: u8, with: impl Find) -> Option<usize> {
-    match first(text, at, byte, with) {
-        Some(place) => Some(place),
-        None => first(text, at + 64, byte, with),
-    }
 }
 
 /// What is left to read.
@@ -438,6 +476,30 @@ mod tests {
         assert_eq!(cut_first(&format!("{LINE}\n{behind}")), Some(LINE.len()));
         for other in [" \n", "\r\n", "\t\n", " x\n", "\"\n", ""] {
             assert_eq!(cut_first(&format!("{LINE}{other}{behind}")), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn counters_of_any_length_are_cut() {
+        let lengths = 1..=7usize;
+        let all = lengths.clone().flat_map(|a| lengths.clone().flat_map(move |b| [(a, b), (b, a)]));
+        for (a, b) in all {
+            let numbers = [a, b, b, a].map(|length| "1234567"[..length].to_owned());
+            let [in_bytes, in_packets, out_bytes, out_packets] = &numbers;
+            let line = LINE
+                .replace("inBytes=0", &format!("inBytes={in_bytes}"))
+                .replace("inPackets=0", &format!("inPackets={in_packets}"))
+                .replace("outBytes=120", &format!("outBytes={out_bytes}"))
+                .replace("outPackets=2", &format!("outPackets={out_packets}"));
+            let said = format!("{line}\n{}", "x".repeat(300));
+            let said = cut_alike(said.as_bytes()).expect("a usual line");
+            let flow = felix::read_pairs(line.as_bytes());
+            assert_eq!(said.packets, flow.in_packets + flow.out_packets, "{line}");
+            assert_eq!(said.bytes, flow.in_bytes + flow.out_bytes, "{line}");
+        }
+        for (from, to) in [("inBytes=0", "inBytes="), ("outPackets=2 ", "outPackets=2"), ("=120", "=12345678")] {
+            let text = format!("{}\n{}", LINE.replace(from, to), "x".repeat(300));
+            assert_eq!(cut_alike(text.as_bytes()), None, "{to}");
         }
     }
 

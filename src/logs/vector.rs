@@ -343,6 +343,10 @@ impl Find for Plain {
     fn find(self, block: &[u8; 64], byte: u8) -> Option<usize> {
         memchr(byte, block)
     }
+
+    fn first(self, window: &[u8; WINDOW], from: usize, byte: u8) -> Option<usize> {
+        Some(from + memchr(byte, window.get(from..)?)?)
+    }
 }
 
 /// A bit for each byte that is less than 0x23 or a backslash.
@@ -453,18 +457,32 @@ mod tests {
         assert!(found > 20_000, "only {found} marks");
     }
 
+    fn check_finds(with: impl Find, window: &[u8; WINDOW], byte: u8) {
+        let place = |from: usize, to: usize| window[from..to].iter().position(|one| *one == byte).map(|at| from + at);
+        assert_eq!(with.find(window.first_chunk().expect("64 bytes"), byte), place(0, 64));
+        for from in [0, 64, 128, 320] {
+            assert_eq!(with.first(window, from, byte), place(from, WINDOW));
+        }
+    }
+
     #[test]
     fn bytes_are_found_as_one_after_the_other() {
         let mut random = fastrand::Rng::with_seed(13);
-        for _ in 0..2_000 {
+        for round in 0..4_000 {
             let choice = b"\"\xa2\x21\x23IT\x00\x80\xff..............................................................";
-            let block: [u8; 64] = std::array::from_fn(|_| choice[random.usize(..choice.len())]);
+            // many of them, or few
+            let most = if round % 2 == 0 { choice.len() } else { choice.len() * 20 };
+            let window: [u8; WINDOW] =
+                std::array::from_fn(|_| choice.get(random.usize(..most)).copied().unwrap_or(b'.'));
             for byte in *choice {
-                let expected = block.iter().position(|one| *one == byte);
-                assert_eq!(Plain.find(&block, byte), expected);
+                check_finds(Plain, &window, byte);
                 #[cfg(target_arch = "x86_64")]
                 if let Some(wide) = x86::Avx2::new() {
-                    assert_eq!(wide.find(&block, byte), expected);
+                    check_finds(wide, &window, byte);
+                }
+                #[cfg(target_arch = "x86_64")]
+                if let Some(wide) = x86::Avx512::new() {
+                    check_finds(wide, &window, byte);
                 }
             }
         }

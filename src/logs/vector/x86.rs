@@ -77,7 +77,7 @@ macro_rules! searches {
             pub(super) fn cut<'t>(self, text: &'t [u8], said: &mut Said<'t>) -> Option<()> {
                 #[target_feature(enable = $features)]
                 fn cut<'t>(text: &'t [u8], said: &mut Said<'t>) -> Option<()> {
-                    usual::cut(text, Avx2(()), said)
+                    usual::cut(text, $wide(()), said)
                 }
 
                 // SAFETY: as above
@@ -142,20 +142,55 @@ macro_rules! searches {
 searches!(Avx2, "avx2,popcnt,bmi1,lzcnt", Bytes);
 searches!(Avx512, "avx512f,avx512bw,avx2,popcnt,bmi1,lzcnt", WideBytes);
 
-impl Find for Avx2 {
-    #[inline(always)]
-    fn find(self, block: &[u8; 64], byte: u8) -> Option<usize> {
-        #[inline]
-        #[target_feature(enable = "avx2,bmi1")]
-        fn find(block: &[u8; 64], byte: u8) -> Option<usize> {
-            let half = |from: usize| bits(_mm256_cmpeq_epi8(load(block, from), splat(byte)));
-            let all = half(0) | half(32) << 32;
-            if all == 0 { None } else { usize::try_from(all.trailing_zeros()).ok() }
-        }
+/// The bytes of a report line, with the instructions that these features stand for; `$equal` tells where a byte is among 64.
+macro_rules! finds {
+    ($wide:ident, $equal:ident) => {
+        impl Find for $wide {
+            #[inline(always)]
+            fn find(self, block: &[u8; ROUND], byte: u8) -> Option<usize> {
+                // SAFETY: as above
+                let all = unsafe { $equal(block, 0, byte) };
+                if all == 0 { None } else { usize::try_from(all.trailing_zeros()).ok() }
+            }
 
-        // SAFETY: as above
-        unsafe { find(block, byte) }
-    }
+            #[inline(always)]
+            fn first(self, window: &[u8; WINDOW], from: usize, byte: u8) -> Option<usize> {
+                let mut place = from;
+                for block in (from..WINDOW).step_by(ROUND) {
+                    // SAFETY: as above
+                    let bits = unsafe { $equal(window, block, byte) };
+                    // a block counts when there was none in those in front, without a branch
+                    place += if place == block { usize(bits.trailing_zeros()) } else { 0 };
+                }
+                (place < WINDOW).then_some(place)
+            }
+
+            #[inline(always)]
+            fn counters(self, text: &[u8]) -> Option<([u64; 4], usize)> {
+                let block: &[u8; ROUND] = text.first_chunk()?;
+                // SAFETY: as above
+                usual::counters_between(text, unsafe { $equal(block, 0, b' ') })
+            }
+        }
+    };
+}
+
+finds!(Avx2, equal);
+finds!(Avx512, wide_equal);
+
+/// Where a byte is among 64.
+#[inline]
+#[target_feature(enable = "avx2,bmi1")]
+fn equal<const N: usize>(block: &[u8; N], from: usize, byte: u8) -> u64 {
+    let half = |from: usize| bits(_mm256_cmpeq_epi8(load(block, from), splat(byte)));
+    half(from) | half(from + 32) << 32
+}
+
+/// As [`equal`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi1")]
+fn wide_equal<const N: usize>(block: &[u8; N], from: usize, byte: u8) -> u64 {
+    _mm512_cmpeq_epi8_mask(wide_load(block, from), wide_splat(byte))
 }
 
 /// How far a sweep is.
