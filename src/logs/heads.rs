@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::header::{Envelope, Wrap, is_level, tagged, trim_end};
 use super::time::Micros;
+use super::vector::Vector;
 
 /// Longest head remembered.
 const LONGEST: usize = 192;
@@ -22,6 +23,7 @@ const MANY: u32 = 8;
 /// Stamp and host of a line, with the blank behind the host.
 #[derive(Default)]
 pub(super) struct Heads {
+    vector: Vector,
     text: Vec<u8>,
     /// Digits of the stamp's fraction, which differ from line to line.
     fraction: Range<usize>,
@@ -128,7 +130,7 @@ impl Heads {
     /// As [`Heads::renew`], unless the head is the known one.
     #[inline]
     pub(super) fn follow(&mut self, line: &[u8]) {
-        if !line.starts_with(&self.text) {
+        if self.vector.strip(line, &self.text).is_none() {
             self.renew(line);
         }
     }
@@ -192,7 +194,7 @@ impl Heads {
     pub(super) fn report<'l>(&mut self, text: &'l [u8]) -> Option<Start<'l>> {
         let host = text.get(self.host.clone());
         if !self.start.is_empty()
-            && let Some(rest) = text.strip_prefix(self.start.as_slice())
+            && let Some(rest) = self.vector.strip(text, &self.start)
         {
             (self.used, self.others) = (true, 0);
             return Some(Start { time: self.time, host, rest });
@@ -229,7 +231,7 @@ impl Heads {
         let length = self.text.len();
         let head = line.get(..length).filter(|_| length > 0)?;
         if start == end {
-            return (*head == *self.text).then_some((self.time, length));
+            return self.vector.same(head, &self.text).then_some((self.time, length));
         }
         let same = head.get(..start)? == self.text.get(..start)? && head.get(end..)? == self.text.get(end..)?;
         let digits = head.get(start..end)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::groups::{Seed, lower};
 use super::index::Index;
 use super::usual::{LONG, Said};
+use super::vector::Vector;
 
 /// Lines kept at most: 4 MB, and one for the index.
 const SHORT_ENTRIES: usize = 65_536;
@@ -155,7 +156,7 @@ impl Memo {
         Self {
             short: Table::new(),
             long: Table::new(),
-            texts: Texts { rows: Vec::new(), numbers: HashMap::with_hasher(Seeded(seed, 0)) },
+            texts: Texts { vector: Vector::new(), rows: Vec::new(), numbers: HashMap::with_hasher(Seeded(seed, 0)) },
             seed,
         }
     }
@@ -244,6 +245,7 @@ fn small(length: usize) -> u64 {
 
 /// Texts by number.
 struct Texts {
+    vector: Vector,
     rows: Vec<Arc<[u8]>>,
     numbers: HashMap<Arc<[u8]>, u16, Seeded>,
 }
@@ -277,7 +279,7 @@ impl Texts {
     /// Whether a text has this number.
     #[inline]
     fn is(&self, number: u16, text: &[u8]) -> bool {
-        self.rows.get(usize::from(number)).is_some_and(|known| **known == *text)
+        self.rows.get(usize::from(number)).is_some_and(|known| self.vector.same(known, text))
     }
 
     /// The number of a text, a new one when it was not met yet; `None` when there are too many.

@@ -186,6 +186,12 @@ pub(super) enum Vector {
     Avx512(x86::Avx512),
 }
 
+impl Default for Vector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Vector {
     /// What this processor can do.
     pub(super) fn new() -> Self {
@@ -208,6 +214,24 @@ impl Vector {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(wide) => wide.sweep(text, end, sought, hits),
         }
+    }
+
+    /// Whether two texts are the same. Where it can be told, without a branch that depends on their length: texts of a log are
+    /// of many.
+    #[inline]
+    pub(super) fn same(self, one: &[u8], other: &[u8]) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(wide) => wide.same(one, other),
+            _ => one == other,
+        }
+    }
+
+    /// What stands behind a text that another one begins with.
+    #[inline]
+    pub(super) fn strip<'t>(self, text: &'t [u8], start: &[u8]) -> Option<&'t [u8]> {
+        let (head, rest) = text.split_at_checked(start.len())?;
+        self.same(head, start).then_some(rest)
     }
 
     /// As [`usual::cut`].
@@ -483,6 +507,27 @@ mod tests {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(wide) = x86::Avx512::new() {
                     check_finds(wide, &window, byte);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_the_same_when_each_byte_is() {
+        let mut random = fastrand::Rng::with_seed(15);
+        for length in 0..200 {
+            // at the very end of a piece of memory
+            let text: Box<[u8]> = (0..length).map(|_| random.u8(..)).collect();
+            for vector in all() {
+                assert!(vector.same(&text, &text.clone()), "{vector:?} {length}");
+                assert_eq!(vector.strip(&text, &text.clone()), Some(&[][..]), "{vector:?} {length}");
+                for at in 0..length {
+                    let mut other = text.clone();
+                    other[at] ^= 1 << random.usize(..8);
+                    assert!(!vector.same(&text, &other), "{vector:?} {length} {at}");
+                    assert_eq!(vector.strip(&text, &other[..at]), Some(&text[at..]), "{vector:?} {length} {at}");
+                    assert_eq!(vector.strip(&text, &other[..=at]), None, "{vector:?} {length} {at}");
+                    assert!(!vector.same(&text, &text[..at]), "{vector:?} {length} {at}");
                 }
             }
         }

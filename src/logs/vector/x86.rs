@@ -7,7 +7,8 @@
 use std::arch::x86_64::{
     __m256i, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256,
     _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm512_cmpeq_epi8_mask,
-    _mm512_loadu_si512, _mm512_mask_cmpeq_epi8_mask, _mm512_set1_epi8,
+    _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_mask_cmpeq_epi8_mask, _mm512_maskz_loadu_epi8,
+    _mm512_set1_epi8,
 };
 
 use super::{
@@ -141,6 +142,34 @@ macro_rules! searches {
 
 searches!(Avx2, "avx2,popcnt,bmi1,lzcnt", Bytes);
 searches!(Avx512, "avx512f,avx512bw,avx2,popcnt,bmi1,lzcnt", WideBytes);
+
+impl Avx512 {
+    /// As [`super::Vector::same`].
+    #[inline]
+    pub(super) fn same(self, one: &[u8], other: &[u8]) -> bool {
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn same(one: &[u8], other: &[u8]) -> bool {
+            let kept = |from: usize| {
+                let gone = u32::try_from((ROUND + from).saturating_sub(one.len())).unwrap_or(u32::MAX);
+                u64::MAX.checked_shr(gone).unwrap_or(0)
+            };
+            let differ = |from: usize| {
+                let load = |text: &[u8]| {
+                    // SAFETY: bytes that are not kept are not read, and both texts have those that are
+                    unsafe { _mm512_maskz_loadu_epi8(kept(from), text.as_ptr().wrapping_add(from).cast()) }
+                };
+                _mm512_cmpneq_epi8_mask(load(one), load(other))
+            };
+            differ(0) | differ(ROUND) == 0
+        }
+
+        if one.len() != other.len() || one.len() > 2 * ROUND {
+            return one == other;
+        }
+        // SAFETY: as above
+        unsafe { same(one, other) }
+    }
+}
 
 /// The bytes of a report line, with the instructions that these features stand for; `$equal` tells where a byte is among 64.
 macro_rules! finds {
