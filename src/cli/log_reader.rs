@@ -248,6 +248,7 @@ fn scan_cut<S: Sink + Send>(
     let run = || {
         let mut sink = sink();
         let results = take(&work, &mut sink);
+        sink.end();
         (sink, results)
     };
     let done: Vec<_> = std::thread::scope(|scope| {

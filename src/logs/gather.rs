@@ -45,6 +45,10 @@ impl Sink for Gather {
         self.tally.outcome()
     }
 
+    fn end(&mut self) {
+        self.tally.end();
+    }
+
     fn call(&self, outcomes: impl Iterator<Item = Outcome>) {
         self.tally.call(outcomes);
     }

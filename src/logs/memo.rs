@@ -85,6 +85,8 @@ impl<const N: usize> Table<N> {
         if self.entries.len() >= most {
             self.forget();
         }
+        // memory that was never written takes no room, and none is taken twice while it grows
+        self.entries.reserve_exact(most - self.entries.len());
         self.index.enter(hash, self.entries.len());
         self.entries.push(entry);
     }

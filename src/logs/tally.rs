@@ -90,6 +90,9 @@ pub trait Sink {
     /// One more event of a group that [`Sink::outcome`] named, since the memo last forgot.
     fn again(&mut self, _group: u32, _again: &Again<'_>) {}
 
+    /// No more events come: what only makes them quicker can go.
+    fn end(&mut self) {}
+
     /// Whether more events are of no use (the reader of the answer went away).
     fn stopped(&self) -> bool {
         false
@@ -253,6 +256,10 @@ impl Sink for Tally {
 
     fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    fn end(&mut self) {
+        self.memo = None;
     }
 
     fn call(&self, outcomes: impl Iterator<Item = Outcome>) {
