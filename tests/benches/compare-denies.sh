@@ -8,7 +8,8 @@
 # Needs python3, grep and a release build (made when missing). ripgrep (rg), angle-grinder (agrind), lnav and jq are measured
 # where they are installed; which are not is said (INSTALL=1 builds angle-grinder from crates.io into target/tools).
 # At the end one table says for each aim of the project whether it was reached. Works in a folder of its own below TMPDIR, removed at the end unless KEEP=1.
-# Each command runs once to warm the page cache and five times for the clock (slow peers twice); the best time counts.
+# Each command runs once to warm the page cache and nine times for the clock (slow peers once or twice), in turns with the others; the best
+# time counts, and the ratios of single rounds are shown beside it.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
