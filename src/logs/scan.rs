@@ -67,6 +67,8 @@ pub struct Scan<'q> {
     heads: Heads,
     prefixes: Prefixes,
     skim: Skim<'q>,
+    /// The filter asks for what tells most packet lines apart.
+    skims: bool,
     /// Packet lines whose rule says nothing about the verdict need only be counted, and allowed ones not even that.
     by_action: bool,
     /// What becomes of a packet line depends on nothing but what `Opening::cut` makes of it.
@@ -97,13 +99,15 @@ impl<'q> Scan<'q> {
             true => Reports::Denies,
             false => Reports::All,
         };
+        let skim = Skim::new(&query.filter);
         Self {
             query,
             stamper: Stamper::new(clock),
             scratch: Scratch::default(),
             heads: Heads::default(),
             prefixes: Prefixes::default(),
-            skim: Skim::new(&query.filter),
+            skims: skim.asks(),
+            skim,
             by_action: query.filter.only_by_action() && query.filter.only_denies(),
             packets_by_text: query.packets_go_by_text(),
             file,

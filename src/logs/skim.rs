@@ -24,6 +24,12 @@ impl<'q> Skim<'q> {
         Self { filter, src, dst, src_port, dst_port }
     }
 
+    /// Whether the filter asks for any of this.
+    pub(super) fn asks(&self) -> bool {
+        let Filter { src_ip, dst_ip, src_port, dst_port, .. } = self.filter;
+        !(src_ip.is_empty() && dst_ip.is_empty() && src_port.is_empty() && dst_port.is_empty())
+    }
+
     /// Whether a packet line may be wanted. Every value that the reader could take for the field is tried (there are
     /// several in a line that quotes a packet), so that a line is never lost here; the filter itself has the last word.
     pub(super) fn may_be_wanted(&self, line: &[u8]) -> bool {

@@ -165,6 +165,12 @@ impl Scan<'_> {
             self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
             return Some(stop + 1);
         }
+        if self.skims {
+            let stop = out + self.vector.packet_end(own.get(out..)?)?;
+            if stop <= LINE_LIMIT && !self.skim.may_be_wanted(own.get(from..stop)?) {
+                return Some(stop + 1);
+            }
+        }
         let seed = sink.memo().filter(|_| self.packets_by_text).map(|memo| memo.seed())?;
         let line = self.room(batch, sink)?;
         opening.cut(text.get(out + 1..)?, (self.vector, &mut self.ends), &mut line.said)?;
