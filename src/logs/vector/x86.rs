@@ -65,6 +65,17 @@ macro_rules! searches {
                         let (ends, marks) = bytes.round(block);
                         found = own.round(ends, marks, hits, found);
                     }
+                    // a last one with fewer bytes of their own
+                    if let Some(block) = text.get(own.at..).and_then(|text| text.first_chunk())
+                        && own.at < end
+                        && own.at + ROUND > end
+                        && found <= most
+                    {
+                        let (ends, marks) = bytes.round(block);
+                        let last = (1 << (end - own.at)) - 1;
+                        found = own.round(ends & last, marks & last, hits, found);
+                        own.at = end;
+                    }
                     *swept = own;
                     found
                 }
@@ -264,14 +275,14 @@ fn sweep(
 ) -> u64 {
     let end = end.min(text.len());
     let mut swept = Swept::default();
-    while swept.at + ROUND <= end && swept.at + size_of::<Block>() <= text.len() {
+    while swept.at < end && swept.at + size_of::<Block>() <= text.len() {
         let known = hits.len();
         // room that is made here need not be made in the loop
         hits.resize(known + 4 * ROUND, Hit { at: 0, start: 0 });
         let found = rounds(&mut swept, hits.get_mut(known..).unwrap_or_default());
         hits.truncate(known + found);
     }
-    // the last bytes, which are too few for a round
+    // the last bytes of the text, which are too few for a round
     let [first, fifth] = sought.pair();
     for at in swept.at..end {
         let byte = |ahead: usize| text.get(at + ahead).copied();
