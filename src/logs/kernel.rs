@@ -15,6 +15,7 @@ use super::event::{Action, Direction};
 use super::felix::address;
 use super::header::decimal;
 use super::usual::equal;
+use super::vector::SOURCE;
 pub(super) use prefixes::Prefixes;
 use prefixes::action_of;
 
@@ -104,7 +105,7 @@ pub struct Packet<'a> {
 /// TCP flag words in the order the kernel writes them.
 pub const FLAGS: [&str; 9] = ["AE", "CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
 
-static SRC: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b" SRC="));
+static SRC: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(SOURCE));
 static OUT: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b" OUT="));
 
 /// Reads a packet line's message; `None` when it is not one: `IN=`, then ` OUT=`, then an address must occur.
@@ -152,13 +153,7 @@ impl<'a> Opening<'a> {
 
     /// Whether it is a packet line for sure.
     pub(super) fn has_source(&self) -> bool {
-        // mostly it is the first word behind the interface, or the second
-        let mut rest = self.rest;
-        let near = take(&mut rest, b"OUT=").is_some() && {
-            take(&mut rest, b"MAC=");
-            rest.starts_with(b"SRC=")
-        };
-        near || SRC.find(self.rest).is_some() || SRC.find(self.message).is_some()
+        SRC.find(self.message).is_some()
     }
 
     /// As [`Opening::packet`], of a packet with ports without what no event tells.

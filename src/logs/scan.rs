@@ -4,8 +4,6 @@
 
 mod swift;
 
-use std::sync::LazyLock;
-
 use memchr::{memchr, memmem};
 
 use super::event::{Action, Event, Source};
@@ -20,7 +18,7 @@ use super::skim::Skim;
 use super::tally::{Origin, Place, Query, Sink, Verdict};
 use super::time::{Clock, Micros, Stamper};
 use super::usual;
-use super::vector::{Ends, Hit, Mark, NOTICE, NOTICE_LENGTH, Reports, Sought, Vector, hit, kinds};
+use super::vector::{Ends, Hit, Mark, NOTICE_LENGTH, Reports, Sought, Vector, hit, holds_notice, kinds};
 use swift::{Batch, Waiting};
 
 /// Bytes of a line that are read; what lies beyond is ignored and counted as truncated.
@@ -67,8 +65,6 @@ pub struct Scan<'q> {
     heads: Heads,
     prefixes: Prefixes,
     skim: Skim<'q>,
-    /// The filter asks for what tells most packet lines apart.
-    skims: bool,
     /// Packet lines whose rule says nothing about the verdict need only be counted, and allowed ones not even that.
     by_action: bool,
     /// What becomes of a packet line depends on nothing but what `Opening::cut` makes of it.
@@ -99,15 +95,13 @@ impl<'q> Scan<'q> {
             true => Reports::Denies,
             false => Reports::All,
         };
-        let skim = Skim::new(&query.filter);
         Self {
             query,
             stamper: Stamper::new(clock),
             scratch: Scratch::default(),
             heads: Heads::default(),
             prefixes: Prefixes::default(),
-            skims: skim.asks(),
-            skim,
+            skim: Skim::new(&query.filter),
             by_action: query.filter.only_by_action() && query.filter.only_denies(),
             packets_by_text: query.packets_go_by_text(),
             file,
@@ -450,8 +444,6 @@ fn is_cut(line: &[u8]) -> bool {
     }
 }
 
-static REPEATED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(NOTICE));
-
 /// `last message repeated N times` of the same host as the next line.
 #[inline]
 fn repeated_after(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<'_>) -> Option<u64> {
@@ -462,7 +454,9 @@ fn repeated_behind(following: &[u8], host: Option<&[u8]>, stamper: &mut Stamper<
     let head = following.get(..NOTICE_LENGTH).unwrap_or(following);
     let end = memchr(b'\n', head).or((head.len() < NOTICE_LENGTH).then_some(head.len()))?;
     let next = head.get(..end)?;
-    REPEATED.find(next)?;
+    if !holds_notice(next) {
+        return None;
+    }
     let mut scratch = Scratch::default();
     let read = read(next, &mut scratch, stamper);
     match read.what {

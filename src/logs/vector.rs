@@ -20,7 +20,7 @@ pub(super) const WINDOW: usize = 384;
 const MOST: usize = 64;
 
 /// How a notice that the line before it was repeated begins.
-pub(super) const NOTICE: &[u8] = b"last message repeated ";
+const NOTICE: &[u8] = b"last message repeated ";
 
 /// Longest line that is looked at for one: a stamp, a host name and the notice. Nearly every other line is longer.
 pub(super) const NOTICE_LENGTH: usize = 192;
@@ -283,7 +283,7 @@ impl Vector {
     pub(super) fn may_hold_notice(self, text: &[u8]) -> bool {
         let Some(window) = text.first_chunk::<NOTICE_WINDOW>() else { return !text.is_empty() };
         match self {
-            Self::Plain => FINDERS.notice.find(window).is_some(),
+            Self::Plain => holds_notice(window),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(wide) => wide.may_hold_notice(window),
             #[cfg(target_arch = "x86_64")]
@@ -310,6 +310,11 @@ static FINDERS: LazyLock<Finders> = LazyLock::new(|| {
         source: finder(SOURCE),
     }
 });
+
+/// Whether a text has [`NOTICE`] in it.
+pub(super) fn holds_notice(text: &[u8]) -> bool {
+    FINDERS.notice.find(text).is_some()
+}
 
 fn sweep(text: &[u8], end: usize, sought: Sought, hits: &mut Vec<Hit>) -> u64 {
     let own = text.get(..end).unwrap_or(text);

@@ -157,6 +157,8 @@ else:
     check(TRUTH)
     print("%s of deny lines, %d bytes" % (share, os.path.getsize(log)))
 size = os.path.getsize(log)
+
+
 def installed(name, command):
     tool = "jq" if "jq" in name else command.split()[0]
     return shutil.which(tool) is not None
@@ -168,13 +170,13 @@ def best(name):
 
 rows = FLOWS if share == "flows" else SYSLOG
 times = measure([row for row in rows if installed(*row[:2])])
+base = best(next(iter(times)))
 print("%-34s %8s %8s %7s   of the first: %s" % ("", "wall s", "cpu s", "GB/s", "wall   cpu"))
 for name, command, _ in rows:
     if name not in times:
         print("%-34s not installed" % name)
         continue
     wall, cpu = best(name)
-    base = best(rows[0][0]) if rows[0][0] in times else (wall, cpu)
     ratios = "%16.2f %5.2f" % (wall / base[0], cpu / base[1])
     print("%-34s %8.3f %8.3f %7.2f   %s" % (name, wall, cpu, size / wall / 1e9, ratios))
 sys.stdout.flush()

@@ -6,15 +6,29 @@ use super::Opening;
 /// Prefixes and what they say about the verdict: a firewall has few, and reading one takes as long as the rest of its line.
 #[derive(Default)]
 pub(in crate::logs) struct Prefixes {
-    /// As written, from the bracket that closes the uptime to `IN=`.
-    known: Vec<(Vec<u8>, Action)>,
-    /// Of each the first sixteen bytes, and which of these it has.
-    starts: Vec<(u128, u128)>,
+    known: Vec<Prefix>,
     oldest: usize,
     /// Length of the uptime with its brackets, where one was met.
     uptime: usize,
     /// The bytes between them, among the first sixteen.
     inner: u128,
+}
+
+/// A prefix met before.
+struct Prefix {
+    /// As written, from the bracket that closes the uptime to `IN=`.
+    text: Vec<u8>,
+    /// Its first sixteen bytes, zeros behind its end, and which of these it has.
+    start: u128,
+    mask: u128,
+    action: Action,
+}
+
+impl Prefix {
+    fn new(text: &[u8], action: Action) -> Self {
+        let start = text.iter().take(16).rev().fold(0, |start, byte| start << 8 | u128::from(*byte));
+        Self { text: text.to_vec(), start, mask: first(text.len()), action }
+    }
 }
 
 /// Prefixes remembered.
@@ -26,33 +40,27 @@ impl Prefixes {
         let Opening { message, raw, in_iface, rest, .. } = opening;
         self.uptime = (message.len() - rest.len()).saturating_sub(1 + in_iface.len() + raw.len());
         self.inner = first(self.uptime.saturating_sub(1)) & !first(1);
-        if let Some((_, action)) = self.known.iter().find(|(known, _)| known == raw) {
-            return *action;
+        if let Some(known) = self.known.iter().find(|known| known.text == **raw) {
+            return known.action;
         }
         let action = action_of(opening.prefix);
         if self.known.len() < PREFIXES {
-            self.known.push((raw.to_vec(), action));
+            self.known.push(Prefix::new(raw, action));
         } else if let Some(place) = self.known.get_mut(self.oldest) {
-            *place = (raw.to_vec(), action);
+            *place = Prefix::new(raw, action);
             self.oldest = (self.oldest + 1) % PREFIXES;
         }
-        let start = |text: &[u8]| {
-            let word = text.iter().take(16).rev().fold(0, |word, byte| word << 8 | u128::from(*byte));
-            (word, first(text.len()))
-        };
-        self.starts = self.known.iter().map(|(known, _)| start(known)).collect();
         action
     }
 
     /// The first known prefix that a text begins with.
     #[inline]
-    fn find(&self, text: &[u8]) -> Option<&(Vec<u8>, Action)> {
-        let begins = |(known, _): &&(Vec<u8>, Action)| text.starts_with(known);
+    fn find(&self, text: &[u8]) -> Option<&Prefix> {
+        let begins = |known: &&Prefix| text.starts_with(&known.text);
         let Some(sixteen) = text.first_chunk() else { return self.known.iter().find(begins) };
         let sixteen = u128::from_le_bytes(*sixteen);
-        let near = self.starts.iter().position(|(start, mask)| sixteen & mask == *start)?;
         // mostly the first sixteen bytes tell them apart
-        self.known.get(near..)?.iter().find(begins)
+        self.known.iter().find(|known| sixteen & known.mask == known.start && begins(known))
     }
 
     /// What the prefix of a message with ` OUT=` at this place says, and its opening, when the prefix is a known one and all
@@ -69,7 +77,7 @@ impl Prefixes {
                 return None;
             }
         }
-        let (known, action) = self.find(text)?;
+        let Prefix { text: known, action, .. } = self.find(text)?;
         let (raw, in_iface) = text.split_at_checked(known.len())?;
         if in_iface.len() > 15 || has_end(message.get(..out)?, in_iface.len()) {
             return None;

@@ -155,19 +155,18 @@ impl Scan<'_> {
             let stop = out + memchr(b'\n', own.get(out..)?)?;
             return (stop <= LINE_LIMIT).then_some(stop + 1);
         }
-        if counted {
+        if counted || self.skim.asks() {
             let stop = out + self.vector.packet_end(own.get(out..)?)?;
             if stop > LINE_LIMIT {
                 return None;
             }
-            let following = self.notice(text.get(stop + 1..).unwrap_or_default());
-            let times = repeated_after(following, host, &mut self.stamper);
-            self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
-            return Some(stop + 1);
-        }
-        if self.skims {
-            let stop = out + self.vector.packet_end(own.get(out..)?)?;
-            if stop <= LINE_LIMIT && !self.skim.may_be_wanted(own.get(from..stop)?) {
+            if counted {
+                let following = self.notice(text.get(stop + 1..).unwrap_or_default());
+                let times = repeated_after(following, host, &mut self.stamper);
+                self.counts.no_verdict += times.unwrap_or(0).saturating_add(1);
+                return Some(stop + 1);
+            }
+            if !self.skim.may_be_wanted(own.get(from..stop)?) {
                 return Some(stop + 1);
             }
         }
